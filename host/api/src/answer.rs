@@ -29,9 +29,9 @@ pub(crate) fn respond(answer: &impl Serialize, permit: Option<AnswerPermit>) -> 
         Ok(text) => text,
         Err(error) => {
             tracing::error!(%error, "cannot write an answer as JSON");
-            let words =
+            let message =
                 "internal error: the answer cannot be written; the host's log has the reason";
-            return Problem::new(Kind::Internal, words).into_response();
+            return Problem::new(Kind::Internal, message).into_response();
         }
     };
     let body = match permit {

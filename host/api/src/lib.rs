@@ -120,8 +120,8 @@ async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Respo
         })
         .into_response(),
         Err(_) => {
-            let words = "the database is unavailable: the host's log has the reason";
-            Problem::new(Kind::Unavailable, words).into_response()
+            let message = "the database is unavailable: the host's log has the reason";
+            Problem::new(Kind::Unavailable, message).into_response()
         }
     }
 }
@@ -131,6 +131,6 @@ async fn no_route() -> Problem {
 }
 
 async fn no_method() -> Problem {
-    let words = "this path does not support the method";
-    Problem::new(Kind::NoSuchMethod, words)
+    let message = "this path does not support the method";
+    Problem::new(Kind::NoSuchMethod, message)
 }

@@ -38,8 +38,8 @@ pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
 /// Rejects a namespace that is percent-encoded: no name needs it, and a proxy authorizes by
 /// the path as written.
 fn reject_encoded_namespace(uri: &Uri) -> Option<Problem> {
-    let words = "the path is percent-encoded up to its namespace; write it plainly";
-    has_encoded_namespace(uri.path()).then(|| Problem::new(Kind::BadPath, words))
+    let message = "the path is percent-encoded up to its namespace; write it plainly";
+    has_encoded_namespace(uri.path()).then(|| Problem::new(Kind::BadPath, message))
 }
 
 /// Returns whether a leading `/v1/namespaces/NAME` or `/v1/operator/namespaces/NAME` is
@@ -52,11 +52,11 @@ fn has_encoded_namespace(path: &str) -> bool {
 /// Rejects a request that comes from a page of another site, or names another host.
 fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     let Some(authority) = authority(uri, headers) else {
-        let words = "the request does not name its host exactly once; send one header `Host`, \
+        let message = "the request does not name its host exactly once; send one header `Host`, \
                      and no other host in the request line";
-        return Some(Problem::new(Kind::BadHost, words));
+        return Some(Problem::new(Kind::BadHost, message));
     };
-    let forbidden = |words| Some(Problem::new(Kind::OtherSite, words));
+    let forbidden = |message| Some(Problem::new(Kind::OtherSite, message));
     if local && !is_loopback(authority.host()) {
         return forbidden(
             "this host listens on the loopback only; name it 127.0.0.1, [::1] or localhost",

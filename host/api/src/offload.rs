@@ -18,8 +18,8 @@ pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Ne
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, "a handler panicked; its request is answered with an internal error");
-            let words = "internal error: the host's log has the reason";
-            Problem::new(Kind::Internal, words).into_response()
+            let message = "internal error: the host's log has the reason";
+            Problem::new(Kind::Internal, message).into_response()
         }
     }
 }

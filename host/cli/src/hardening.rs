@@ -53,10 +53,10 @@ impl KeyArgs {
             return Ok(self.key.clone().map_or(Keys::InFolder, Keys::File));
         };
         if self.key.is_some() {
-            let words = format!(
+            let message = format!(
                 "both a key file (--key, EXOSPHERE_KEY) and {MASTER_KEY} are given; give only one"
             );
-            return Err(Error::Usage(words));
+            return Err(Error::Usage(message));
         }
         let text = Zeroizing::new(text.into_string().unwrap_or_default());
         let keys = Keyring::from_text(&text);
@@ -100,7 +100,7 @@ mod tests {
         assert!(matches!(in_file().keys(None), Ok(Keys::File(_))));
         assert!(matches!(nowhere().keys(given(&"0f".repeat(32))), Ok(Keys::Given(_))));
         assert_eq!(in_file().keys(given(&"0f".repeat(32))).unwrap_err().exit_code(), 2);
-        let words = nowhere().keys(given("hunter2")).unwrap_err().to_string();
-        assert!(words.contains("key 1") && !words.contains("hunter2"), "{words}");
+        let message = nowhere().keys(given("hunter2")).unwrap_err().to_string();
+        assert!(message.contains("key 1") && !message.contains("hunter2"), "{message}");
     }
 }

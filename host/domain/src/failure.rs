@@ -134,7 +134,7 @@ impl Failure {
     }
 
     /// Returns the same failure, marked as final.
-    pub fn for_good(self) -> Self {
+    pub fn into_final(self) -> Self {
         Failure { is_final: true, ..self }
     }
 

@@ -122,9 +122,9 @@ impl Grants {
     /// All exceeded limits, one sentence each.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut wrong = Vec::new();
-        let mut count = |what: &str, has: usize, most: usize| {
-            if has > most {
-                wrong.push(format!("a grant has at most {most} {what}, not {has}"));
+        let mut count = |what: &str, has: usize, max: usize| {
+            if has > max {
+                wrong.push(format!("a grant has at most {max} {what}, not {has}"));
             }
         };
         count("rules for HTTP", self.http.len(), MAX_HTTP_RULES);
@@ -290,7 +290,7 @@ mod tests {
                 "exosphere grant add p --secret token --namespace n",
             ),
         ];
-        assert_eq!(shown, expected.map(|(words, command)| (words.into(), command.into())));
+        assert_eq!(shown, expected.map(|(asked, command)| (asked.into(), command.into())));
         let granted = grants(
             r#"{"http":["https://a.example/"],"config":{"k":"v"},"secrets":["token","other"]}"#,
         );

@@ -82,8 +82,8 @@ pub fn render(
             if let Some(limit) = lookup.over.get() {
                 return limits.reached(limit);
             }
-            let words = format!("input {name:?} cannot be rendered: {error}");
-            Failure::new(FailureKind::InvalidInput, words)
+            let message = format!("input {name:?} cannot be rendered: {error}");
+            Failure::new(FailureKind::InvalidInput, message)
         })?;
         inputs.insert(name.clone(), value);
     }
@@ -193,9 +193,9 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
             }
             Ended::Success(_) => {}
             Ended::Failed(_) => {
-                let gap = *above
-                    .entry(member.node)
-                    .or_insert_with(|| member.node == wanted || graph.above(member.node, wanted));
+                let gap = *above.entry(member.node).or_insert_with(|| {
+                    member.node == wanted || graph.leaves_gap(member.node, wanted)
+                });
                 if gap {
                     entries.push(Gathered::Gap);
                 }

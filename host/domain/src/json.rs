@@ -121,7 +121,7 @@ pub fn read_stored_within(text: &str, bytes_left: &mut u64) -> Result<Value, Jso
 /// so that a refusal takes no memory.
 fn build(text: &str, rules: Rules, bytes_left: &mut u64) -> Result<Value, JsonError> {
     if (text.len() as u64).saturating_mul(MAX_MEMORY_PER_BYTE) > *bytes_left {
-        Reader::new(text, rules, *bytes_left).whole(Mode::Weigh)?;
+        Reader::new(text, rules, *bytes_left).whole(Mode::Estimate)?;
     }
     let mut reader = Reader::new(text, rules, *bytes_left);
     let value = reader.whole(Mode::All)?;

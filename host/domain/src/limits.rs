@@ -315,13 +315,13 @@ impl Limits {
             let remedy = self.remedy(limit);
             return Some(format!("`{limit}` is the same for all nodes of a host; {remedy}"));
         }
-        let most = self.get(limit);
-        (value > most).then(|| {
+        let max = self.get(limit);
+        (value > max).then(|| {
             let unit = limit.unit();
             format!(
                 "limits can only be lowered: {} is more than {} (`{limit}`); {}",
                 unit.show(value),
-                unit.show(most),
+                unit.show(max),
                 self.remedy(limit)
             )
         })
@@ -338,7 +338,7 @@ impl Limits {
         );
         let failure = Failure::new(FailureKind::Limit, message)
             .with(json!({"limit": limit.name(), "value": value}));
-        if limit.may_hold_next_time() { failure } else { failure.for_good() }
+        if limit.may_hold_next_time() { failure } else { failure.into_final() }
     }
 
     /// Returns the failure of an attempt that ran past its deadline.

@@ -280,7 +280,7 @@ fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value,
         return Err("this must be a JSON Schema, an object".to_owned());
     }
     let schema = Schema::compile(value, budget).map_err(|refusal| match refusal {
-        Refusal::GraphMismatch(why) => why,
+        Refusal::Mismatch(why) => why,
         Refusal::Exhausted => "the schemas of this description take too long to compile up to \
              here; describe fewer nodes, or give them smaller schemas and fewer patterns"
             .to_owned(),
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::budget::StepBudget;
 
-    fn told(text: &str) -> Vec<String> {
+    fn problem_lines(text: &str) -> Vec<String> {
         let problems = parse_description(text, &StepBudget::new(u64::MAX)).unwrap_err();
         problems
             .into_iter()
@@ -343,8 +343,8 @@ mod tests {
             {"name": "c", "inputs": {}, "outputs": {}, "secrets": ["k", "k"]},
             {"name": "c", "inputs": {}, "outputs": {}},
         ]});
-        let told = told(&text.to_string());
-        let paths: Vec<_> = told.iter().map(|line| line.split_once(": ").unwrap().0).collect();
+        let found = problem_lines(&text.to_string());
+        let paths: Vec<_> = found.iter().map(|line| line.split_once(": ").unwrap().0).collect();
         assert_eq!(
             paths,
             [
@@ -358,7 +358,7 @@ mod tests {
                 "$.nodes[2].secrets[1]",
                 "$.nodes[3]",
             ],
-            "{told:#?}"
+            "{found:#?}"
         );
     }
 
@@ -367,15 +367,15 @@ mod tests {
         let many = json!({"nodes": vec![json!({}); MAX_NODES + 1]}).to_string();
         let deep = "[".repeat(100_000);
         let long = " ".repeat(MAX_DESCRIBE_BYTES + 1);
-        for (text, words) in [
+        for (text, message) in [
             (many, "from 1 to 100"),
             (deep, "nested deeper than 127 levels"),
             (long, "the limit is"),
         ] {
-            assert!(told(&text)[0].contains(words));
+            assert!(problem_lines(&text)[0].contains(message));
         }
-        assert!(told("")[0].contains("not JSON"));
-        assert_eq!(told("[]"), ["$: this is an array, and must be an object"]);
+        assert!(problem_lines("")[0].contains("not JSON"));
+        assert_eq!(problem_lines("[]"), ["$: this is an array, and must be an object"]);
     }
 
     proptest! {

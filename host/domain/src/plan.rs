@@ -178,20 +178,20 @@ pub fn plan(
             )
         }
         Outcome::HostLost => {
-            let words = format!("{MAX_LOSSES} hosts were lost in succession that held it");
-            let failure = Failure::new(FailureKind::HostLost, words);
+            let message = format!("{MAX_LOSSES} hosts were lost in succession that held it");
+            let failure = Failure::new(FailureKind::HostLost, message);
             end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED)
         }
         Outcome::Conflict if attempts.conflicts + 1 < MAX_CONFLICTS => {
-            let words = "a store key that it had read was changed by another state";
-            let failure = Failure::new(FailureKind::Store, words);
+            let message = "a store key that it had read was changed by another state";
+            let failure = Failure::new(FailureKind::Store, message);
             let attempts =
                 AttemptCounts { conflicts: attempts.conflicts + 1, host_losses: 0, ..attempts };
             again(floor(&attempts), attempts, RescheduleReason::Failed(failure))
         }
         Outcome::Conflict => {
-            let words = format!("{MAX_CONFLICTS} store conflicts in a row");
-            fail(graph, state, Failure::new(FailureKind::Store, words), random)
+            let message = format!("{MAX_CONFLICTS} store conflicts in a row");
+            fail(graph, state, Failure::new(FailureKind::Store, message), random)
         }
         Outcome::Failed(failure) => fail(graph, state, failure, random),
     }

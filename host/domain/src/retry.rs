@@ -294,13 +294,13 @@ mod tests {
         let wrong =
             json!({"max_retry": 1, "strategy": "LINEAR_JITTER", "exponent": 0.5, "max_delay": -1});
         RetryPolicy::read(&wrong, "$.r", &base, &mut problems);
-        let told: Vec<_> = problems
+        let found: Vec<_> = problems
             .into_list()
             .into_iter()
             .map(|p| format!("{}: {}", p.path, p.message))
             .collect();
         assert_eq!(
-            told,
+            found,
             [
                 "$.r.max_retry: unknown key \"max_retry\"; did you mean \"max_retries\"?",
                 "$.r.strategy: there is no retry strategy \"LINEAR_JITTER\"; known strategies: \

@@ -29,9 +29,9 @@ impl SeededRng {
         z ^ (z >> 31)
     }
 
-    /// Returns a number below `most`, which is not 0.
-    pub fn below(&mut self, most: usize) -> usize {
-        (self.next_u64() % most as u64) as usize
+    /// Returns a number below `max`, which is not 0.
+    pub fn below(&mut self, max: usize) -> usize {
+        (self.next_u64() % max as u64) as usize
     }
 
     /// Returns true with a probability of `often` percent.

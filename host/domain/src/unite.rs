@@ -51,9 +51,9 @@ fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> UniteD
     let met = match unites.strategy {
         Strategy::AllSuccess => counts.failed == 0,
         Strategy::AllDone(MaxFailed::Any) => true,
-        Strategy::AllDone(MaxFailed::Count(most)) => counts.failed <= i64::from(most),
-        Strategy::AllDone(MaxFailed::Percent(most)) => {
-            counts.failed as f64 * 100.0 <= most * f64::from(branches)
+        Strategy::AllDone(MaxFailed::Count(max)) => counts.failed <= i64::from(max),
+        Strategy::AllDone(MaxFailed::Percent(max)) => {
+            counts.failed as f64 * 100.0 <= max * f64::from(branches)
         }
     };
     if met { UniteDecision::Run } else { UniteDecision::Block }
@@ -79,14 +79,14 @@ pub fn blocked_failure(
     counts: Counts,
     members: &[FailedMember],
 ) -> Failure {
-    let mut words = Vec::new();
+    let mut named = Vec::new();
     let mut details = Vec::new();
     for member in members.iter().take(MAX_NAMED) {
         let identifier = &graph.node(member.place.node).identifier;
         let branch = member.place.path.branch_below(above);
         let lies = branch.map_or_else(|| "beside the branches".into(), |n| format!("branch {n}"));
         let message: String = member.failure.message.chars().take(200).collect();
-        words.push(format!("{lies}: {identifier} ({}: {message})", member.failure.kind));
+        named.push(format!("{lies}: {identifier} ({}: {message})", member.failure.kind));
         details.push(json!({
             "branch": branch,
             "identifier": identifier,
@@ -95,14 +95,14 @@ pub fn blocked_failure(
             "message": message,
         }));
     }
-    let rest = counts.failed - words.len() as i64;
+    let rest = counts.failed - named.len() as i64;
     if rest > 0 {
-        words.push(format!("and {rest} more"));
+        named.push(format!("and {rest} more"));
     }
     let message = format!(
         "{} of its members failed: {}. Retry those to heal it.",
         counts.failed,
-        words.join("; ")
+        named.join("; ")
     );
     Failure::new(FailureKind::Blocked, message)
         .with(json!({ "failed": counts.failed, "members": details }))

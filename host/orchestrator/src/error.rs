@@ -57,12 +57,12 @@ pub enum Error {
     #[error("the host is stopping or its database is unavailable; try again")]
     Unavailable,
     /// The database did not answer a request in time.
-    #[error("{words}")]
+    #[error("{message}")]
     Unanswered {
         /// The effect of the request.
         effect: Effect,
         /// The effect in words, and a remedy.
-        words: String,
+        message: String,
     },
     /// An idempotency key has started a run by a different request.
     #[error(
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn problems_are_counted_in_words() {
-        let said = |count: usize| {
+        let text_of = |count: usize| {
             let problem = Problem { path: "$".into(), message: "no".into() };
             let what = "the grants of web".to_owned();
             Error::Invalid { what, problems: vec![problem; count] }.to_string()
         };
-        assert_eq!(said(1), "the grants of web cannot be taken: 1 problem");
-        assert_eq!(said(2), "the grants of web cannot be taken: 2 problems");
+        assert_eq!(text_of(1), "the grants of web cannot be taken: 1 problem");
+        assert_eq!(text_of(2), "the grants of web cannot be taken: 2 problems");
     }
 }

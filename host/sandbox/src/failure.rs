@@ -93,9 +93,9 @@ pub(crate) fn typecheck_failed(error: &wasmtime::Error) -> Failure {
 }
 
 /// Returns an internal error. The host's log gets the details with the state's id.
-pub(crate) fn internal(words: &str, state: &GuestState) -> Failure {
+pub(crate) fn internal(why: &str, state: &GuestState) -> Failure {
     let id = &state.context.state;
-    tracing::error!(state = id, words, "an execution failed by the host's fault");
+    tracing::error!(state = id, why, "an execution failed by the host's fault");
     Failure::new(
         FailureKind::Internal,
         format!("the host could not execute the node; its log says why, under state {id}"),
@@ -108,7 +108,7 @@ pub(crate) fn with_denial(failure: Failure, why: &str) -> Failure {
     match failure.kind {
         FailureKind::Retryable | FailureKind::Trap | FailureKind::Exit => {
             let message = format!("{}\n(its latest request was denied: {why})", failure.message);
-            Failure { details: failure.details, ..Failure::new(failure.kind, message) }.for_good()
+            Failure { details: failure.details, ..Failure::new(failure.kind, message) }.into_final()
         }
         // The guest ended for another reason.
         _ => failure,
@@ -127,9 +127,9 @@ fn from_trap(trap: &HostTrap, state: &GuestState) -> Failure {
 /// in a call. The end of its standard error comes first, since it says most.
 fn trapped(error: &wasmtime::Error, state: &GuestState) -> Failure {
     let name = root(error);
-    let words = state.logs.stderr_tail();
-    let message = match &words {
-        Some(words) => format!("{words}\n({name})"),
+    let stderr = state.logs.stderr_tail();
+    let message = match &stderr {
+        Some(stderr) => format!("{stderr}\n({name})"),
         None => format!("the node trapped: {name}"),
     };
     let mut details = json!({"trap": name});
@@ -154,9 +154,9 @@ fn overflowed(error: &wasmtime::Error, state: &GuestState) -> Failure {
 }
 
 fn with_stderr(mut failure: Failure, state: &GuestState) -> Failure {
-    if let Some(words) = state.logs.stderr_tail() {
+    if let Some(stderr) = state.logs.stderr_tail() {
         let details = failure.details.get_or_insert_with(|| json!({}));
-        details["stderr"] = json!(words);
+        details["stderr"] = json!(stderr);
     }
     failure
 }

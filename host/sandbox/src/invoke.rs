@@ -367,8 +367,8 @@ async fn check_in_turn(
     };
     tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the check of an output ended early");
-        let words = "the host could not check the outputs; its log says why";
-        let outcome = Outcome::Failed(Failure::new(FailureKind::Internal, words));
+        let message = "the host could not check the outputs; its log says why";
+        let outcome = Outcome::Failed(Failure::new(FailureKind::Internal, message));
         CheckedOutputs { outcome, bytes: 0, cpu_us: 0 }
     })
 }

@@ -122,9 +122,9 @@ impl JsonPart {
         }
     }
 
-    fn fails(&self, words: &str) -> Failure {
+    fn fails(&self, message: &str) -> Failure {
         let index = self.index.map(|index| format!(" {index}")).unwrap_or_default();
-        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {words}", self.what))
+        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {message}", self.what))
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn ambiguous_json_is_refused() {
-        for (text, words) in [
+        for (text, message) in [
             ("", "invalid-output: output 0 is not valid JSON for an output: EOF"),
             ("nonsense", "invalid-output: output 0 is not valid JSON"),
             ("{} {}", "invalid-output: output 0 is not valid JSON for an output: trailing"),
@@ -205,7 +205,7 @@ mod tests {
             (r#"{"a":[[[]]]}"#, "$.a[0][0]: this is nested deeper than 3 levels"),
         ] {
             let error = outputs(&[text]).unwrap_err();
-            assert!(error.contains(words), "{text}: {error}");
+            assert!(error.contains(message), "{text}: {error}");
         }
         assert!(outputs(&[r#"{"a":[[[]]]}"#]).unwrap_err().contains("--limit output_depth=.."));
         assert!(outputs(&[r#"{"a":[[]]}"#]).is_ok());

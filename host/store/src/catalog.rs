@@ -230,9 +230,9 @@ impl Store {
             // its replacement. The next rotation may retire that one, too.
             keys = self.cipher.reload().await;
         }
-        let words =
+        let message =
             "this host's key is no longer in use on this database; restart it with the new one";
-        Err(StoreError::Data(format!("{words} ({} is out of date)", keys.current())))
+        Err(StoreError::Data(format!("{message} ({} is out of date)", keys.current())))
     }
 
     async fn revise(

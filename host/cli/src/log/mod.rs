@@ -101,12 +101,12 @@ fn filter() -> EnvFilter {
 /// default formatter escapes control sequences, but keeps line breaks.)
 fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let one = debug_fn(|writer, field, value| {
-        let mut words = String::new();
-        write!(words, "{value:?}")?;
-        let words = sanitize::line(&words);
+        let mut shown = String::new();
+        write!(shown, "{value:?}")?;
+        let shown = sanitize::line(&shown);
         match field.name() {
-            "message" => write!(writer, "{words}"),
-            name => write!(writer, "{name}={words}"),
+            "message" => write!(writer, "{shown}"),
+            name => write!(writer, "{name}={shown}"),
         }
     });
     one.delimited(" ")

@@ -108,7 +108,7 @@ fn check_segments(path: &str) -> Result<(), ()> {
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
         let name = segment.split([';', '?', '#']).next().unwrap_or_default();
-        if is_tidied_up(name) || (segment.is_empty() && !is_last) {
+        if is_normalized_away(name) || (segment.is_empty() && !is_last) {
             return Err(());
         }
     }
@@ -117,7 +117,7 @@ fn check_segments(path: &str) -> Result<(), ()> {
 
 /// Returns whether a server may take a segment for a dot segment or an empty
 /// one. Servers trim blanks around or between dots, and drop invisible letters.
-fn is_tidied_up(name: &str) -> bool {
+fn is_normalized_away(name: &str) -> bool {
     // A form encodes a blank as a plus.
     let is_blank = |letter: char| letter.is_whitespace() || letter == '+' || is_unseen(letter);
     let is_dots =

@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_invalid_rule_is_refused_with_reason() {
-        for (text, words) in [
+        for (text, message) in [
             ("", "needs `http://`"),
             ("example.com", "needs `http://`"),
             ("ftp://example.com/", "needs `http://`"),
@@ -336,7 +336,7 @@ mod tests {
             ("https://a.example/v1/%2e%2e/", "empty or dot segments"),
         ] {
             let error = text.parse::<HttpRule>().unwrap_err().to_string();
-            assert!(error.contains(words), "{text}: {error}");
+            assert!(error.contains(message), "{text}: {error}");
         }
         assert!("https://a.example/".repeat(200).parse::<HttpRule>().is_err());
     }

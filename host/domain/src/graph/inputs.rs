@@ -207,7 +207,7 @@ impl<'a> Values<'a> {
             node.each_input(self.budget).and_then(|schema| schema.check(&alone(), self.budget));
         match checked {
             Ok(()) => {}
-            Err(Refusal::GraphMismatch(message)) => problems.add(
+            Err(Refusal::Mismatch(message)) => problems.add(
                 member(path, name),
                 format!("this does not fit the input's schema: {message}"),
             ),

@@ -239,17 +239,17 @@ impl Graph {
     /// Returns whether a failure at `above` leaves a gap at `below`. It does if
     /// a path between them has no unite, `below` included, whose region
     /// contains `above`: such a unite would absorb the failure.
-    pub fn above(&self, above: NodeIx, below: NodeIx) -> bool {
+    pub fn leaves_gap(&self, above: NodeIx, below: NodeIx) -> bool {
         let absorbs = |ix: &NodeIx| self.node(above).scopes.contains(ix);
-        let mut met = NodeSet::empty(self.nodes.len());
+        let mut visited = NodeSet::empty(self.nodes.len());
         let mut open = vec![above];
         while let Some(ix) = open.pop() {
             for next in self.node(ix).next.iter().filter(|next| !absorbs(next)) {
                 if *next == below {
                     return true;
                 }
-                if !met.contains(next.at()) {
-                    met.insert(next.at());
+                if !visited.contains(next.at()) {
+                    visited.insert(next.at());
                     open.push(*next);
                 }
             }

@@ -249,11 +249,11 @@ pub fn boolean(value: &Value) -> Result<bool, String> {
 }
 
 /// Reads a whole number within bounds.
-pub fn whole(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+pub fn whole(value: &Value, min: u64, max: u64) -> Result<u64, String> {
     value
         .as_u64()
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| format!("this must be a whole number from {least} to {most}"))
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("this must be a whole number from {min} to {max}"))
 }
 
 /// Reads an array.

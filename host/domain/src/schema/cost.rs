@@ -65,7 +65,7 @@ pub struct Cost {
     order: Vec<usize>,
     /// The maximum number of steps for each unit of a value's size; `None` if the schema is
     /// recursive.
-    most: Option<u64>,
+    max: Option<u64>,
     patterns: usize,
 }
 
@@ -114,7 +114,7 @@ impl Count<'_> {
             self.budget.take(VISITS_AT_ONCE * RECKONING_STEPS)?;
         }
         if self.steps > MAX_STEPS {
-            return Err(Refusal::GraphMismatch(format!(
+            return Err(Refusal::Mismatch(format!(
                 "$ takes more than {MAX_STEPS} steps to check against the schema; use a smaller \
                  value or a simpler schema"
             )));
@@ -143,10 +143,10 @@ impl Cost {
                 "more than {MAX_CHAIN} parts of the schema apply by way of each other"
             ));
         }
-        let most = sorted(&parts, |part| part.all().collect()).map(|order| total(&parts, &order));
+        let max = sorted(&parts, |part| part.all().collect()).map(|order| total(&parts, &order));
         let mut rank = vec![0; parts.len()];
         order.iter().enumerate().for_each(|(place, &part)| rank[part] = place);
-        Ok(Cost { parts, rank, order, most, patterns })
+        Ok(Cost { parts, rank, order, max, patterns })
     }
 
     /// Returns the number of parts.
@@ -166,7 +166,7 @@ impl Cost {
     /// # Errors
     /// If the bound exceeds [`MAX_STEPS`], or the budget is exhausted.
     pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<u64, Refusal> {
-        let bound = self.most.map(|most| most.saturating_mul(size_of_all(value)));
+        let bound = self.max.map(|max| max.saturating_mul(size_of_all(value)));
         if let Some(bound) = bound.filter(|bound| *bound <= MAX_STEPS) {
             return Ok(bound);
         }

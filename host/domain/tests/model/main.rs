@@ -143,9 +143,9 @@ fn random_cases_reach_every_event() {
         lockstep.simulate(&mut SeededRng::new(order), faults);
         count_events(&lockstep, &mut met);
     }
-    for (what, least) in MIN_EVENTS {
+    for (what, min) in MIN_EVENTS {
         let count = met.get(what).copied().unwrap_or_default();
-        assert!(count >= least, "too few {what}: {met:#?}");
+        assert!(count >= min, "too few {what}: {met:#?}");
     }
 }
 

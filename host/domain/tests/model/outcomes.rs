@@ -88,11 +88,11 @@ impl RandomOutcomes {
     }
 }
 
-/// Returns the largest fanout, up to 4, with which a run has at most `most` states in every case.
-pub fn max_fanout(graph: &Graph, most: u64) -> Option<u32> {
+/// Returns the largest fanout, up to 4, with which a run has at most `max` states in every case.
+pub fn max_fanout(graph: &Graph, max: u64) -> Option<u32> {
     (1..=4).rev().find(|fanout| {
         let states = (0..graph.nodes.len()).map(|node| max_states_at(graph, node, *fanout));
-        states.fold(0, u64::saturating_add) <= most
+        states.fold(0, u64::saturating_add) <= max
     })
 }
 

@@ -294,24 +294,24 @@ impl Run {
         Ok(())
     }
 
-    /// Sweeps the next `most` states in path order, and ends the open ones.
-    pub fn sweep(&mut self, most: usize) {
+    /// Sweeps the next `max` states in path order, and ends the open ones.
+    pub fn sweep(&mut self, max: usize) {
         let mut all: Vec<_> = self.execs.iter_mut().collect();
         all.sort_by(|a, b| a.steps.cmp(&b.steps));
-        for exec in all.into_iter().skip(self.swept).take(most) {
+        for exec in all.into_iter().skip(self.swept).take(max) {
             if exec.status.is_open() {
                 (exec.status, exec.held) = (Status::Cancelled, None);
             }
         }
-        self.swept += most;
+        self.swept += max;
     }
 
     fn fail(&mut self, at: usize, kind: &'static str) {
-        let most = self.graph.nodes[self.execs[at].node].max_retries;
+        let max = self.graph.nodes[self.execs[at].node].max_retries;
         let exec = &mut self.execs[at];
         let for_good = ["permanent", "invalid-input", "invalid-output"].contains(&kind);
         (exec.losses, exec.conflicts) = (0, 0);
-        if for_good || exec.retries == most {
+        if for_good || exec.retries == max {
             exec.status = Status::Errored;
             exec.why = Some(kind);
         } else {
@@ -381,8 +381,8 @@ impl Run {
         let met = match unites.strategy {
             Strategy::AllSuccess => failed == 0,
             Strategy::AllDone(MaxFailed::Any) => true,
-            Strategy::AllDone(MaxFailed::Count(most)) => failed <= most,
-            Strategy::AllDone(MaxFailed::Percent(most)) => failed * 100 <= most * branches,
+            Strategy::AllDone(MaxFailed::Count(max)) => failed <= max,
+            Strategy::AllDone(MaxFailed::Percent(max)) => failed * 100 <= max * branches,
         };
         let exec = &mut self.execs[unite];
         if failed == 0 && arrived == 0 && !unites.run_when_empty {

@@ -93,8 +93,8 @@ async fn finish_op(
     let jitter = crate::system::jitter();
     let changes = match plan(&run.graph, &state, outcome, jitter, &NoIds) {
         Ok(changes) => changes,
-        Err(misfit) => {
-            tracing::error!(%misfit, state = %state.id, "a held state does not fit its graph");
+        Err(mismatch) => {
+            tracing::error!(%mismatch, state = %state.id, "a held state does not fit its graph");
             return Ok(None);
         }
     };

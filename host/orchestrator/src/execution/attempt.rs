@@ -249,7 +249,7 @@ impl Attempt<'_> {
             checked => (inputs, checked),
         };
         checked.map_err(|refusal| match refusal {
-            Refusal::GraphMismatch(why) => Failure::new(
+            Refusal::Mismatch(why) => Failure::new(
                 FailureKind::InvalidInput,
                 format!("the inputs break their schema: {why}"),
             ),
@@ -303,7 +303,7 @@ impl Attempt<'_> {
                 Progress::TooLargeInMemory => {
                     return Outcome::Failed(limits.reached(Limit::JsonBytes));
                 }
-                Progress::GraphMismatch { output, why } => {
+                Progress::Mismatch { output, why } => {
                     let why = format!("output {output} breaks its schema: {why}");
                     let why = secrets.hide(why);
                     return Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));

@@ -39,10 +39,11 @@ pub(super) async fn into_finish_op(
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
         Err(why) => fail_permanently(&run.graph, &state, internal(&why)),
     };
-    let changes = planned.or_else(|misfit| fail_permanently(&run.graph, &state, internal(&misfit)));
+    let changes =
+        planned.or_else(|mismatch| fail_permanently(&run.graph, &state, internal(&mismatch)));
     let changes = changes
         .inspect_err(
-            |misfit| tracing::error!(%misfit, state = %state.id, "a state cannot be ended"),
+            |mismatch| tracing::error!(%mismatch, state = %state.id, "a state cannot be ended"),
         )
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());

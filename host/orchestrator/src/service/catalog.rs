@@ -74,10 +74,10 @@ impl Host {
         let inner = &self.inner;
         let PluginUpload { namespace, name, version, bytes } = upload;
         if version.chars().count() > MAX_VERSION_CHARS || version.chars().any(char::is_control) {
-            let words = format!(
+            let message = format!(
                 "use at most {MAX_VERSION_CHARS} characters, none of them a control character"
             );
-            return Err(Error::invalid("the version", "version", words));
+            return Err(Error::invalid("the version", "version", message));
         }
         let candidate = inner.sandbox.inspect_upload(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
@@ -252,9 +252,9 @@ impl Host {
 
 /// Builds the refusal of a graph whose nodes have heavy descriptions.
 fn too_large_in_memory() -> Error {
-    let words = "the descriptions of the plugins whose nodes this graph names would take more memory \
+    let message = "the descriptions of the plugins whose nodes this graph names would take more memory \
                  than `json_bytes` allows; name nodes of fewer plugins, or give them smaller schemas";
-    Error::invalid("the graph", "$.nodes", words)
+    Error::invalid("the graph", "$.nodes", message)
 }
 
 /// The newest uploads of a namespace by exported node, for the nodes that a template

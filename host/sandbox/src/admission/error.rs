@@ -206,11 +206,11 @@ const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 const WHY_BYTES: usize = 2048;
 
 /// Cleans the message of an error about an upload, so that it is safe to show.
-pub(crate) fn words(error: &dyn std::fmt::Display) -> String {
+pub(crate) fn message_of(error: &dyn std::fmt::Display) -> String {
     clean_lines(cut(&format!("{error:#}"), WHY_BYTES))
 }
 
 /// Returns the refusal of a component that the parser or the validator rejects.
 pub(crate) fn invalid(error: &dyn std::fmt::Display) -> AdmissionError {
-    AdmissionError::Invalid { why: words(error) }
+    AdmissionError::Invalid { why: message_of(error) }
 }

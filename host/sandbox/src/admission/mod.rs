@@ -24,7 +24,7 @@ use crate::invoke::{CallError, Cancel, Describe};
 use crate::load::CompiledPlugin;
 use crate::plugins::Plugin;
 use crate::sandbox::{Purpose, Sandbox};
-use error::{AdmissionError, words};
+use error::{AdmissionError, message_of};
 use format::check_format;
 use inspect::ComponentSummary;
 
@@ -129,11 +129,11 @@ impl Sandbox {
         let never = Cancel::default();
         let (answer, _) = self.call_guest(plugin, params, Describe, (false, &never)).await;
         answer.map_err(|error| match error {
-            CallError::Typecheck(error) => AdmissionError::Exports { why: words(&error) },
+            CallError::Typecheck(error) => AdmissionError::Exports { why: message_of(&error) },
             CallError::Failed(failure) => AdmissionError::Describe(failure),
             CallError::Cancelled => {
-                let words = "the host has stopped asking";
-                AdmissionError::Describe(Failure::new(FailureKind::Internal, words))
+                let message = "the host has stopped asking";
+                AdmissionError::Describe(Failure::new(FailureKind::Internal, message))
             }
         })
     }

@@ -118,13 +118,13 @@ fn filter() -> Result<(), String> {
 fn filter() -> Result<(), String> {
     use seccompiler::{TargetArch, apply_filter, compile_from_json};
 
-    let words = |error: &dyn std::fmt::Display| error.to_string();
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| words(&error))?;
+    let text_of = |error: &dyn std::fmt::Display| error.to_string();
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| text_of(&error))?;
     let filters = policy().to_string();
-    let filters = compile_from_json(filters.as_bytes(), arch).map_err(|error| words(&error))?;
+    let filters = compile_from_json(filters.as_bytes(), arch).map_err(|error| text_of(&error))?;
     for name in ["old", "few"] {
         let filter = filters.get(name).ok_or("a filter is missing")?;
-        apply_filter(filter).map_err(|error| words(&error))?;
+        apply_filter(filter).map_err(|error| text_of(&error))?;
     }
     Ok(())
 }

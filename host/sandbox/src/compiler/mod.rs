@@ -174,12 +174,12 @@ impl Compiler {
         ended: ExitCause,
         output: ProcessOutput,
     ) -> Result<Artifact, AdmissionError> {
-        let words = clean_lines(&String::from_utf8_lossy(&output.stderr));
+        let message = clean_lines(&String::from_utf8_lossy(&output.stderr));
         match ended {
             ExitCause::Success => {}
             ExitCause::CpuTime => return Err(self.too_costly(CompileLimit::Cpu)),
             // Only the message of Rust's allocator tells this abort from other aborts.
-            ExitCause::Abort if words.contains("memory allocation of") => {
+            ExitCause::Abort if message.contains("memory allocation of") => {
                 return Err(self.too_costly(CompileLimit::Memory));
             }
             ExitCause::Killed => {
@@ -189,14 +189,14 @@ impl Compiler {
                 return Err(AdmissionError::Killed { times: MAX_TRIES });
             }
             ExitCause::Abort | ExitCause::Other(_) => {
-                tracing::warn!(?ended, stderr = words, "the compiler broke on an upload");
-                let why = words.lines().next().filter(|line| !line.is_empty());
+                tracing::warn!(?ended, stderr = message, "the compiler broke on an upload");
+                let why = message.lines().next().filter(|line| !line.is_empty());
                 let why = cut(why.unwrap_or("it ended early"), 512).to_owned();
                 return Err(AdmissionError::Uncompilable { why });
             }
         }
         let Some(answer) = protocol::CompilerAnswer::parse(output.stdout) else {
-            tracing::error!(stderr = words, "the compiler's answer makes no sense");
+            tracing::error!(stderr = message, "the compiler's answer makes no sense");
             return Err(internal("the compiler's answer makes no sense"));
         };
         if let Some(why) = answer.unfiltered {
@@ -262,8 +262,8 @@ impl Pipes {
             }
         };
         let answer = read(stdout.take(), max_bytes.saturating_add(1), Excess::Close);
-        let words = read(stderr.take(), MAX_STDERR_BYTES, Excess::Discard);
-        let ((), stdout, stderr) = tokio::join!(write, answer, words);
+        let message = read(stderr.take(), MAX_STDERR_BYTES, Excess::Discard);
+        let ((), stdout, stderr) = tokio::join!(write, answer, message);
         ProcessOutput { stdout, stderr }
     }
 }

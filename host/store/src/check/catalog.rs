@@ -172,7 +172,7 @@ fn revision(row: &mut RowReader<'_>) {
         row.report_value("body", "is not a valid graph");
     }
     let digest = Digest::from_content(body.as_bytes()).to_string();
-    if row.text("digest").is_some_and(|said| said != digest) {
+    if row.text("digest").is_some_and(|stored| stored != digest) {
         row.report_value("digest", "is not that of its body");
     }
 }

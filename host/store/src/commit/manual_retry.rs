@@ -120,8 +120,8 @@ impl CommitTx<'_> {
 
     fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Reply>, StoreError> {
         if self.run(run.key)?.row.redrive > 0 {
-            let words = "a redrive of this run is under way; wait for its end";
-            return Ok(Some(Reply::Refused(words.into())));
+            let message = "a redrive of this run is under way; wait for its end";
+            return Ok(Some(Reply::Refused(message.into())));
         }
         self.refuses_retries(run)
     }

@@ -132,9 +132,9 @@ impl Harness {
     pub async fn states(&self) -> String {
         let sql = "SELECT status, COUNT(*) FROM state GROUP BY status ORDER BY status";
         let rows = self.database.rows(sql).await.into_iter();
-        let words: Vec<_> =
+        let counts: Vec<_> =
             rows.map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
-        words.join(", ")
+        counts.join(", ")
     }
 
     /// Checks all invariants.

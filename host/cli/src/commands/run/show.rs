@@ -55,7 +55,7 @@ pub fn summary(details: &RunDetails) -> String {
         [[
             cell(&run.run),
             cell(format!("{}:{}", run.graph, run.revision)),
-            cell(standing(run)),
+            cell(status_text(run)),
             cell(counts.states),
             cell(counts.open),
             cell(counts.success),
@@ -86,7 +86,7 @@ pub fn summary(details: &RunDetails) -> String {
 }
 
 /// Returns the status of a run in a word or two.
-pub fn standing(run: &RunSummary) -> String {
+pub fn status_text(run: &RunSummary) -> String {
     if run.paused { format!("{} (paused)", run.status) } else { run.status.to_string() }
 }
 
@@ -107,7 +107,7 @@ fn state(details: &StateDetails) -> String {
         ]],
     );
     if let Some(failure) = &state.failure {
-        section(&mut text, "failure", &failure_words(failure));
+        section(&mut text, "failure", &failure_text(failure));
     }
     for (index, output) in details.outputs.iter().enumerate() {
         section(&mut text, &format!("output {index}"), &format!("{output:#}"));
@@ -116,15 +116,15 @@ fn state(details: &StateDetails) -> String {
         section(&mut text, "pruned with", &format!("{data:#}"));
     }
     if let Some(usage) = &details.usage {
-        section(&mut text, "usage", &usage_words(usage));
+        section(&mut text, "usage", &usage_text(usage));
     }
     for attempt in &details.attempts {
-        section(&mut text, &format!("attempt {}", attempt.number), &attempt_words(attempt));
+        section(&mut text, &format!("attempt {}", attempt.number), &attempt_text(attempt));
     }
     text
 }
 
-fn usage_words(usage: &Usage) -> String {
+fn usage_text(usage: &Usage) -> String {
     format!(
         "{:.1} ms CPU, {} memory, {} host calls, {} in, {} out",
         usage.cpu_us as f64 / 1_000.0,
@@ -136,13 +136,13 @@ fn usage_words(usage: &Usage) -> String {
 }
 
 /// Formats an attempt: its outcome and its log.
-fn attempt_words(attempt: &AttemptDetails) -> String {
+fn attempt_text(attempt: &AttemptDetails) -> String {
     let mut text = attempt.outcome.clone().unwrap_or_else(|| "running".to_owned());
     if let Some(end) = attempt.ended_at {
         let _ = write!(text, ", {}", utc(end));
     }
     if let Some(failure) = &attempt.failure {
-        let _ = write!(text, "\n{}", failure_words(failure));
+        let _ = write!(text, "\n{}", failure_text(failure));
     }
     for line in attempt.logs.parsed().into_iter().flatten() {
         let _ = write!(text, "\n{:<5} {}", line.level, line.message);
@@ -150,7 +150,7 @@ fn attempt_words(attempt: &AttemptDetails) -> String {
     text
 }
 
-fn failure_words(failure: &Failure) -> String {
+fn failure_text(failure: &Failure) -> String {
     let mut text = format!("{}: {}", failure.kind, failure.message);
     if let Some(details) = &failure.details {
         let _ = write!(text, "\n{details:#}");

@@ -163,8 +163,8 @@ fn drawn_with_lines() -> impl Strategy<Value = (Lines, GraphBuilder)> {
 
 /// Returns the nodes on the path that a problem names.
 fn path_named(problem: &str) -> Option<Vec<usize>> {
-    let (_, words) = problem.split_once("is missing on the path ")?;
-    let (path, _) = words.split_once(':')?;
+    let (_, rest) = problem.split_once("is missing on the path ")?;
+    let (path, _) = rest.split_once(':')?;
     path.split(" → ").map(|node| node.strip_prefix('n')?.parse().ok()).collect()
 }
 

@@ -132,8 +132,8 @@ impl CommitLoop {
         let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
         let changes = match fail_permanently(&finished.run.graph, &finished.state, failure) {
             Ok(changes) => changes,
-            Err(misfit) => {
-                tracing::error!(%misfit, state = %finished.state.id, "a state cannot be ended");
+            Err(mismatch) => {
+                tracing::error!(%mismatch, state = %finished.state.id, "a state cannot be ended");
                 return Committed::default();
             }
         };

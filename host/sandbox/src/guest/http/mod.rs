@@ -207,19 +207,19 @@ impl Hooks {
     fn deny(&mut self, target: &Target) -> Error {
         let (shown, rule) = (target.shown(), target.rule());
         let (namespace, plugin) = &self.grantee;
-        let words = format!(
+        let message = format!(
             "{shown} is not granted to the plugin {plugin}; an operator can grant it: \
              `exosphere grant add {plugin} --http \"{rule}\" --namespace {namespace}`"
         );
-        self.logs.add_host_line(LogLevel::Warn, &words);
-        self.denied = Some(words);
+        self.logs.add_host_line(LogLevel::Warn, &message);
+        self.denied = Some(message);
         Error::HttpRequestDenied
     }
 
     fn refuse_malformed(&mut self, why: &BadTarget) -> Error {
-        let words = format!("a request was refused: {why}");
-        self.logs.add_host_line(LogLevel::Warn, &words);
-        self.denied = Some(words);
+        let message = format!("a request was refused: {why}");
+        self.logs.add_host_line(LogLevel::Warn, &message);
+        self.denied = Some(message);
         match why {
             BadTarget::Scheme | BadTarget::Connect => Error::HttpRequestDenied,
             BadTarget::Path(BadPath::TooLong) => Error::HttpRequestUriTooLong,

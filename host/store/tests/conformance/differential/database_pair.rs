@@ -162,9 +162,9 @@ impl DatabasePair {
         same("lost sessions", ours, theirs)
     }
 
-    pub async fn held_by(&self, session: SessionId, after: StateId, most: u32) -> Vec<LostClaim> {
-        let ours = self.sqlite.store.held_by(session, after, most, 0).await.unwrap();
-        let theirs = self.postgres.store.held_by(session, after, most, 0).await.unwrap();
+    pub async fn held_by(&self, session: SessionId, after: StateId, max: u32) -> Vec<LostClaim> {
+        let ours = self.sqlite.store.held_by(session, after, max, 0).await.unwrap();
+        let theirs = self.postgres.store.held_by(session, after, max, 0).await.unwrap();
         same("held", format!("{ours:?}"), format!("{theirs:?}"));
         ours
     }
