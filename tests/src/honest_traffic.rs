@@ -120,7 +120,7 @@ impl HonestTraffic {
         let stats = ProcessStats(host.pid());
         let first_memory = memory(stats)?;
         let shared = Arc::new(Shared::default());
-        shared.found().memory = Memory { first: first_memory, most: first_memory };
+        shared.found().memory = Memory { first: first_memory, max: first_memory };
         let mut traffic = HonestTraffic { shared, threads: Vec::new(), ended: Vec::new() };
         for _ in 0..CLIENTS {
             let caller = Caller::new(host.url(), namespace)?;
@@ -150,7 +150,7 @@ impl HonestTraffic {
             Ok((all || !self.shared.found().errors.is_empty()).then_some(()))
         })?;
         let mut found = self.shared.found();
-        let next = Memory { first: found.memory.first, most: 0 };
+        let next = Memory { first: found.memory.first, max: 0 };
         let taken = std::mem::replace(&mut *found, Found { memory: next, ..Found::default() });
         Ok(taken.report())
     }
@@ -199,7 +199,7 @@ struct Sample {
 #[derive(Debug, Default, Clone, Copy)]
 struct Memory {
     first: u64,
-    most: u64,
+    max: u64,
 }
 
 impl Shared {
@@ -254,7 +254,7 @@ impl Shared {
             let bytes = memory(stats).unwrap_or(0);
             let mut found = self.found();
             found.late.push(Sample { at, took });
-            found.memory.most = found.memory.most.max(bytes);
+            found.memory.max = found.memory.max.max(bytes);
             drop(found);
             ended.fetch_add(1, Ordering::Relaxed);
         }
@@ -270,10 +270,10 @@ impl Found {
         Report {
             honest: Times::from_samples(self.runs.iter().copied(), RUN_PAUSE),
             health: Times::from_samples(excused, PROBE_PAUSE),
-            health_raw_max: most(&self.health),
-            machine_late: most(&self.late),
+            health_raw_max: max(&self.health),
+            machine_late: max(&self.late),
             memory_first: self.memory.first,
-            memory_most: self.memory.most,
+            memory_most: self.memory.max,
             errors: self.errors,
         }
     }
@@ -289,7 +289,7 @@ impl Found {
     }
 }
 
-fn most(samples: &[Sample]) -> Duration {
+fn max(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
 
@@ -374,8 +374,8 @@ impl Report {
             }
         }
         if let Some(bound) = bounds.memory.filter(|bound| self.memory_most > *bound) {
-            let (most, bound) = (self.memory_most >> 20, bound >> 20);
-            wrong.push(format!("memory: {most} MiB, at most {bound} MiB allowed"));
+            let (max, bound) = (self.memory_most >> 20, bound >> 20);
+            wrong.push(format!("memory: {max} MiB, at most {bound} MiB allowed"));
         }
         ensure!(
             wrong.is_empty(),
@@ -389,11 +389,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { honest, health, health_raw_max, machine_late, .. } = self;
-        let (first, most) = (self.memory_first >> 20, self.memory_most >> 20);
+        let (first, max) = (self.memory_first >> 20, self.memory_most >> 20);
         write!(
             f,
             "honest runs {honest}; health {health}, {health_raw_max:.1?} with the scheduling delay \
-             of the machine (max {machine_late:.1?}); memory {first} MiB, maximum {most} MiB; {} \
+             of the machine (max {machine_late:.1?}); memory {first} MiB, maximum {max} MiB; {} \
              errors; slack {}",
             self.errors.len(),
             slack()
@@ -547,9 +547,9 @@ mod tests {
         };
         let report =
             Report { honest: slow, health: slow, memory_most: 9 << 20, ..Report::default() };
-        let words = format!("{:#}", report.hold(Bounds::memory(8 << 20)).unwrap_err());
+        let message = format!("{:#}", report.hold(Bounds::memory(8 << 20)).unwrap_err());
         for part in ["honest p99: 9.0s", "slowest /health: 9.0s", "memory: 9 MiB"] {
-            assert!(words.contains(part), "{words}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

@@ -156,8 +156,8 @@ impl Postgres {
             .stdin(Stdio::null())
             .output()
             .context("cannot run psql")?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "psql: {sql}: {}", words.trim());
+        let message = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "psql: {sql}: {}", message.trim());
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
@@ -310,22 +310,22 @@ fn on_path(program: &str) -> Option<PathBuf> {
 fn as_user() -> Result<Vec<String>> {
     let user = format!("--reuid={USER}");
     let group = format!("--regid={USER}");
-    let words: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
+    let prefix: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
         // `setpriv` becomes the program; `runuser` stays as its parent.
         (Some(_), _) => &["setpriv", &user, &group, "--init-groups", "--"],
         (None, Some(_)) => &["runuser", "-u", USER, "--"],
         (None, None) => bail!("Postgres rejects root: install `setpriv` or `runuser`"),
     };
-    Ok(words.iter().map(|word| (*word).to_owned()).collect())
+    Ok(prefix.iter().map(|word| (*word).to_owned()).collect())
 }
 
 /// Runs a program to its end, which must be a success.
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_owned();
-    let words = || OsStr::to_string_lossy(&name).into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(words)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {}: {}", words(), output.status, said.trim());
+    let program = || OsStr::to_string_lossy(&name).into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(program)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {}", program(), output.status, stderr.trim());
     Ok(())
 }
 

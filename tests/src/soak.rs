@@ -212,10 +212,10 @@ impl Report {
             // Any attempt may run out of time on a busy machine.
             let planned: usize =
                 MIX.iter().filter(|(.., wanted)| wanted == kind).map(|(_, times, _)| times).sum();
-            let most = planned as u64 * self.attempts / 100;
+            let max = planned as u64 * self.attempts / 100;
             ensure!(
-                kind == "timeout" || *number <= most,
-                "{number} attempts failed with {kind}, at most {most} expected"
+                kind == "timeout" || *number <= max,
+                "{number} attempts failed with {kind}, at most {max} expected"
             );
         }
         let late = self.kinds.get("timeout").copied().unwrap_or(0);
@@ -224,8 +224,8 @@ impl Report {
         let (Some(first), Some(last)) = (warm.or(self.samples.first()), self.samples.last()) else {
             return Ok(());
         };
-        let most = first.rss + first.rss / 20 + MAX_GROWTH_KB;
-        ensure!(warm.is_none() || last.rss <= most, "RSS grew: {first}; {last}");
+        let max = first.rss + first.rss / 20 + MAX_GROWTH_KB;
+        ensure!(warm.is_none() || last.rss <= max, "RSS grew: {first}; {last}");
         let (was, is) = (first.resources, last.resources);
         ensure!(is.descriptors <= was.descriptors + SLACK, "descriptors: {first}; {last}");
         ensure!(is.threads <= was.threads + SLACK, "threads: {first}; {last}");

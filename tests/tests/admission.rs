@@ -103,9 +103,10 @@ fn unusual_plugins_get_warnings() -> Result<()> {
     );
     let pushed = good(host.upload("odd", wat::parse_str(odd)?)?)?;
     let warnings = pushed["warnings"].as_array().unwrap();
-    for words in ["strip", "`extra`"] {
-        let told = warnings.iter().any(|warning| warning.as_str().unwrap().contains(words));
-        ensure!(told, "{words}: {pushed:#}");
+    for message in ["strip", "`extra`"] {
+        let is_reported =
+            warnings.iter().any(|warning| warning.as_str().unwrap().contains(message));
+        ensure!(is_reported, "{message}: {pushed:#}");
     }
     ensure!(pushed["capabilities"] == json!([]));
     Ok(())

@@ -124,10 +124,10 @@ fn take(host: &Host, run: &str, step: &Step) -> Result<()> {
             let path = format!("/runs/{run}/states/{}/retry", state["number"]);
             match &step.refused {
                 None => drop(host.send("POST", &path, &json!({}))?),
-                Some(words) => {
+                Some(message) => {
                     let (status, problem) = host.refused("POST", &path, &json!({}))?;
                     ensure!(status == 409, "{problem}");
-                    ensure!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+                    ensure!(problem["detail"].as_str().unwrap().contains(message), "{problem}");
                 }
             }
         }

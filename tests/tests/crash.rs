@@ -196,7 +196,7 @@ fn a_data_folder_admits_one_host() -> Result<()> {
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(host.data())
         .output()?;
-    let words = String::from_utf8_lossy(&second.stderr);
-    ensure!(!second.status.success() && words.contains("is in use by another"), "{words}");
+    let message = String::from_utf8_lossy(&second.stderr);
+    ensure!(!second.status.success() && message.contains("is in use by another"), "{message}");
     Ok(())
 }

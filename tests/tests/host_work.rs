@@ -107,16 +107,16 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
 }
 
 /// Raises the deadline, which is not tested here and which a busy machine might miss.
-const NO_HURRY: [&str; 2] = ["--limit", "timeout_ms=300s"];
+const LONG_DEADLINE: [&str; 2] = ["--limit", "timeout_ms=300s"];
 
 /// Runs a test on a host on each kind of database.
 fn on_both(name: &str, test: impl Fn(Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    test(Host::start_with(folder.path(), &NO_HURRY, |_| ())?).context("on SQLite")?;
+    test(Host::start_with(folder.path(), &LONG_DEADLINE, |_| ())?).context("on SQLite")?;
     let url = Postgres::shared()?.create_database(name)?;
     let folder = tempfile::tempdir()?;
-    let arguments = [&NO_HURRY[..], &["--database", &url]].concat();
+    let arguments = [&LONG_DEADLINE[..], &["--database", &url]].concat();
     test(Host::start_with(folder.path(), &arguments, |_| ())?).context("on Postgres")
 }
 
@@ -143,9 +143,9 @@ fn output_checks_are_billed_to_attempts() -> Result<()> {
             let found = evil.result(&run)?;
             let failure = &found["failures"][0]["failure"];
             ensure!(failure["kind"] == "limit", "{found:#}");
-            let words = failure["message"].as_str().unwrap_or_default();
-            ensure!(words.contains("`cpu_ms`"), "{words}");
-            ensure!(words.contains("checks of the outputs"), "{words}");
+            let message = failure["message"].as_str().unwrap_or_default();
+            ensure!(message.contains("`cpu_ms`"), "{message}");
+            ensure!(message.contains("checks of the outputs"), "{message}");
             let state = evil.list(&run, "identifier=only")?.remove(0);
             let path = evil.path(&format!("/runs/{run}/states/{}", state["number"]));
             let state = host.get(&path)?;
@@ -215,8 +215,8 @@ fn input_checks_are_billed_to_attempts() -> Result<()> {
     let found = host.result_of("few", &heavy_input(&json!({"cpu_ms": 1})), &json!({}))?;
     let failure = &found["failures"][0]["failure"];
     ensure!(failure["kind"] == "limit", "{found:#}");
-    let words = failure["message"].as_str().unwrap_or_default();
-    ensure!(words.contains("checks of the inputs"), "{words}");
+    let message = failure["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("checks of the inputs"), "{message}");
     let found = host.result_of("enough", &heavy_input(&json!({})), &json!({}))?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     let states = host.states(found["run"].as_str().context("no id")?, "second")?;
@@ -304,16 +304,16 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         let traffic = HonestTraffic::start(&host)?;
         let path = evil.path("/graphs/heavy/validate");
         let begun = Instant::now();
-        let hurried = Client::builder().timeout(Duration::from_millis(20)).build()?;
+        let impatient = Client::builder().timeout(Duration::from_millis(20)).build()?;
         std::thread::scope(|scope| {
             let requests: Vec<_> =
                 (0..3).map(|_| scope.spawn(|| host.refused("POST", &path, &literals()))).collect();
             for request in requests {
                 let (status, problem) = request.join().unwrap()?;
                 ensure!(status == 422, "{problem}");
-                let told = problem["errors"].to_string();
-                ensure!(told.contains("have used up their budget"), "{problem:#}");
-                ensure!(told.contains("$.nodes["), "{problem:#}");
+                let errors = problem["errors"].to_string();
+                ensure!(errors.contains("have used up their budget"), "{problem:#}");
+                ensure!(errors.contains("$.nodes["), "{problem:#}");
             }
             anyhow::Ok(())
         })?;
@@ -321,7 +321,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         for _ in 0..20 {
             let url = format!("{}/v1/namespaces/evil/graphs/heavy/validate", host.url());
             // On a machine that stalls for as long as a check takes, the answer is in time.
-            if let Ok(answer) = hurried.post(url).json(&literals()).send() {
+            if let Ok(answer) = impatient.post(url).json(&literals()).send() {
                 ensure!(answer.status() == 422, "{}", answer.status());
             }
         }

@@ -52,21 +52,21 @@ fn page(program: &Path) -> Result<String> {
 }
 
 /// Adds the section of a command, and those of its subcommands.
-fn add(page: &mut String, program: &Path, words: &[&str]) -> Result<()> {
-    let help = help(program, words)?;
-    let line = [&["exosphere"][..], words].concat().join(" ");
+fn add(page: &mut String, program: &Path, command: &[&str]) -> Result<()> {
+    let help = help(program, command)?;
+    let line = [&["exosphere"][..], command].concat().join(" ");
     write!(page, "\n## {line}\n\n```text\n{help}\n```\n")?;
     for name in subcommands(&help) {
-        add(page, program, &[words, &[name]].concat())?;
+        add(page, program, &[command, &[name]].concat())?;
     }
     Ok(())
 }
 
 /// Returns the help of a command, without the spaces at the ends of its lines.
-fn help(program: &Path, words: &[&str]) -> Result<String> {
+fn help(program: &Path, command: &[&str]) -> Result<String> {
     let mut help = Command::new(program);
     // The help shows the values of variables; here it shows none.
-    help.args(words).arg("--help").env_clear().env("COLUMNS", COLUMNS).stdin(Stdio::null());
+    help.args(command).arg("--help").env_clear().env("COLUMNS", COLUMNS).stdin(Stdio::null());
     let output = help.output().with_context(|| format!("cannot run {}", program.display()))?;
     ensure!(output.status.success(), "`{}` failed", command::line(&help));
     let text = String::from_utf8(output.stdout)?;

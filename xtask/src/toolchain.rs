@@ -53,7 +53,7 @@ pub fn setup(project: &Project, official: bool) -> Result<Toolchain> {
     let toolchain = match search.earlier(official) {
         Some(toolchain) => toolchain,
         None => {
-            let toolchain = search.anew(official)?;
+            let toolchain = search.detect(official)?;
             search.remember(&toolchain)?;
             toolchain
         }
@@ -84,7 +84,7 @@ impl<'a> Search<'a> {
         (wanted && there && rust == self.rust).then_some(toolchain)
     }
 
-    fn anew(&self, official: bool) -> Result<Toolchain> {
+    fn detect(&self, official: bool) -> Result<Toolchain> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make the folder {}", self.folder.display()))?;
         if official {

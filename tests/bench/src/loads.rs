@@ -76,16 +76,16 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     note(&times, CHAINS_OF, name, (CHAINS * CHAIN) as f64, results);
     let (runs, clients) = SINGLES;
     let mut times = closed(&system.work("single", &json!({})), clients, runs)?;
-    let most = times.rate(runs as f64);
-    results.add(CLIENTS, name, Unit::RunsPerSecond, most);
+    let max_rate = times.rate(runs as f64);
+    results.add(CLIENTS, name, Unit::RunsPerSecond, max_rate);
     results.add_latencies(CLIENTS, name, &mut times.latencies);
     let (runs, clients) = WIDES;
     let times = closed(&system.work("wide", &json!({})), clients, runs)?;
     note(&times, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, results);
-    for (words, bytes, runs, clients) in PAYLOADS {
+    for (label, bytes, runs, clients) in PAYLOADS {
         let inputs = json!({"value": "x".repeat(bytes)});
         let times = closed(&system.work("carriers", &inputs), clients, runs)?;
-        let load = format!("chains of 10 that carry {words}");
+        let load = format!("chains of 10 that carry {label}");
         note(&times, &load, name, (runs * CARRIERS) as f64, results);
     }
     let (runs, clients) = STORES;
@@ -94,7 +94,7 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     let (runs, pause) = ALONE;
     let mut latencies = alone(&system.work("single", &json!({})), runs, pause)?;
     results.add_latencies(ONE_STATE, name, &mut latencies);
-    open_loop::run(system, most, results)
+    open_loop::run(system, max_rate, results)
 }
 
 /// Adds the ratios of the host's rates to the baselines of the same round.

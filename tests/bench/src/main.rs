@@ -94,8 +94,8 @@ fn main() -> Result<()> {
     let (mut results, mut notes) = (Results::default(), Vec::new());
     if wanted(Part::Loads) {
         let peers = arguments.peers.then(|| {
-            let (peers, told) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
-            notes.extend(told);
+            let (peers, remarks) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
+            notes.extend(remarks);
             peers
         });
         loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut results)?;

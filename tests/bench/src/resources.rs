@@ -56,8 +56,8 @@ pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()
 fn memory(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
     system.restart()?;
     closed(&system.work("fanout", &json!({"n": BRANCHES})), 1, 1)?;
-    let most = mebibytes(system, "VmHWM")?;
-    results.add("fanout of 100,000, most memory of the host", system.name, Unit::Mebibytes, most);
+    let peak = mebibytes(system, "VmHWM")?;
+    results.add("fanout of 100,000, most memory of the host", system.name, Unit::Mebibytes, peak);
     Ok(())
 }
 

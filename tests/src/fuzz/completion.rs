@@ -133,8 +133,8 @@ impl Target for Completions {
 fn ensure_output(output: &str) -> Result<()> {
     let value: Value = serde_json::from_str(output)?;
     ensure!(value.is_object(), "an output is not an object: {output}");
-    let most = Limits::default().get(Limit::OutputDepth);
-    ensure!(depth(&value) <= most, "an output has {} levels: {output}", depth(&value));
+    let max = Limits::default().get(Limit::OutputDepth);
+    ensure!(depth(&value) <= max, "an output has {} levels: {output}", depth(&value));
     Ok(())
 }
 

@@ -100,12 +100,12 @@ fn expected_store() -> BTreeMap<String, String> {
 
 /// Returns the inputs that `final` gathers.
 fn expected_answer() -> Value {
-    let told = |(i, turn)| match turn {
+    let value_of = |(i, turn)| match turn {
         "prune" => None,
         "fail" => Some(Value::Null),
         _ => Some(json!(i)),
     };
-    let joined: Vec<Value> = turns().filter_map(told).collect();
+    let joined: Vec<Value> = turns().filter_map(value_of).collect();
     json!(vec![joined; GROUPS as usize])
 }
 

@@ -193,8 +193,8 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
         || Ok((host.get("//health")?["holding"] == 0).then_some(())),
     )?;
     let (took, status) = honest_traffic::sigterm_time(&mut host)?;
-    let most = SIGTERM_MAX.mul_f64(honest_traffic::slack());
-    ensure!(status.success() && took < most, "SIGTERM: {status} after {took:.1?}");
+    let max = SIGTERM_MAX.mul_f64(honest_traffic::slack());
+    ensure!(status.success() && took < max, "SIGTERM: {status} after {took:.1?}");
     row.times.push(begun.elapsed());
     Ok(row)
 }
@@ -203,8 +203,8 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
     let arguments: Vec<&str> = trial.arguments.iter().map(String::as_str).collect();
     let reader = trial.closed_stderr.then(std::io::pipe).transpose()?;
     let host = Host::start_with(data, &arguments, |command| {
-        if let Some(most) = trial.open_files {
-            limit_open_files(command, most);
+        if let Some(max) = trial.open_files {
+            limit_open_files(command, max);
         }
         if let Some((_, writer)) = &reader {
             let writer = writer.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
@@ -218,9 +218,9 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
 
 /// Runs the program through a shell that lowers its limit of open files, the hard limit
 /// included.
-fn limit_open_files(command: &mut Command, most: u32) {
+fn limit_open_files(command: &mut Command, max: u32) {
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit -n {most} && exec \"$@\""), "sh"]);
+    shell.args(["-c", &format!("ulimit -n {max} && exec \"$@\""), "sh"]);
     shell.arg(command.get_program()).args(command.get_args());
     shell.env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
     *command = shell;
@@ -267,7 +267,7 @@ impl Attacker<'_> {
             let response = self.host.upload(&name, bytes.clone())?;
             judged(&upload.answer, response)?;
         }
-        if let Some(grants) = &self.case.said.grants {
+        if let Some(grants) = &self.case.file.grants {
             self.host.grant(self.case.node().0, grants)?;
         }
         Ok(())
@@ -391,8 +391,8 @@ impl Attacker<'_> {
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let status = client.get(format!("{}/health", self.host.url())).send()?.status();
         let took = begun.elapsed();
-        let most = Duration::from_secs(1).mul_f64(honest_traffic::slack());
-        ensure!(status.is_success() && took < most, "a new client: {status} after {took:.1?}");
+        let max = Duration::from_secs(1).mul_f64(honest_traffic::slack());
+        ensure!(status.is_success() && took < max, "a new client: {status} after {took:.1?}");
         Ok(())
     }
 }

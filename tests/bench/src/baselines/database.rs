@@ -188,15 +188,15 @@ impl StorePipeline {
         Ok(states)
     }
 
-    /// Returns the ends of up to `most` of the claimed states.
+    /// Returns the ends of up to `max` of the claimed states.
     async fn ends(
         &self,
         runs: &Runs,
         held: &mut Vec<ClaimedState>,
-        most: usize,
+        max: usize,
     ) -> Result<Vec<Operation>> {
-        let mut operations = Vec::with_capacity(most);
-        for claimed in held.drain(..most.min(held.len())) {
+        let mut operations = Vec::with_capacity(max);
+        for claimed in held.drain(..max.min(held.len())) {
             operations.push(self.ended(runs, claimed, 1).await?);
         }
         Ok(operations)

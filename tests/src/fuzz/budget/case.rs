@@ -111,9 +111,9 @@ fn acts(mutator: &mut Mutator, secrets: &BTreeMap<String, Value>) -> Vec<Act> {
         1 => {}
         _ => {
             let text = output(mutator);
-            let most = (OUTPUT_BYTES / text.len().max(1)).min(200_001);
+            let max = (OUTPUT_BYTES / text.len().max(1)).min(200_001);
             let times = *mutator.pick(&[1, 1, 1, 8, 100, 20_000, 200_000]);
-            acts.push(Act::Output(text, times.min(most) as u32));
+            acts.push(Act::Output(text, times.min(max) as u32));
         }
     }
     acts

@@ -146,8 +146,8 @@ impl Budgets {
                 .context("/health has no `holding`")?;
             Ok((holding <= HONEST_STATES).then_some(()))
         })?;
-        let (took, most) = (begun.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
-        ensure!(took <= most, "the cancel of {} runs took {took:.1?}", runs.len());
+        let (took, max) = (begun.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
+        ensure!(took <= max, "the cancel of {} runs took {took:.1?}", runs.len());
         Ok(())
     }
 }
