@@ -227,7 +227,7 @@ impl Cluster {
         &self.members
     }
 
-    /// Returns a member.
+    /// Returns a member by its index.
     pub fn member(&mut self, at: usize) -> &mut Member {
         &mut self.members[at]
     }
@@ -257,7 +257,7 @@ impl Cluster {
         until("an execution", || self.executor(state, except))
     }
 
-    /// Checks all invariants.
+    /// Checks all invariants of the database.
     pub fn check(&self) -> Result<()> {
         check(&["--database", &self.postgres_address])
     }

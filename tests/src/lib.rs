@@ -157,8 +157,8 @@ impl Host {
         until("the end of the host", || self.ended())
     }
 
-    /// Builds a request to a path below the namespace `default`, or to the rest of a path that begins
-    /// with `//`.
+    /// Builds a request to a path below the namespace `default`, or to the rest of a path that
+    /// begins with `//`.
     pub fn request(&self, method: &str, path: &str) -> Result<reqwest::blocking::RequestBuilder> {
         let url = if path.starts_with("//") {
             format!("{}{}", self.url, &path[1..])
@@ -204,7 +204,7 @@ impl Host {
         self.send("PUT", &format!("//v1/operator/namespaces/{namespace}"), settings)
     }
 
-    /// Applies a graph.
+    /// Applies a graph in the namespace `default`.
     pub fn apply(&self, name: &str, graph: &Value) -> Result<Value> {
         self.send("PUT", &format!("/graphs/{name}"), graph)
     }

@@ -1,5 +1,5 @@
-//! A Postgres for tests: a temporary server on a free port, as durable as in production (`fsync` and
-//! `synchronous_commit` are on).
+//! A Postgres for tests: a temporary server on a free port, as durable as in production (`fsync`
+//! and `synchronous_commit` are on).
 //!
 //! Not here: a client. SQL is run by `psql`.
 
@@ -37,8 +37,8 @@ authentication_timeout = 3s
 log_line_prefix = '%m [%p] %d '
 ";
 
-/// The keeper: waits for the end of its standard input, which the end of the test closes, then stops
-/// the server and removes its folder.
+/// The keeper: waits for the end of its standard input, which the end of the test closes, then
+/// stops the server and removes its folder.
 const KEEPER: &str = r#"
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
@@ -120,7 +120,7 @@ impl Postgres {
         Ok(self.url(name))
     }
 
-    /// Stops the server.
+    /// Stops the server gracefully or like a crash.
     pub fn stop(&self, mode: Mode) -> Result<()> {
         let Some(mut server) = self.server.lock().take() else { return Ok(()) };
         let signal = match mode {

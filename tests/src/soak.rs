@@ -43,14 +43,14 @@ const FANOUT: u64 = 10_000;
 /// Number of attempts after which the host should need no more memory.
 const WARM_UP_ATTEMPTS: u64 = 100_000;
 
-/// Kilobytes by which it may still grow, beside 5 %.
+/// Kilobytes by which the memory may still grow, in addition to 5 %.
 const MAX_GROWTH_KB: i64 = 20 * 1024;
 
 /// Timeout of one run.
 const RUN_TIMEOUT: Duration = Duration::from_secs(1_200);
 
-/// Returns the deadline of an attempt, in milliseconds. A debug build has more time: 48 guests share
-/// the processors.
+/// Returns the deadline of an attempt, in milliseconds. A debug build has more time: 48 guests
+/// share the processors.
 fn deadline_ms() -> u64 {
     const RELEASE_DEADLINE_MS: f64 = 100.0;
     (RELEASE_DEADLINE_MS * slack()) as u64

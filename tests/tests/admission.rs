@@ -94,7 +94,7 @@ fn check_matches_push_and_stores_nothing() -> Result<()> {
 fn unusual_plugins_get_warnings() -> Result<()> {
     let host = Host::start()?;
     let text = minimal()?;
-    // In the component, beside the rest.
+    // Added inside the component, before its end.
     let end = text.trim_end().strip_suffix(')').unwrap();
     let odd = format!(
         "{end} (@custom \"name\" \"{}\") (component $c) (instance $extra (instantiate $c))

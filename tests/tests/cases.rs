@@ -1,5 +1,5 @@
-//! The cases of `tests/cases`: each a folder with a graph, the inputs of its start, and the expected
-//! results. A host on each database runs all of them.
+//! The cases of `tests/cases`: each a folder with a graph, the inputs of its start, and the
+//! expected results. A host on each database runs all of them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

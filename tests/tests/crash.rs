@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-/// 1 splitter, 999 waiters, 999 tallies, 1 merger.
+/// Number of waiters, and of tallies; with a splitter and a merger.
 const BRANCHES: i64 = 999;
 const STATES: i64 = 2 * BRANCHES + 2;
 const KILLS: usize = 20;

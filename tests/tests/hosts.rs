@@ -1,5 +1,5 @@
-//! Several hosts on one Postgres: a lost host is replaced in time, a frozen one changes nothing when
-//! it wakes, and a client may use any host.
+//! Several hosts on one Postgres: a lost host is replaced in time, a frozen one changes nothing
+//! when it wakes, and a client may use any host.
 //!
 //! Not here: random faults (`chaos`).
 

@@ -97,8 +97,8 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     Ok(())
 }
 
-/// A rotation may be killed at any point: the running host and the next one decrypt all secrets, and
-/// the next call finishes the rotation.
+/// A rotation may be killed at any point: the running host and the next one decrypt all secrets,
+/// and the next call finishes the rotation.
 #[test]
 fn a_killed_rotation_can_be_finished() -> Result<()> {
     const GRAPHS: usize = 300;

@@ -60,7 +60,7 @@ fn check<'a>(deny: &'a mut Command, project: &Project, manifest: &str) -> &'a mu
     deny.arg("--config").arg(project.at("deny.toml")).arg("check")
 }
 
-/// Tells whether known faults could be looked up. A fault that was found is an error.
+/// Returns whether known faults could be looked up. A fault that was found is an error.
 fn are_known(output: &Output) -> Result<bool> {
     let output_text =
         [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream));

@@ -15,7 +15,7 @@ use crate::build;
 use crate::command;
 use crate::project::Project;
 
-/// The page.
+/// The path of the page, from the root.
 const PAGE: &str = "docs/reference/cli.md";
 
 /// The width of the help, in columns, whatever the terminal.
@@ -30,7 +30,7 @@ The help of `exosphere` and of each of its commands. `cargo xtask docs` writes t
 Not here: the problems with which a host refuses a request ([problems.md](problems.md)).
 ";
 
-/// Writes the page.
+/// Writes the page to its path.
 pub fn write(project: &Project) -> Result<()> {
     let page = page(&build::host(project)?)?;
     fs::write(project.at(PAGE), page).with_context(|| format!("cannot write {PAGE}"))

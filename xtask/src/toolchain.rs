@@ -165,7 +165,7 @@ fn rustc(project: &Project) -> Command {
     rustc
 }
 
-/// Tells whether a file begins like a component, which a core module does not.
+/// Returns whether a file begins like a component, which a core module does not.
 fn is_component(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\0asm\x0d\0\x01\0"))
 }

@@ -82,8 +82,8 @@ impl BySize {
     }
 }
 
-/// Makes glibc return freed memory to the system, most of it at once. Must be called
-/// before a second thread starts.
+/// Makes glibc return freed memory to the system, most of it immediately. Must be called before
+/// a second thread starts.
 pub fn release_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

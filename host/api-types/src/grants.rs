@@ -20,7 +20,7 @@ pub struct GrantList {
 pub struct PluginGrants {
     /// The name of the plugins. The grants hold for every upload under it, also for later ones.
     pub plugin: String,
-    /// The grants.
+    /// The grants of the plugins.
     pub grants: Grants,
 }
 

@@ -34,7 +34,7 @@ impl fmt::Display for AnyJson {
 pub enum Json<T = AnyJson> {
     /// Valid JSON text. Only [`to_text`] writes it as JSON.
     Text(String),
-    /// A value.
+    /// The value that was parsed.
     Parsed(T),
 }
 

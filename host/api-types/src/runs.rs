@@ -131,7 +131,7 @@ pub struct RunCounts {
 /// A run with its store and its first failures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunDetails {
-    /// The run.
+    /// The status and the counts of the run.
     #[serde(flatten)]
     pub summary: RunSummary,
     /// The entries of the run's store so far.

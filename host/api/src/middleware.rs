@@ -27,10 +27,10 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the problem of a request that is rejected before routing, if any. A request is
-/// rejected if its path encodes the namespace, if it does not name exactly one host, or if a
-/// page of another site sent it. If the host listens on the loopback only (`local`), a request
-/// for another host is rejected too, because any DNS name may resolve to this machine.
+/// Returns the problem of a request that is rejected before routing, if any. It is rejected if
+/// its path encodes the namespace, if it does not name exactly one host, or if it comes from a
+/// page of another site. If the host listens only on the loopback (`local`), it must be named
+/// by a loopback address or `localhost`, because any DNS name may resolve to it.
 pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     reject_encoded_namespace(uri).or_else(|| reject_cross_site(uri, headers, local))
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// A value as it was read, with the version that a later commit compares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The value.
+    /// The value as it was read.
     pub value: String,
     /// The version; changes with every committed write of the key.
     pub version: i64,
@@ -40,7 +40,7 @@ pub enum StoreError {
     /// The value to increment is not a whole number.
     #[error("store key {key:?} cannot be incremented: {value:?} is not a whole number of 64 bits")]
     NotANumber {
-        /// The key.
+        /// The key whose value is not a number.
         key: String,
         /// The key's value, cut.
         value: String,

@@ -206,9 +206,9 @@ pub enum Level {
     Host,
     /// The namespace's own limits, set by an operator.
     Namespace,
-    /// The graph.
+    /// The graph, for all its nodes.
     Graph,
-    /// The node in the graph.
+    /// The node in the graph, for itself.
     Node,
 }
 

@@ -13,7 +13,7 @@ pub enum Outcome {
     Prune(Option<String>),
     /// A requeue, after this delay in milliseconds.
     RequeueAfter(Millis),
-    /// A failure.
+    /// A failure, from the guest or found by the host.
     Failed(Failure),
     /// A store conflict: another state changed a key that the attempt had read
     /// and then wrote.

@@ -251,6 +251,6 @@ impl Counts {
 pub enum Counter {
     /// The run, the outermost scope.
     Run,
-    /// A unite.
+    /// A unite, by its state.
     Unite(StateId),
 }

@@ -55,7 +55,7 @@ impl SeededRng {
         }
     }
 
-    /// Shuffles a list.
+    /// Shuffles a list in place.
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         (1..things.len()).rev().for_each(|at| things.swap(at, self.below(at + 1)));
     }

@@ -61,7 +61,7 @@ impl Config {
     }
 }
 
-/// Slots of a host, unless the operator sets them.
+/// Number of slots of a host, unless the operator sets it.
 pub const DEFAULT_SLOTS: u32 = 64;
 
 /// Returns the number of a host's slots that one namespace may have by default. It is three of

@@ -28,7 +28,7 @@ pub enum Error {
     Invalid {
         /// The part of the request that is not valid.
         what: String,
-        /// The problems.
+        /// The problems of the request.
         problems: Vec<Problem>,
     },
     /// An upload is not a valid plugin.
@@ -37,7 +37,7 @@ pub enum Error {
     /// The descriptions of a plugin's nodes are not valid.
     #[error("the plugin's description of itself cannot be taken: {}", count(problems))]
     Description {
-        /// The problems.
+        /// The problems of the descriptions.
         problems: Vec<Problem>,
     },
     /// The current state of the run or graph does not allow the request.
@@ -48,7 +48,7 @@ pub enum Error {
         "{what} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
     )]
     Changed {
-        /// The setting.
+        /// The setting that has changed.
         what: String,
         /// `it` or `them`.
         it: &'static str,
@@ -176,7 +176,7 @@ pub enum StartError {
     /// The data folder cannot be created or read.
     #[error("the data folder {folder} cannot be used: {error}")]
     Folder {
-        /// The folder.
+        /// The path of the folder.
         folder: String,
         /// The error of the system.
         error: std::io::Error,
@@ -188,7 +188,7 @@ pub enum StartError {
          `chown -R {ours} {folder} && chmod 700 {folder}`, or give it a folder of its own with --data"
     )]
     OpenFolder {
-        /// The folder.
+        /// The path of the folder.
         folder: String,
         /// The owner of the folder.
         owner: u32,

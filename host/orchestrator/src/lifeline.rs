@@ -100,7 +100,7 @@ mod tests {
         let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
-        // No caller waits for ever.
+        // No caller waits forever.
         let operation = Operation::Control(Arc::new(run()), Control::Cancel);
         assert!(host.inner.pipeline.committer.submit(operation).await.is_err());
     }

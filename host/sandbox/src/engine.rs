@@ -50,9 +50,8 @@ pub(crate) const ENABLED_FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// Builds an engine with slots for `slots` guests at once. If the system does not let
-/// it reserve the address space, it logs a warning and allocates each guest's memory on
-/// demand.
+/// Builds an engine for up to `slots` concurrent guests. If the system does not let it reserve
+/// the address space, it logs a warning and allocates each guest's memory on demand.
 pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
     let stack = limits.size(Limit::StackBytes);
     let pooled = InstanceAllocationStrategy::Pooling(pool(slots, limits));

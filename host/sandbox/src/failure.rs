@@ -200,7 +200,7 @@ fn is_table_full(error: &ResourceTableError) -> bool {
     matches!(error, ResourceTableError::Full)
 }
 
-/// Returns whether the guest handed over more bytes at once than its limit. wasmtime has no
+/// Returns whether the guest handed over more bytes in one call than its limit. wasmtime has no
 /// public type for this error, so its message is compared. A test fails if the message changes.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")

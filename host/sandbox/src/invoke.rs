@@ -280,7 +280,7 @@ impl GuestCall for Execute {
     }
 }
 
-/// Makes an instance of the plugin, and calls its function.
+/// Creates an instance of the plugin, and calls its function.
 async fn instantiate_and_call<Q: GuestCall>(
     plugin: &Plugin,
     store: &mut Store<GuestState>,
@@ -323,7 +323,7 @@ impl SideEffects {
         }
     }
 
-    /// Makes a completion with an empty journal: such an attempt changes nothing in the
+    /// Creates a completion with an empty journal: such an attempt changes nothing in the
     /// store.
     fn without_effect(self, outcome: Outcome) -> Completion {
         let SideEffects { logs, usage, queued, .. } = self;

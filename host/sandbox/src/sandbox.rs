@@ -57,7 +57,7 @@ pub enum SetupError {
         "the folder for compiled code {path:?} cannot be used; choose one that the host may write to"
     )]
     Cache {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
         /// The error of the system.
         #[source]

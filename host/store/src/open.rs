@@ -26,7 +26,7 @@ pub enum Database {
 
 impl Store {
     /// Opens a database and applies the migrations; creates a missing SQLite file. Any number of
-    /// hosts may do so at once.
+    /// hosts may do so concurrently.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! A guard against large slowdowns: compares the host's rates with the baselines of the same minute,
-//! with much room for noise, in any build. The baseline of the database uses the store's own
-//! transactions, so that only the benchmark shows a slowdown of these.
+//! A guard against large slowdowns: compares the host's rates with the baselines of the same
+//! minute, with much room for noise, in any build. The baseline of the database uses the store's
+//! own transactions, so that only the benchmark shows a slowdown of these.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;

@@ -1,9 +1,11 @@
 //! The benchmark that `cargo xtask bench` runs: the limits of the machine (baselines), the host's
-//! rates (loads), the cost of history and plugins (growth), the host's memory, idle cost and start
-//! time (resources), and other systems (peers). All run in interleaved rounds, so that each result
-//! also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown file.
+//! rates (loads), the cost of history and plugins (growth), the host's memory, idle cost and
+//! start time (resources), and other systems (peers). All run in interleaved rounds, so that each
+//! result also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown
+//! file.
 //!
-//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures mean.
+//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures
+//! mean.
 
 mod results;
 mod report;

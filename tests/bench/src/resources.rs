@@ -23,7 +23,7 @@ const PLUGINS: (usize, usize) = (10, 100);
 const SETTLES: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Measures all resources.
+/// Measures the memory, the idle cost and the start time of hosts.
 pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()> {
     let mut systems = SystemUnderTest::both(postgres, "resources")?;
     for system in &systems {

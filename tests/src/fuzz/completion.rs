@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use super::{Mutator, Outcome, Target};
 use crate::guest::{self, Changes};
 
-/// The guest.
+/// The guest as WebAssembly text.
 const MIRROR: &str = include_str!("../../fuzz/mirror.wat");
 
 /// The first byte of an input: how the rest is returned.

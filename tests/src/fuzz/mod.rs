@@ -24,7 +24,7 @@ use crate::checkout;
 
 /// A reader of untrusted input.
 pub trait Target {
-    /// Draws an input.
+    /// Draws an input of this target.
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8>;
 
     /// Tries an input.
@@ -64,9 +64,9 @@ pub fn target(name: &str) -> Result<Box<dyn Target>> {
 /// Counts of the tried inputs.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tried {
-    /// All inputs.
+    /// The number of inputs.
     pub inputs: u64,
-    /// Accepted inputs.
+    /// The number of accepted inputs.
     pub accepted: u64,
 }
 

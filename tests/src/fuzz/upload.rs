@@ -16,7 +16,7 @@ use super::{Mutator, Outcome, Target};
 use crate::guest::{self, Changes};
 use crate::{binary, component};
 
-/// Slots of the sandbox.
+/// Number of slots of the sandbox.
 const SLOTS: u32 = 2;
 
 /// A sandbox, and the plugins that are damaged.

@@ -1,5 +1,5 @@
-//! The load of the chaos test: runs that are started and watched through any host that answers, with
-//! their exact expected results.
+//! The load of the chaos test: runs that are started and watched through any host that answers,
+//! with their exact expected results.
 //!
 //! Not here: faults (`driver`). A request without an answer is repeated at the next host.
 

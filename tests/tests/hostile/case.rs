@@ -1,5 +1,5 @@
-//! The format of a case: a folder of `tests/hostile` with a `case.json` and, if the guest is written
-//! for it, a `guest.wat`.
+//! The format of a case: a folder of `tests/hostile` with a `case.json` and, if the guest is
+//! written for it, a `guest.wat`.
 //!
 //! Not here: running a case (`harness`), and building its uploads (`exosphere_tests::guest`,
 //! `generated_uploads`).

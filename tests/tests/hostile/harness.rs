@@ -1,5 +1,5 @@
-//! The harness of the hostile cases: one host, on which each case is sent, its answer is checked, and
-//! the host is checked to be unchanged.
+//! The harness of the hostile cases: one host, on which each case is sent, its answer is checked,
+//! and the host is checked to be unchanged.
 
 use std::time::{Duration, Instant};
 
@@ -104,8 +104,8 @@ impl Harness {
         Ok(())
     }
 
-    /// Checks that repetitions do not leak memory. The allocator and the database cache memory up to
-    /// a bound, while a leak grows each time.
+    /// Checks that repetitions do not leak memory. The allocator and the database cache memory up
+    /// to a bound, while a leak grows each time.
     fn adds_nothing(
         &self,
         case: &Case,

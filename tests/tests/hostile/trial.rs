@@ -67,7 +67,7 @@ const UNMET_HEALTH: Duration = Duration::from_secs(1);
 enum Step {
     /// Uploads the guest of the case under each of several names.
     Upload(Upload),
-    /// Sends requests.
+    /// Sends requests, and checks each answer.
     Send(Send),
     /// Starts runs and waits for their ends.
     Run(Run),
@@ -372,7 +372,7 @@ impl Attacker<'_> {
         let address = self.host.url().trim_start_matches("http://");
         let mut held = Vec::new();
         for _ in 0..connect.connections {
-            // A host that is full may refuse a connection or close it at once.
+            // A host that is full may refuse a connection or close it immediately.
             let Ok(mut stream) = TcpStream::connect(address) else { continue };
             let _ = stream.write_all(connect.says.as_bytes());
             held.push(stream);

@@ -1,5 +1,5 @@
-//! The environment of a host: a standard error without a reader, data folders that are open to other
-//! users, a renamed lock, and killed compilers.
+//! The environment of a host: a standard error without a reader, data folders that are open to
+//! other users, a renamed lock, and killed compilers.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

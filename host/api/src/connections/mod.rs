@@ -24,9 +24,9 @@ use service::ConnectionService;
 /// Limits on the connections of the API, as set by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Connections in all, besides those reserved for `/health` and cancels.
+    /// Maximum number of connections in all, besides those reserved for `/health` and cancels.
     pub max_connections: usize,
-    /// Connections per peer: an IPv4 address, or a /64 network of IPv6.
+    /// Maximum number of connections per peer: an IPv4 address, or a /64 network of IPv6.
     pub max_per_peer: usize,
     /// Timeout for the headers of a request.
     pub header_timeout: Duration,

@@ -89,9 +89,8 @@ impl Registry {
         self.0.open.lock()
     }
 
-    /// Registers a new connection. If its peer, or the host as a whole, is at the
-    /// limit, an idle connection is told to close; if none is idle, a reserved slot is
-    /// used.
+    /// Registers a new connection. If its peer, or the host as a whole, is at the limit, an
+    /// idle connection is asked to close; if none is idle, a reserved slot is used.
     pub(crate) fn admit(&self, peer: Peer, activity: impl Fn(bool) -> Activity) -> Admission {
         let mut open = self.lock();
         let ordinary = open.connections.len() - open.reserved;

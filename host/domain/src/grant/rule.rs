@@ -87,9 +87,9 @@ impl fmt::Display for HostPattern {
 pub struct HttpRequest<'a> {
     /// The method, in capitals.
     pub method: &'a str,
-    /// The scheme.
+    /// The scheme of the request's URL.
     pub scheme: Scheme,
-    /// The host.
+    /// The host of the request's URL.
     pub host: &'a HttpHost,
     /// The port, even if it is the scheme's default.
     pub port: u16,
@@ -149,7 +149,7 @@ impl HttpRule {
         &self.methods
     }
 
-    /// Returns the scheme.
+    /// Returns the scheme of the allowed requests.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }

@@ -233,7 +233,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Reads a string.
+/// Reads a string, for [`Object::read_as`].
 pub fn string(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| format!("this is {}, and must be a string", kind(value)))
 }
@@ -243,7 +243,7 @@ pub fn parsed<T: std::str::FromStr<Err: Display>>(value: &Value) -> Result<T, St
     string(value)?.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// Reads a boolean.
+/// Reads a boolean, for [`Object::read_as`].
 pub fn boolean(value: &Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("this is {}, and must be true or false", kind(value)))
 }
@@ -256,7 +256,7 @@ pub fn whole(value: &Value, min: u64, max: u64) -> Result<u64, String> {
         .ok_or_else(|| format!("this must be a whole number from {min} to {max}"))
 }
 
-/// Reads an array.
+/// Reads an array, for [`Object::read_as`].
 pub fn array(value: &Value) -> Result<&Vec<Value>, String> {
     value.as_array().ok_or_else(|| format!("this is {}, and must be an array", kind(value)))
 }

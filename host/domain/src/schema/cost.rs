@@ -22,7 +22,7 @@ pub const MAX_STEPS: u64 = 10_000_000;
 /// Steps taken for counting one visit of a part to a value.
 const RECKONING_STEPS: u64 = 10;
 
-/// Visits that are counted between two requests to the budget.
+/// Number of visits that are counted between two requests to the budget.
 const VISITS_AT_ONCE: u64 = 100;
 
 /// The maximum number of parts of a schema; a part is counted when a reference or keyword
@@ -69,7 +69,7 @@ pub struct Cost {
     patterns: usize,
 }
 
-/// A subschema, as far as its cost is concerned.
+/// A subschema, reduced to its cost.
 #[derive(Debug, Default)]
 struct Part {
     /// Steps for each unit of a value's size.

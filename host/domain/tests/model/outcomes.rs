@@ -52,7 +52,7 @@ impl RandomOutcomes {
         // Some states have the same fault at each attempt.
         let luck = SeededRng::from_parts(self.seed ^ 1, key, 0).below(100);
         let mut rng = SeededRng::from_parts(self.seed, key, before);
-        // A run whose root fails ends at once and tests little, so roots fail less often.
+        // A run whose root fails ends immediately and tests little, so roots fail less often.
         let spared = if key == "/" { 6 } else { 1 };
         match (luck, before) {
             (0, ..MAX_DISTURBED_EXECUTIONS) if self.repeats > 0 => {

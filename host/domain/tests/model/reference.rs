@@ -149,7 +149,7 @@ pub enum Branch {
     Errored(usize),
 }
 
-/// A run.
+/// A run: a tree of executions.
 pub struct Run {
     graph: Graph,
     shape: Shape,
@@ -285,7 +285,7 @@ impl Run {
         self.execs.iter().filter(is_held).count()
     }
 
-    /// Cancels the run.
+    /// Cancels the run, or returns why it cannot be cancelled.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         if self.status() != RunStatus::Running {
             return Err(Refusal::Over);

@@ -164,7 +164,7 @@ impl Lockstep {
         true
     }
 
-    /// Does one piece of work. Returns whether there was any.
+    /// Performs one piece of work. Returns whether there was any.
     fn work(&mut self, rng: &mut SeededRng, spares_innocent: bool) -> bool {
         let claimable = self.engine.claimable();
         let (held, begun) = (self.hosts.holds(false), self.hosts.holds(true));

@@ -35,8 +35,8 @@ struct Entry<V> {
 }
 
 impl<K: Eq + Hash + Clone, V> Entries<K, V> {
-    /// Evicts the least recently used values, down to a weight. It evicts several at
-    /// once, so that not every new value scans all of them.
+    /// Evicts the least recently used values, down to a weight. It evicts several at a time, so
+    /// that not every new value scans all of them.
     fn evict_oldest(&mut self, weight: u64) -> Vec<Entry<V>> {
         let mut keys: Vec<_> =
             self.by_key.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
@@ -112,7 +112,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         drop(evicted);
     }
 
-    /// Drops a value.
+    /// Drops a cached value, if there is one.
     pub(crate) fn remove(&self, key: &K) {
         let removed = {
             let mut entries = self.entries.lock();

@@ -174,8 +174,8 @@ impl Executor {
     }
 }
 
-/// Executes claimed states, each in its own task. Outputs that the claim did not bring
-/// are read for all of them at once.
+/// Executes claimed states, each in its own task. Outputs that the claims did not include are
+/// read for all of them together.
 pub(crate) fn dispatch(inner: &Arc<HostInner>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
     // Called in the order of the commits, so that a later pause counts.
     inner.pipeline.executor.record_resumed(&claimed);

@@ -55,8 +55,8 @@ impl From<StoreError> for InputError {
     }
 }
 
-/// Reads the outputs that some claimed states need, all at once. Each state reads the
-/// rest itself, and fails if it cannot.
+/// Reads the outputs that some claimed states need, all together. Each state reads the rest
+/// itself, and fails if it cannot.
 pub(crate) async fn prefetch_outputs(
     inner: &HostInner,
     claimed: &mut [(ClaimedState, ClaimPermit)],

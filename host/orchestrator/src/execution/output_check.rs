@@ -40,7 +40,7 @@ impl OutputCheck {
         OutputCheck { outputs, next: 0, node, json_bytes }
     }
 
-    /// Returns the outputs.
+    /// Returns the outputs, checked or not.
     pub(crate) fn into_outputs(self) -> Vec<String> {
         self.outputs
     }

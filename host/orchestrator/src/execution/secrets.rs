@@ -1,5 +1,5 @@
-//! The secrets of an execution: all those of its graph. It may read those that its node
-//! declares and its plugin is granted. The rest are hidden from its output all the same,
+//! The secrets of an execution: all those of its graph. The node may read those that it
+//! declares and that its plugin is granted. The others are redacted from its output as well,
 //! since another node may have passed them on.
 
 use std::collections::{BTreeMap, BTreeSet};

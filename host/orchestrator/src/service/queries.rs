@@ -29,7 +29,7 @@ const MAX_SHOWN_OUTPUTS: u32 = 1000;
 /// The details of a run.
 #[derive(Debug)]
 pub struct RunDetails {
-    /// The run.
+    /// The status and the counters of the run.
     pub run: RunView,
     /// The graph of the run.
     pub graph: Arc<Graph>,
@@ -44,11 +44,11 @@ pub struct RunDetails {
 /// The details of a state.
 #[derive(Debug)]
 pub struct StateDetails {
-    /// The run.
+    /// The id of the run.
     pub run: RunId,
     /// The graph of the run.
     pub graph: Arc<Graph>,
-    /// The state.
+    /// The state, with its status and counters.
     pub state: StateView,
     /// The first outputs of the state, as JSON texts.
     pub outputs: Vec<String>,

@@ -32,7 +32,7 @@ pub enum AdmissionError {
     /// The component uses a WebAssembly proposal that is switched off here.
     #[error("the component uses {proposal}, a WebAssembly proposal that is off here: {why}; {FIX}")]
     Proposal {
-        /// The proposal.
+        /// The name of the proposal.
         proposal: String,
         /// The place, in the validator's words.
         why: String,

@@ -1,5 +1,5 @@
-//! The compiler program of this crate's tests: the real compiler if it is told to
-//! `compile`, else a program that fails in one way.
+//! The compiler program of this crate's tests: the real compiler if its argument is `compile`,
+//! else a program that fails in one way.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -33,7 +33,7 @@ pub enum LogLevel {
     Info,
     /// An unexpected event, or a line of standard error.
     Warn,
-    /// An error.
+    /// An error that the guest logged.
     Error,
 }
 
@@ -41,11 +41,11 @@ pub enum LogLevel {
 /// character but the tab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// The severity.
+    /// The severity of the line.
     pub level: LogLevel,
     /// The time at which it was written.
     pub at: Millis,
-    /// The text.
+    /// The text of the line, sanitized and redacted.
     pub message: String,
 }
 

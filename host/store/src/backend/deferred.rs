@@ -38,7 +38,7 @@ pub(super) struct MergedStatement {
 }
 
 impl StatementBatch {
-    /// Adds a statement.
+    /// Adds a statement to the batch.
     pub(super) fn add(&mut self, write: &PendingWrite<'_>) -> Result<(), StoreError> {
         let PendingWrite { statement, rows, expected } = write;
         let (before, expected) = (self.arguments.len(), *expected);

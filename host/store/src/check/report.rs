@@ -72,7 +72,7 @@ impl Rule {
 pub struct Kind {
     /// The broken rule.
     pub rule: Rule,
-    /// The table.
+    /// The table of the row.
     pub table: &'static str,
     /// The column that contradicts the others.
     pub column: &'static str,

@@ -1,4 +1,4 @@
-//! A reader of rows that may hold anything: an invalid value is reported, and the check goes on
+//! A reader of rows that may hold anything: an invalid value is reported, and the check continues
 //! without it. Columns are read by name.
 
 use std::cell::Cell;

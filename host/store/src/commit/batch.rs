@@ -17,13 +17,13 @@ use crate::types::{ClaimedState, RunInfo, RunUpdate};
 /// An operation of a commit.
 #[derive(Debug)]
 pub enum Operation {
-    /// Starts a run.
+    /// Starts a run, unless its idempotency key has started one.
     Start(Box<NewRun>),
-    /// Ends an execution.
+    /// Ends an execution, if its claim is still valid.
     Finish(Box<Finished>),
     /// Stages a piece of the end of an execution with many outputs, before that end.
     Stage(Box<Stage>),
-    /// Controls a run.
+    /// Controls a run: a cancel, a pause, a retry and others.
     Control(Arc<RunInfo>, Control),
 }
 
@@ -36,11 +36,11 @@ pub enum Control {
     /// Records that a suspected poison state, given with its claim, is about to run, so that a
     /// further host loss can be attributed to it.
     Begin(Box<Claimed>),
-    /// Cancels the run.
+    /// Cancels the run: no further outcome counts.
     Cancel,
-    /// Pauses the run.
+    /// Pauses the run: none of its states is claimed.
     Pause,
-    /// Resumes the run.
+    /// Resumes the run: its states can be claimed again.
     Resume,
     /// Sweeps some states of the run: ends them if the run was cancelled, else parks or unparks
     /// them for a pause.
@@ -54,7 +54,7 @@ pub enum Control {
     },
     /// Retries this failed state.
     Retry(StateId),
-    /// Does one part of a redrive, which retries the failed states of the run.
+    /// Performs one part of a redrive, which retries the failed states of the run.
     Redrive(RedrivePart),
 }
 

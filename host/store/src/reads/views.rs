@@ -135,7 +135,7 @@ pub struct AttemptRow {
 pub struct FailureView {
     /// The kind of the failure.
     pub kind: FailureKind,
-    /// The message.
+    /// The message, for people.
     pub message: String,
     /// The details: JSON text.
     pub details: Option<String>,

@@ -80,7 +80,7 @@ impl SecretCipher {
         self.keys.read().clone()
     }
 
-    /// Replaces the keyring.
+    /// Replaces the keyring for all clones.
     pub(crate) fn replace_keys(&self, keys: Keyring) {
         *self.keys.write() = Arc::new(keys);
     }

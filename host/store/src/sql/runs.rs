@@ -1,9 +1,9 @@
-//! Runs. Their columns stand in two lists, `run_counters!` and `run_columns!`; the struct of a row,
-//! its reader and the texts of all statements come from these.
+//! Runs. Their columns stand in two lists, `run_counters!` and `run_columns!`; the struct of a
+//! row, its reader and the texts of all statements come from these.
 //!
 //! A new counter is added to `run_counters!`, to both sets of migrations, to the code that counts
-//! (`commit::finish`; also `unites`, `control`, `manual_retry`, `staging` and `store_entries` there),
-//! and to `check::walk`, which counts it again.
+//! (`commit::finish`; also `unites`, `control`, `manual_retry`, `staging` and `store_entries`
+//! there), and to `check::walk`, which counts it again.
 
 use exosphere_domain::ids::{Millis, RunKey};
 use exosphere_domain::state::RunStatus;

@@ -116,7 +116,7 @@ async fn difference(
     let mut found = lines(&report);
     let mut missing = Vec::new();
     for wanted in &wanted {
-        // `-` stands for any row, `*` for any number of rows.
+        // `-` matches any row, `*` any number of rows.
         let (start, limit) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
             (Some(start), _) => (start, 1),
             (_, Some(start)) => (start, usize::MAX),

@@ -347,7 +347,7 @@ impl Harness {
         StateId(database.number(&sql))
     }
 
-    /// Returns a redrive of all failed states of a run, at once.
+    /// Returns a redrive of all failed states of a run, in one operation.
     pub async fn redrive(&self, run: &Run) -> Operation {
         let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
         Operation::Control(run.info.clone(), Control::Redrive(RedrivePart::Whole(failed)))

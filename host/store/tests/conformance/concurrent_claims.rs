@@ -1,4 +1,5 @@
-//! Concurrent claims of twelve hosts: each state is claimed once for each fence, and none is missed.
+//! Concurrent claims of twelve hosts: each state is claimed once for each fence, and none is
+//! missed.
 
 use std::collections::HashSet;
 use std::sync::Arc;

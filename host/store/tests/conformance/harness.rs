@@ -107,7 +107,7 @@ impl Harness {
         self.host.limits = Arc::new(Limits::clone(&self.host.limits).with(limit, value));
     }
 
-    /// Advances the clock.
+    /// Advances the clock by `millis`.
     pub async fn advance(&self, millis: Millis) {
         match self.database.kind {
             Kind::Sqlite => drop(self.clock.fetch_add(millis, Ordering::Relaxed)),
@@ -137,7 +137,7 @@ impl Harness {
         counts.join(", ")
     }
 
-    /// Checks all invariants.
+    /// Checks all invariants of the database.
     pub async fn check(&self) {
         let report = check(&self.database.location).await.unwrap();
         assert_eq!(report.violations, [], "{:?}", self.database.kind);

@@ -360,7 +360,7 @@ async fn listeners_report_lag_after_a_gap() {
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
     harness.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut listener).await, ListenerEvent::Received(Notification::default()));
-    // The listener is told to reconnect.
+    // The listener is asked to reconnect.
     listener.reset();
     harness.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);

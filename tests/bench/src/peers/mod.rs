@@ -22,7 +22,7 @@ use restate::Restate;
 
 /// A run of [`BRANCHES`] steps in parallel and the sum of their results.
 pub const FANOUT: &str = "fanout, beside peers";
-/// [`CHAIN_RUNS`] runs at once, each of [`CHAIN_LENGTH`] steps.
+/// [`CHAIN_RUNS`] concurrent runs, each of [`CHAIN_LENGTH`] steps.
 pub const CHAINS: &str = "chains, beside peers";
 /// [`SINGLE_RUNS`] runs of one step, by [`CLIENTS`] clients.
 pub const SINGLES: &str = "one-state runs, 64 clients, beside peers";

@@ -26,7 +26,7 @@ const PACKAGE: &str = include_str!("../../peers/restate/package.json");
 const LOCK: &str = include_str!("../../peers/restate/package-lock.json");
 const SERVICES: &str = include_str!("../../peers/restate/services.mjs");
 
-/// Partitions of the server, which can only be chosen when it is new.
+/// Number of partitions of the server, which can only be chosen when it is new.
 const PARTITIONS: &str = "1";
 
 /// Restate with its SDK and a Node that the SDK can use.
@@ -159,7 +159,7 @@ impl Running {
         })
     }
 
-    /// Measures all loads.
+    /// Measures all loads on the running server.
     fn measure(&self) -> Result<Times> {
         let fanout = Call::new("fanout", BRANCHES, BRANCHES * (BRANCHES - 1) / 2);
         let chain = Call::new("chain", CHAIN_LENGTH, CHAIN_LENGTH);

@@ -1,5 +1,6 @@
-//! A case of the target `budget`: a guest with its schemas and acts, its graph, secrets, and requests
-//! to the host. Large parts are recipes (`crate::expand`), so that a saved case is readable.
+//! A case of the target `budget`: a guest with its schemas and acts, its graph, secrets, and
+//! requests to the host. Large parts are recipes (`crate::expand`), so that a saved case is
+//! readable.
 
 use std::collections::BTreeMap;
 

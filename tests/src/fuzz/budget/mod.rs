@@ -1,6 +1,6 @@
-//! Target `budget`: the host's work for namespaces, which must stay within their limits. Runs random
-//! cases (schemas, secrets, graphs, outputs, logs) on one host over HTTP, with honest runs of another
-//! namespace beside them.
+//! Target `budget`: the host's work for namespaces, which must stay within their limits. Runs
+//! random cases (schemas, secrets, graphs, outputs, logs) on one host over HTTP, with honest runs
+//! of another namespace beside them.
 //!
 //! Promises: no honest run and no answer of `/health` takes longer than a second. Memory stays
 //! under its bound, a cancel ends executions within a second, and no internal error occurs.
@@ -37,7 +37,7 @@ const RUNNING: Duration = Duration::from_millis(1_500);
 /// Timeout of the attacker's own requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Honest states that a host may have claimed when nothing else runs.
+/// Number of honest states that a host may have claimed when nothing else runs.
 const HONEST_STATES: u64 = 2;
 
 /// The plugin and the graph of every case.

@@ -20,7 +20,7 @@ impl Show {
     }
 }
 
-/// Formats a namespace.
+/// Formats a namespace with its slots and effective limits.
 pub fn show(answer: &Answer) -> Result<String, Error> {
     let NamespaceDetails { name, limits, slots, effective } = answer.read()?;
     let set_by = if slots.is_some() { " (set by the namespace)" } else { "" };

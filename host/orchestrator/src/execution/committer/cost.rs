@@ -38,7 +38,8 @@ fn of_control(control: &Control) -> (Lane, u64) {
     }
 }
 
-/// Returns the cost of a start: the row of the run, that of its first state, and those of its store.
+/// Returns the cost of a start: the row of the run, that of its first state, and those of its
+/// store.
 fn start(new: &NewRun) -> u64 {
     let store: usize = new.store.iter().map(|(key, value)| key.len() + value.len()).sum();
     rows(2 + new.store.len()) + bytes(new.info.inputs.len() + store)

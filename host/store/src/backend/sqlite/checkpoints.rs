@@ -14,15 +14,15 @@ use rusqlite::Connection;
 
 use crate::error::OpenError;
 
-/// Pages by which the log grows between two checkpoints of the thread: 16 MiB.
+/// Number of pages by which the log grows between two checkpoints of the thread: 16 MiB.
 const BACKGROUND_PAGES: i32 = 2_000;
 
-/// Pages of the log from which the writer does a checkpoint: 128 MiB.
+/// Number of pages of the log from which the writer runs a checkpoint: 128 MiB.
 const WRITER_PAGES: i32 = 8 * BACKGROUND_PAGES;
 
 thread_local! {
-    /// Pages of the log after the last commit of this thread, until they are reported to the
-    /// thread of checkpoints.
+    /// Number of pages of the log after the last commit of this thread, until they are reported
+    /// to the thread of checkpoints.
     static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
@@ -43,7 +43,7 @@ impl Checkpoints {
         }));
         let connection = Connection::open(file)?;
         connection.execute_batch("PRAGMA synchronous = FULL")?;
-        // One signal is enough: it stands for all commits before the checkpoint.
+        // One signal is enough: it covers all commits before the checkpoint.
         let (wanted, signals) = sync_channel(1);
         std::thread::Builder::new()
             .name("store-checkpoint".into())
@@ -77,8 +77,8 @@ fn run(connection: &Connection, signals: &Receiver<()>) {
     }
 }
 
-/// Does a checkpoint that does not wait for other connections. If it fails, the log still has all
-/// pages, and a later one copies them.
+/// Runs a checkpoint that does not wait for other connections. If it fails, the log still has
+/// all pages, and a later one copies them.
 fn checkpoint(connection: &Connection) {
     let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = done {

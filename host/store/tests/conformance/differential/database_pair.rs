@@ -190,7 +190,7 @@ impl DatabasePair {
         rows.map(|row| (RunKey(number(&row[0])), StateId(number(&row[1])))).collect()
     }
 
-    /// Advances the clocks.
+    /// Advances both clocks by `millis`.
     pub async fn advance(&mut self, millis: i64) {
         self.postgres.database.shift_times_back(millis).await;
         self.simulated_ms += millis;

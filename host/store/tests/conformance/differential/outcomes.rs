@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 /// which states are due.
 pub const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
 
-/// Returns graphs that use every feature of the store: nested and parallel unites, strategies, retry
-/// policies, store values.
+/// Returns graphs that use every feature of the store: nested and parallel unites, strategies,
+/// retry policies, store values.
 pub fn builders() -> Vec<GraphBuilder> {
     let fan = || GraphBuilder::from_text("R > U; U > X; X > W; W(U) > Z");
     let nested = || GraphBuilder::from_text("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
@@ -117,7 +117,7 @@ pub fn journal(rng: &mut SeededRng, entries: &[(String, Entry)]) -> Journal {
             6 => journal.increment(key, i64::MAX - rng.below(3) as i64),
             _ => journal.increment(key, rng.below(9) as i64 - 4),
         };
-        // An attempt that cannot add goes on without the write.
+        // An attempt that cannot add continues without the write.
         drop(written);
     }
     journal
