@@ -67,7 +67,7 @@ pub const CHILDREN: &[Case] = &[
             "total run.succeeded <fan>",
         ],
     ),
-    // It comes from an output that does not exist.
+    // A state comes from an output that does not exist.
     Case(
         "UPDATE state SET path = '0090' WHERE id = <fan:0000>",
         &[
@@ -76,7 +76,7 @@ pub const CHILDREN: &[Case] = &[
             "reference state.refs <fan:0000>",
         ],
     ),
-    // It comes from an edge that does not exist.
+    // A state comes from an edge that does not exist.
     Case(
         "UPDATE state SET path = '0001' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
@@ -88,7 +88,7 @@ pub const CHILDREN: &[Case] = &[
     ),
     Case("UPDATE state SET node = 4 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
     Case("UPDATE state SET node = 77 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
-    // It has descendants, and no outputs.
+    // A state has descendants, and no outputs.
     Case(
         "UPDATE state SET status = 'PRUNED', outputs = NULL WHERE id = <fan:00>",
         &[
