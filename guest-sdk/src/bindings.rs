@@ -19,8 +19,8 @@ wit_bindgen::generate!({
 pub use exports::exosphere::node::guest;
 pub use wit_bindgen;
 
-/// The configuration, from WASI and not from the contract. A plugin that does not use
-/// it does not import it.
+/// Configuration that a plugin reads through WASI instead of the contract. A plugin imports it
+/// only if it uses it.
 pub(crate) mod config {
     wit_bindgen::generate!({
         inline: "

@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Any [`std::error::Error`] becomes one by `?`. It is **retryable** then: the host
 /// tries again as the graph's retry policy says. If another attempt cannot help, make
-/// the error permanent, and the state ends at once:
+/// the error permanent, and the state ends immediately:
 ///
 /// ```
 /// use exosphere_sdk::prelude::*;

@@ -35,8 +35,8 @@ pub enum Flow<T> {
     Outputs(Vec<T>),
     /// The branch ends here. The data, if any, is kept for people to read.
     Prune(Option<Value>),
-    /// This state runs again after this time. A requeue is not a retry: it uses up none,
-    /// and writes to the store are kept.
+    /// A requeue: this state runs again after this time. It uses up no retry, and its writes to
+    /// the store are kept.
     RequeueAfter(Duration),
 }
 
@@ -94,9 +94,9 @@ pub enum Completion {
 
 /// A type that a node function may return in its `Ok`.
 ///
-/// Every type that can be serialized and has a schema is one output, `()` is an output
-/// without fields, and [`Flow`] is everything else. Implement it by hand only to bypass
-/// the typed layer, for example to pass JSON text on unparsed.
+/// Every type that can be serialized and has a schema is one output, `()` is an output without
+/// fields, and [`Flow`] covers all other outcomes. Implement it by hand only to bypass the
+/// typed layer, for example to pass JSON text on unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a node can return",
     note = "derive `Serialize` and `JsonSchema` for the output type",

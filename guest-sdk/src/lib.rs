@@ -20,7 +20,7 @@
 //! | `Ok(Greeting { .. })` | one output |
 //! | `Ok(())` | one output without fields |
 //! | `Ok(Flow::many(greetings))` | a fanout: each output starts a branch of its own |
-//! | `Ok(Flow::empty())` | an empty fanout: nothing goes on from here |
+//! | `Ok(Flow::empty())` | an empty fanout: no state follows |
 //! | `Ok(Flow::prune())` | this branch ends here; this is not a failure |
 //! | `Ok(Flow::requeue_after(delay))` | the same state runs again after the delay |
 //! | `Err(..)`, or `?` on any error | a failure; the retry policy decides what follows |

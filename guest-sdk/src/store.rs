@@ -7,7 +7,7 @@
 //! attempt runs again; an [`increment`] never conflicts.
 //!
 //! A key is not empty and contains neither `.` nor NUL. An invalid key, or more data
-//! than the limits allow, ends the attempt at once as a failure.
+//! than the limits allow, ends the attempt immediately as a failure.
 //!
 //! ```
 //! use exosphere_sdk::prelude::*;

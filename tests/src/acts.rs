@@ -1,5 +1,6 @@
-//! Guests made of acts: compiles a list of acts (log a text, log a secret, return outputs, fail) into
-//! the functions of a guest. Texts are repeated patterns, so that a line describes megabytes.
+//! Guests made of acts: compiles a list of acts (log a text, log a secret, return outputs, fail)
+//! into the functions of a guest. Texts are repeated patterns, so that a line describes
+//! megabytes.
 //!
 //! Not here: the component around the functions (`guest`).
 
@@ -29,7 +30,7 @@ const PAGE: usize = 64 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Text {
-    /// The beginning.
+    /// The text before the pattern.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub before: String,
     /// The repeated pattern.
@@ -37,7 +38,7 @@ pub struct Text {
     pub again: String,
     /// The number of repetitions of the pattern.
     pub times: usize,
-    /// The end.
+    /// The text after the repetitions.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub after: String,
 }

@@ -138,7 +138,7 @@ impl Member {
         self.host()?.signal(Signal::STOP)
     }
 
-    /// Thaws the host (SIGCONT): its threads go on.
+    /// Thaws the host (SIGCONT): its threads continue.
     pub fn thaw(&self) -> Result<()> {
         self.host()?.signal(Signal::CONT)
     }
@@ -227,7 +227,7 @@ impl Cluster {
         &self.members
     }
 
-    /// Returns a member.
+    /// Returns a member by its index.
     pub fn member(&mut self, at: usize) -> &mut Member {
         &mut self.members[at]
     }
@@ -257,7 +257,7 @@ impl Cluster {
         until("an execution", || self.executor(state, except))
     }
 
-    /// Checks all invariants.
+    /// Checks all invariants of the database.
     pub fn check(&self) -> Result<()> {
         check(&["--database", &self.postgres_address])
     }

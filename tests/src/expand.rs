@@ -1,14 +1,16 @@
-//! Recipes for large JSON: an object whose one key begins with `@` stands for the value that it
-//! describes, so that a case file of a few lines makes megabytes.
+//! Recipes for large JSON: an object whose one key begins with `@` is replaced by the value
+//! that it describes, so that a case file of a few lines makes megabytes.
 //!
-//! | recipe | JSON that it stands for |
+//! | recipe | JSON that replaces it |
 //! |---|---|
-//! | `{"@list": [n, value]}` | `n` copies of a value; `@n` in its texts is the number of the copy |
+//! | `{"@list": [n, value]}` | `n` copies of a value; `@n` in its texts is the number of the
+//! copy |
 //! | `{"@join": [list, ..]}` | the lists, one after the other |
 //! | `{"@text": [n, pattern]}` | a text of `n` times the pattern |
 //! | `{"@random": [n, seed]}` | a text of `n` random letters |
 //! | `{"@raw": text}` | an object whose one key is the private one of serde_json's raw values |
-//! | `{"@doubling": [levels, refs]}` | a schema of `levels`, each of which refers `refs` times to the next |
+//! | `{"@doubling": [levels, refs]}` | a schema of `levels`, each of which refers `refs` times
+//! to the next |
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
@@ -19,10 +21,10 @@ use serde_json::{Map, Value, json};
 /// would change the test case, so there is a recipe for it.
 const RAW_KEY: &str = "$serde_json::private::RawValue";
 
-/// Maximum of copies or letters of one recipe, against slips in a case.
+/// Maximum number of copies or letters of one recipe, to catch mistakes in a case.
 const MAX_TIMES: usize = 50_000_000;
 
-/// Replaces each recipe by the value that it stands for.
+/// Replaces each recipe by its value.
 ///
 /// # Errors
 /// A recipe that does not exist or has invalid arguments.

@@ -1,5 +1,5 @@
-//! Hand-written guests: puts functions into `tests/hostile/frame.wat`, which has all else that a
-//! plugin needs.
+//! Hand-written guests: puts functions into `tests/hostile/frame.wat`, which has everything
+//! else that a plugin needs.
 
 use anyhow::{Context, Result, ensure};
 

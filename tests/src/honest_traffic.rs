@@ -35,7 +35,7 @@ pub const HEALTH_MAX: Duration = Duration::from_millis(100);
 /// The bound for a cancel, beside one sync of the disk.
 pub const CANCEL_MAX: Duration = Duration::from_millis(100);
 
-/// Clients that start honest runs, each on a connection of its own.
+/// Number of clients that start honest runs, each on a connection of its own.
 const CLIENTS: usize = 2;
 
 /// Pause of a client between two honest runs.
@@ -51,7 +51,7 @@ const RUN_WAIT: Duration = Duration::from_secs(30);
 /// Timeout of each request: the longest wait and some seconds for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Errors after which a thread stops: further ones tell nothing new.
+/// Number of errors after which a thread stops: further ones tell nothing new.
 const MAX_ERRORS: usize = 3;
 
 /// Maximum scheduling delay of the machine that is subtracted from one sample. A higher one would
@@ -103,7 +103,7 @@ impl Bounds {
 pub struct HonestTraffic {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Number of samples that each thread has ended.
+    /// Number of samples that each thread has finished.
     ended: Vec<Arc<AtomicU64>>,
 }
 
@@ -120,7 +120,7 @@ impl HonestTraffic {
         let stats = ProcessStats(host.pid());
         let first_memory = memory(stats)?;
         let shared = Arc::new(Shared::default());
-        shared.found().memory = Memory { first: first_memory, most: first_memory };
+        shared.found().memory = Memory { first: first_memory, max: first_memory };
         let mut traffic = HonestTraffic { shared, threads: Vec::new(), ended: Vec::new() };
         for _ in 0..CLIENTS {
             let caller = Caller::new(host.url(), namespace)?;
@@ -150,7 +150,7 @@ impl HonestTraffic {
             Ok((all || !self.shared.found().errors.is_empty()).then_some(()))
         })?;
         let mut found = self.shared.found();
-        let next = Memory { first: found.memory.first, most: 0 };
+        let next = Memory { first: found.memory.first, max: 0 };
         let taken = std::mem::replace(&mut *found, Found { memory: next, ..Found::default() });
         Ok(taken.report())
     }
@@ -199,7 +199,7 @@ struct Sample {
 #[derive(Debug, Default, Clone, Copy)]
 struct Memory {
     first: u64,
-    most: u64,
+    max: u64,
 }
 
 impl Shared {
@@ -254,7 +254,7 @@ impl Shared {
             let bytes = memory(stats).unwrap_or(0);
             let mut found = self.found();
             found.late.push(Sample { at, took });
-            found.memory.most = found.memory.most.max(bytes);
+            found.memory.max = found.memory.max.max(bytes);
             drop(found);
             ended.fetch_add(1, Ordering::Relaxed);
         }
@@ -270,10 +270,10 @@ impl Found {
         Report {
             honest: Times::from_samples(self.runs.iter().copied(), RUN_PAUSE),
             health: Times::from_samples(excused, PROBE_PAUSE),
-            health_raw_max: most(&self.health),
-            machine_late: most(&self.late),
+            health_raw_max: max(&self.health),
+            machine_late: max(&self.late),
             memory_first: self.memory.first,
-            memory_most: self.memory.most,
+            memory_most: self.memory.max,
             errors: self.errors,
         }
     }
@@ -289,12 +289,12 @@ impl Found {
     }
 }
 
-fn most(samples: &[Sample]) -> Duration {
+fn max(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
 
-/// Quantiles of durations, corrected for coordinated omission: a sample that took longer than the
-/// pause also stands for the requests that it delayed.
+/// Quantiles of durations, corrected for coordinated omission: a sample that took longer than
+/// the pause also counts for the requests that it delayed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
     /// The number of samples.
@@ -303,7 +303,7 @@ pub struct Times {
     pub p50: Duration,
     /// The 99th percentile.
     pub p99: Duration,
-    /// The longest.
+    /// The maximum.
     pub max: Duration,
 }
 
@@ -346,9 +346,9 @@ pub struct Report {
     pub health_raw_max: Duration,
     /// Maximum scheduling delay of a sleeping thread.
     pub machine_late: Duration,
-    /// Bytes of memory of the host (RSS) at the beginning.
+    /// Memory of the host (RSS) at the beginning, in bytes.
     pub memory_first: u64,
-    /// Maximum of the host's memory (RSS) in bytes.
+    /// Maximum memory of the host (RSS), in bytes.
     pub memory_most: u64,
     /// Failed honest runs and answers of `/health`.
     pub errors: Vec<String>,
@@ -374,8 +374,8 @@ impl Report {
             }
         }
         if let Some(bound) = bounds.memory.filter(|bound| self.memory_most > *bound) {
-            let (most, bound) = (self.memory_most >> 20, bound >> 20);
-            wrong.push(format!("memory: {most} MiB, at most {bound} MiB allowed"));
+            let (max, bound) = (self.memory_most >> 20, bound >> 20);
+            wrong.push(format!("memory: {max} MiB, at most {bound} MiB allowed"));
         }
         ensure!(
             wrong.is_empty(),
@@ -389,11 +389,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { honest, health, health_raw_max, machine_late, .. } = self;
-        let (first, most) = (self.memory_first >> 20, self.memory_most >> 20);
+        let (first, max) = (self.memory_first >> 20, self.memory_most >> 20);
         write!(
             f,
             "honest runs {honest}; health {health}, {health_raw_max:.1?} with the scheduling delay \
-             of the machine (max {machine_late:.1?}); memory {first} MiB, maximum {most} MiB; {} \
+             of the machine (max {machine_late:.1?}); memory {first} MiB, maximum {max} MiB; {} \
              errors; slack {}",
             self.errors.len(),
             slack()
@@ -547,9 +547,9 @@ mod tests {
         };
         let report =
             Report { honest: slow, health: slow, memory_most: 9 << 20, ..Report::default() };
-        let words = format!("{:#}", report.hold(Bounds::memory(8 << 20)).unwrap_err());
+        let message = format!("{:#}", report.hold(Bounds::memory(8 << 20)).unwrap_err());
         for part in ["honest p99: 9.0s", "slowest /health: 9.0s", "memory: 9 MiB"] {
-            assert!(words.contains(part), "{words}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

@@ -157,8 +157,8 @@ impl Host {
         until("the end of the host", || self.ended())
     }
 
-    /// Builds a request to a path below the namespace `default`, or to the rest of a path that begins
-    /// with `//`.
+    /// Builds a request to a path below the namespace `default`, or to the rest of a path that
+    /// begins with `//`.
     pub fn request(&self, method: &str, path: &str) -> Result<reqwest::blocking::RequestBuilder> {
         let url = if path.starts_with("//") {
             format!("{}{}", self.url, &path[1..])
@@ -204,7 +204,7 @@ impl Host {
         self.send("PUT", &format!("//v1/operator/namespaces/{namespace}"), settings)
     }
 
-    /// Applies a graph.
+    /// Applies a graph in the namespace `default`.
     pub fn apply(&self, name: &str, graph: &Value) -> Result<Value> {
         self.send("PUT", &format!("/graphs/{name}"), graph)
     }
@@ -290,12 +290,12 @@ impl Drop for Host {
 
 /// Returns the first line that a new host prints, or an empty text if it prints none.
 fn first_line(from: ChildStdout) -> String {
-    let (told, line) = mpsc::channel();
+    let (sender, line) = mpsc::channel();
     // The thread ends at the latest with the host, whose end closes the pipe.
     std::thread::spawn(move || {
         let mut line = String::new();
         let _ = BufReader::new(from).read_line(&mut line);
-        let _ = told.send(line);
+        let _ = sender.send(line);
     });
     line.recv_timeout(MAX_WAIT).unwrap_or_default()
 }
@@ -305,7 +305,7 @@ pub fn good(response: Response) -> Result<Value> {
     let (status, url) = (response.status(), response.url().clone());
     let text = response.text()?;
     ensure!(status.is_success(), "{url}: {status}: {text}");
-    // Not serde_json's reader, to which one key of untrusted JSON means JSON text.
+    // serde_json's reader is not used: it takes one key of untrusted JSON for raw JSON text.
     exosphere_domain::json::read_stored(&text)
         .map_err(|error| anyhow!("{url}: the answer is not JSON: {error}"))
 }
@@ -350,24 +350,25 @@ pub fn failing_start(arguments: &[&str]) -> Result<String> {
         serve.kill()?;
     }
     let output = serve.wait_with_output()?;
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!ended?.success(), "the host started and ended without an error: {words}");
-    Ok(words)
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!ended?.success(), "the host started and ended without an error: {message}");
+    Ok(message)
 }
 
-/// Returns the last `most` lines of a file that match `wanted`.
-pub fn tail(file: &Path, most: usize, wanted: impl Fn(&str) -> bool) -> String {
+/// Returns the last `max` lines of a file that match `wanted`.
+pub fn tail(file: &Path, max: usize, wanted: impl Fn(&str) -> bool) -> String {
     let bytes = std::fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| wanted(line)).collect();
-    lines[lines.len().saturating_sub(most)..].join("\n")
+    lines[lines.len().saturating_sub(max)..].join("\n")
 }
 
 /// Checks all invariants with `exosphere check`, which must find no violation.
 pub fn check(arguments: &[&str]) -> Result<()> {
     let output = Command::new(binary()?).arg("check").args(arguments).output()?;
-    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
-    ensure!(output.status.success(), "exosphere check: {}\n{}", output.status, said.join("\n"));
+    let printed =
+        [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    ensure!(output.status.success(), "exosphere check: {}\n{}", output.status, printed.join("\n"));
     Ok(())
 }
 

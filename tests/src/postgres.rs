@@ -1,5 +1,5 @@
-//! A Postgres for tests: a temporary server on a free port, as durable as in production (`fsync` and
-//! `synchronous_commit` are on).
+//! A Postgres for tests: a temporary server on a free port, as durable as in production (`fsync`
+//! and `synchronous_commit` are on).
 //!
 //! Not here: a client. SQL is run by `psql`.
 
@@ -37,8 +37,8 @@ authentication_timeout = 3s
 log_line_prefix = '%m [%p] %d '
 ";
 
-/// The keeper: waits for the end of its standard input, which the end of the test closes, then stops
-/// the server and removes its folder.
+/// The keeper: waits for the end of its standard input, which the end of the test closes, then
+/// stops the server and removes its folder.
 const KEEPER: &str = r#"
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
@@ -120,7 +120,7 @@ impl Postgres {
         Ok(self.url(name))
     }
 
-    /// Stops the server.
+    /// Stops the server gracefully or like a crash.
     pub fn stop(&self, mode: Mode) -> Result<()> {
         let Some(mut server) = self.server.lock().take() else { return Ok(()) };
         let signal = match mode {
@@ -156,8 +156,8 @@ impl Postgres {
             .stdin(Stdio::null())
             .output()
             .context("cannot run psql")?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "psql: {sql}: {}", words.trim());
+        let message = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "psql: {sql}: {}", message.trim());
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
@@ -310,22 +310,22 @@ fn on_path(program: &str) -> Option<PathBuf> {
 fn as_user() -> Result<Vec<String>> {
     let user = format!("--reuid={USER}");
     let group = format!("--regid={USER}");
-    let words: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
+    let prefix: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
         // `setpriv` becomes the program; `runuser` stays as its parent.
         (Some(_), _) => &["setpriv", &user, &group, "--init-groups", "--"],
         (None, Some(_)) => &["runuser", "-u", USER, "--"],
         (None, None) => bail!("Postgres rejects root: install `setpriv` or `runuser`"),
     };
-    Ok(words.iter().map(|word| (*word).to_owned()).collect())
+    Ok(prefix.iter().map(|word| (*word).to_owned()).collect())
 }
 
 /// Runs a program to its end, which must be a success.
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_owned();
-    let words = || OsStr::to_string_lossy(&name).into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(words)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {}: {}", words(), output.status, said.trim());
+    let program = || OsStr::to_string_lossy(&name).into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(program)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {}", program(), output.status, stderr.trim());
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (faults, seen) = watch::channel(Faults::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // The connections end with the runtime, and it with its thread.
+        // The connections end with the runtime, and the runtime ends with its thread.
         let thread = std::thread::spawn(move || {
             if let Err(error) = runtime.block_on(serve(listener, upstream, seen)) {
                 eprintln!("a proxy ended: {error}");
@@ -211,16 +211,16 @@ mod tests {
     /// Checks that the stream returns nothing for a while.
     fn ensure_silence(stream: &mut TcpStream) -> Result<()> {
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
-        assert_eq!(say(stream).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+        assert_eq!(echo_byte(stream).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
         Ok(stream.set_read_timeout(Some(MAX_WAIT))?)
     }
 
-    fn say(stream: &mut TcpStream) -> std::io::Result<u8> {
+    fn echo_byte(stream: &mut TcpStream) -> std::io::Result<u8> {
         stream.write_all(b"x")?;
-        hear(stream)
+        read_byte(stream)
     }
 
-    fn hear(stream: &mut TcpStream) -> std::io::Result<u8> {
+    fn read_byte(stream: &mut TcpStream) -> std::io::Result<u8> {
         let mut byte = [0];
         stream.read_exact(&mut byte).map(|()| byte[0])
     }
@@ -229,28 +229,28 @@ mod tests {
     fn the_proxy_delays_holds_cuts_and_refuses() -> Result<()> {
         let proxy = Proxy::start(echo()?)?;
         let mut stream = connect(&proxy)?;
-        assert_eq!(say(&mut stream)?, b'x');
+        assert_eq!(echo_byte(&mut stream)?, b'x');
 
         proxy.delay(Duration::from_millis(40));
         let from = Instant::now();
-        assert_eq!(say(&mut stream)?, b'x');
+        assert_eq!(echo_byte(&mut stream)?, b'x');
         assert!(from.elapsed() >= Duration::from_millis(80), "there and back");
 
         proxy.hold();
         ensure_silence(&mut stream)?;
         assert!(connect(&proxy).is_ok());
         proxy.clear();
-        assert_eq!(hear(&mut stream)?, b'x', "held bytes are forwarded");
+        assert_eq!(read_byte(&mut stream)?, b'x', "held bytes are forwarded");
 
         proxy.refuse();
-        assert_eq!(say(&mut stream)?, b'x', "an existing connection stays");
-        assert!(say(&mut connect(&proxy)?).is_err());
+        assert_eq!(echo_byte(&mut stream)?, b'x', "an existing connection stays");
+        assert!(echo_byte(&mut connect(&proxy)?).is_err());
         proxy.clear();
 
         proxy.cut();
-        let ended = hear(&mut stream).map_err(|error| error.kind());
+        let ended = read_byte(&mut stream).map_err(|error| error.kind());
         assert_eq!(ended, Err(ErrorKind::ConnectionReset));
-        assert_eq!(say(&mut connect(&proxy)?)?, b'x', "new connections are accepted");
+        assert_eq!(echo_byte(&mut connect(&proxy)?)?, b'x', "new connections are accepted");
         Ok(())
     }
 
@@ -258,11 +258,11 @@ mod tests {
     fn a_held_connection_can_be_cut() -> Result<()> {
         let proxy = Proxy::start(echo()?)?;
         let mut stream = connect(&proxy)?;
-        assert_eq!(say(&mut stream)?, b'x');
+        assert_eq!(echo_byte(&mut stream)?, b'x');
         proxy.hold();
         ensure_silence(&mut stream)?;
         proxy.cut();
-        let ended = hear(&mut stream).map_err(|error| error.kind());
+        let ended = read_byte(&mut stream).map_err(|error| error.kind());
         assert_eq!(ended, Err(ErrorKind::ConnectionReset));
         Ok(())
     }
@@ -271,7 +271,7 @@ mod tests {
     fn an_unreachable_target_closes_the_connection() -> Result<()> {
         let unused = StdListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let proxy = Proxy::start(unused)?;
-        assert!(say(&mut connect(&proxy)?).is_err());
+        assert!(echo_byte(&mut connect(&proxy)?).is_err());
         Ok(())
     }
 }

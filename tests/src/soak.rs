@@ -37,20 +37,20 @@ const MIX: [(&str, usize, &str); 14] = [
 /// Length of the logged secret: equal letters, so that a search starts at each of them.
 const SECRET_LETTERS: usize = 60_000;
 
-/// Attempts of one run: the branches of its fanout.
+/// Number of attempts of one run: the branches of its fanout.
 const FANOUT: u64 = 10_000;
 
-/// Attempts after which the host should need no more memory.
+/// Number of attempts after which the host should need no more memory.
 const WARM_UP_ATTEMPTS: u64 = 100_000;
 
-/// Kilobytes by which it may still grow, beside 5 %.
+/// Kilobytes by which the memory may still grow, in addition to 5 %.
 const MAX_GROWTH_KB: i64 = 20 * 1024;
 
 /// Timeout of one run.
 const RUN_TIMEOUT: Duration = Duration::from_secs(1_200);
 
-/// Returns the deadline of an attempt, in milliseconds. A debug build has more time: 48 guests share
-/// the processors.
+/// Returns the deadline of an attempt, in milliseconds. A debug build has more time: 48 guests
+/// share the processors.
 fn deadline_ms() -> u64 {
     const RELEASE_DEADLINE_MS: f64 = 100.0;
     (RELEASE_DEADLINE_MS * slack()) as u64
@@ -212,10 +212,10 @@ impl Report {
             // Any attempt may run out of time on a busy machine.
             let planned: usize =
                 MIX.iter().filter(|(.., wanted)| wanted == kind).map(|(_, times, _)| times).sum();
-            let most = planned as u64 * self.attempts / 100;
+            let max = planned as u64 * self.attempts / 100;
             ensure!(
-                kind == "timeout" || *number <= most,
-                "{number} attempts failed with {kind}, at most {most} expected"
+                kind == "timeout" || *number <= max,
+                "{number} attempts failed with {kind}, at most {max} expected"
             );
         }
         let late = self.kinds.get("timeout").copied().unwrap_or(0);
@@ -224,8 +224,8 @@ impl Report {
         let (Some(first), Some(last)) = (warm.or(self.samples.first()), self.samples.last()) else {
             return Ok(());
         };
-        let most = first.rss + first.rss / 20 + MAX_GROWTH_KB;
-        ensure!(warm.is_none() || last.rss <= most, "RSS grew: {first}; {last}");
+        let max = first.rss + first.rss / 20 + MAX_GROWTH_KB;
+        ensure!(warm.is_none() || last.rss <= max, "RSS grew: {first}; {last}");
         let (was, is) = (first.resources, last.resources);
         ensure!(is.descriptors <= was.descriptors + SLACK, "descriptors: {first}; {last}");
         ensure!(is.threads <= was.threads + SLACK, "threads: {first}; {last}");

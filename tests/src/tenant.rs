@@ -26,7 +26,7 @@ impl Tenant<'_> {
         good(self.host.request("POST", &path)?.body(component(plugin)?).send()?)
     }
 
-    /// Applies a graph.
+    /// Applies a graph in the namespace.
     pub fn apply(&self, name: &str, graph: &Value) -> Result<Value> {
         self.host.send("PUT", &self.path(&format!("/graphs/{name}")), graph)
     }
@@ -44,7 +44,7 @@ impl Tenant<'_> {
         self.begin(name)
     }
 
-    /// Returns a run.
+    /// Returns a run of the namespace.
     pub fn run(&self, run: &str) -> Result<Value> {
         self.host.get(&self.path(&format!("/runs/{run}?wait_ms=100")))
     }

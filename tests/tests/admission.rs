@@ -28,7 +28,7 @@ fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends an invalid upload, which is rejected at once when it is read. Stalled uploads keep their
+/// Sends an invalid upload, which is rejected as soon as it is read. Stalled uploads keep their
 /// permits for seconds only.
 fn upload(host: &Host, namespace: &str) -> Result<reqwest::blocking::Response> {
     let path = format!("//v1/namespaces/{namespace}/plugins?name=text");
@@ -94,7 +94,7 @@ fn check_matches_push_and_stores_nothing() -> Result<()> {
 fn unusual_plugins_get_warnings() -> Result<()> {
     let host = Host::start()?;
     let text = minimal()?;
-    // In the component, beside the rest.
+    // Added inside the component, before its end.
     let end = text.trim_end().strip_suffix(')').unwrap();
     let odd = format!(
         "{end} (@custom \"name\" \"{}\") (component $c) (instance $extra (instantiate $c))
@@ -103,9 +103,10 @@ fn unusual_plugins_get_warnings() -> Result<()> {
     );
     let pushed = good(host.upload("odd", wat::parse_str(odd)?)?)?;
     let warnings = pushed["warnings"].as_array().unwrap();
-    for words in ["strip", "`extra`"] {
-        let told = warnings.iter().any(|warning| warning.as_str().unwrap().contains(words));
-        ensure!(told, "{words}: {pushed:#}");
+    for message in ["strip", "`extra`"] {
+        let is_reported =
+            warnings.iter().any(|warning| warning.as_str().unwrap().contains(message));
+        ensure!(is_reported, "{message}: {pushed:#}");
     }
     ensure!(pushed["capabilities"] == json!([]));
     Ok(())

@@ -1,7 +1,7 @@
 //! Batches bounded by bytes, on both databases: large outputs and inputs of one namespace delay
 //! neither the runs of another nor its own cancels.
 //!
-//! Not here: logs, which count with the rest (`committer/weight.rs`).
+//! Not here: logs, which count with the rest (`committer/cost.rs`).
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const BESIDE_OUTPUTS: Duration = Duration::from_millis(500);
 /// for longer than a request may take.
 const HEALTH: Duration = Duration::from_millis(500);
 
-/// Nodes with large outputs: enough that some are always executed.
+/// Number of nodes with large outputs: enough that some are always executing.
 const BRANCHES: u32 = 24;
 
 /// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.

@@ -1,5 +1,5 @@
-//! The cases of `tests/cases`: each a folder with a graph, the inputs of its start, and the expected
-//! results. A host on each database runs all of them.
+//! The cases of `tests/cases`: each a folder with a graph, the inputs of its start, and the
+//! expected results. A host on each database runs all of them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -32,7 +32,7 @@ struct Case {
 struct Step {
     /// The identifier of the failed states to retry.
     retry: Option<String>,
-    /// Maximum of states to retry.
+    /// Maximum number of states to retry.
     only: Option<usize>,
     /// A part of the message, if the retry must be rejected.
     refused: Option<String>,
@@ -124,10 +124,10 @@ fn take(host: &Host, run: &str, step: &Step) -> Result<()> {
             let path = format!("/runs/{run}/states/{}/retry", state["number"]);
             match &step.refused {
                 None => drop(host.send("POST", &path, &json!({}))?),
-                Some(words) => {
+                Some(message) => {
                     let (status, problem) = host.refused("POST", &path, &json!({}))?;
                     ensure!(status == 409, "{problem}");
-                    ensure!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+                    ensure!(problem["detail"].as_str().unwrap().contains(message), "{problem}");
                 }
             }
         }

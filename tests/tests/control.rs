@@ -1,4 +1,5 @@
-//! Control of runs by users, on both databases: delayed and repeated starts, pause, cancel, redrive.
+//! Control of runs by users, on both databases: delayed and repeated starts, pause, cancel,
+//! redrive.
 //!
 //! Not here: several hosts (`hosts`).
 

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-/// 1 splitter, 999 waiters, 999 tallies, 1 merger.
+/// Number of waiters, and of tallies; with a splitter and a merger.
 const BRANCHES: i64 = 999;
 const STATES: i64 = 2 * BRANCHES + 2;
 const KILLS: usize = 20;
@@ -196,7 +196,7 @@ fn a_data_folder_admits_one_host() -> Result<()> {
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(host.data())
         .output()?;
-    let words = String::from_utf8_lossy(&second.stderr);
-    ensure!(!second.status.success() && words.contains("is in use by another"), "{words}");
+    let message = String::from_utf8_lossy(&second.stderr);
+    ensure!(!second.status.success() && message.contains("is in use by another"), "{message}");
     Ok(())
 }

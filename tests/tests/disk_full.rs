@@ -62,22 +62,22 @@ impl Loaded {
     }
 
     /// Waits until the host is unhealthy and has logged one of these words.
-    fn becomes_unwell(&self, words: &[&str]) -> Result<()> {
-        self.told(until("the host to be unwell", || {
+    fn becomes_unhealthy(&self, causes: &[&str]) -> Result<()> {
+        self.with_log(until("the host to be unhealthy", || {
             let status = self.host.request("GET", "//health")?.send()?.status();
             Ok((status == 503).then_some(()))
         }))?;
         let log = tail(&self.log, 50, |_| true).to_lowercase();
-        let clear = words.iter().any(|word| log.contains(word));
-        ensure!(clear, "the log has none of {words:?}:\n{log}");
+        let clear = causes.iter().any(|word| log.contains(word));
+        ensure!(clear, "the log has none of {causes:?}:\n{log}");
         println!("{}", log.lines().last().unwrap_or_default());
         Ok(())
     }
 
     /// Waits until the host is healthy, and its run has succeeded.
     fn recovers(&self) -> Result<()> {
-        self.told(until("the host to be well", || Ok(self.host.get("//health").ok())))?;
-        let found = self.told(self.host.wait_for(&self.run))?;
+        self.with_log(until("the host to be healthy", || Ok(self.host.get("//health").ok())))?;
+        let found = self.with_log(self.host.wait_for(&self.run))?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         ensure!(found["counts"]["retries"] == 0, "{found:#}");
         ensure!(found["store"] == json!({"effects": BRANCHES.to_string()}), "{found:#}");
@@ -87,14 +87,14 @@ impl Loaded {
     }
 
     /// Stops the host, and checks all invariants.
-    fn ends_well(mut self, database: &[&str]) -> Result<()> {
+    fn stops_cleanly(mut self, database: &[&str]) -> Result<()> {
         self.host.terminate()?;
         let status = self.host.wait()?;
         ensure!(status.success(), "{status}: {}", tail(&self.log, 20, |_| true));
         check(database)
     }
 
-    fn told<T>(&self, result: Result<T>) -> Result<T> {
+    fn with_log<T>(&self, result: Result<T>) -> Result<T> {
         result.with_context(|| tail(&self.log, 20, |_| true))
     }
 }
@@ -103,7 +103,7 @@ impl Loaded {
 struct Mount(TempDir);
 
 impl Mount {
-    /// Mounts a file system, or returns none if mounting is not allowed.
+    /// Mounts a file system, or returns `None` if mounting is not allowed.
     fn of_bytes(bytes: u64) -> Result<Option<Mount>> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={bytes}");
@@ -190,10 +190,10 @@ fn commits_resume_after_disk_full() -> Result<()> {
     let loaded = Loaded::start(&data, &[])?;
     let filler = mount.fill()?;
     // Free space within the log file may last for some time.
-    loaded.becomes_unwell(&["full", "no space"])?;
+    loaded.becomes_unhealthy(&["full", "no space"])?;
     fs::remove_file(filler)?;
     loaded.recovers()?;
-    loaded.ends_well(&["--data", text(&data)?])
+    loaded.stops_cleanly(&["--data", text(&data)?])
 }
 
 #[test]
@@ -207,10 +207,10 @@ fn commits_resume_after_a_size_limit() -> Result<()> {
     let largest = largest_file(folder.path())?;
     let before = limit(Some(largest))?;
     // Without a handler for the signal, exceeding the limit would kill the process.
-    loaded.becomes_unwell(&["full", "too large", "disk i/o"])?;
+    loaded.becomes_unhealthy(&["full", "too large", "disk i/o"])?;
     limit(before)?;
     loaded.recovers()?;
-    loaded.ends_well(&["--data", text(folder.path())?])
+    loaded.stops_cleanly(&["--data", text(folder.path())?])
 }
 
 /// Returns the size of the largest of the database's files.
@@ -231,8 +231,8 @@ fn a_read_only_folder_is_rejected() -> Result<()> {
     let data = mount.data();
     stop(Host::start_in(&data)?)?;
     mount.remount("ro")?;
-    let words = failing_start(&["--data", text(&data)?])?;
-    ensure!(words.to_lowercase().contains("read-only"), "the message has no cause: {words}");
+    let message = failing_start(&["--data", text(&data)?])?;
+    ensure!(message.to_lowercase().contains("read-only"), "the message has no cause: {message}");
     mount.remount("rw")?;
     stop(Host::start_in(&data)?)
 }
@@ -250,9 +250,12 @@ fn a_read_only_file_is_rejected() -> Result<()> {
     permissions.set_readonly(true);
     fs::set_permissions(&file, permissions)?;
     ensure!(OpenOptions::new().append(true).open(&file).is_err());
-    let words = failing_start(&["--data", text(folder.path())?])?;
-    let words = words.to_lowercase();
-    ensure!(words.contains("read") && words.contains("only"), "the message has no cause: {words}");
+    let message = failing_start(&["--data", text(folder.path())?])?;
+    let message = message.to_lowercase();
+    ensure!(
+        message.contains("read") && message.contains("only"),
+        "the message has no cause: {message}"
+    );
     Ok(())
 }
 
@@ -263,8 +266,8 @@ fn a_read_only_postgres_is_rejected() -> Result<()> {
     let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
     stop(Host::start_with(first.path(), &["--database", &url], |_| ())?)?;
     postgres.psql("postgres", "ALTER DATABASE refused SET default_transaction_read_only = on")?;
-    let words = failing_start(&["--data", text(second.path())?, "--database", &url])?;
-    ensure!(words.to_lowercase().contains("read-only"), "the message has no cause: {words}");
+    let message = failing_start(&["--data", text(second.path())?, "--database", &url])?;
+    ensure!(message.to_lowercase().contains("read-only"), "the message has no cause: {message}");
     Ok(())
 }
 
@@ -281,10 +284,10 @@ fn commits_resume_after_postgres_was_read_only() -> Result<()> {
         Ok(())
     };
     read_only("on")?;
-    loaded.becomes_unwell(&["read-only"])?;
+    loaded.becomes_unhealthy(&["read-only"])?;
     read_only("off")?;
     loaded.recovers()?;
-    loaded.ends_well(&["--database", &url])
+    loaded.stops_cleanly(&["--database", &url])
 }
 
 fn stop(mut host: Host) -> Result<()> {

@@ -69,9 +69,9 @@ fn gathers_ignore_unreferenced_fields() -> Result<()> {
         let taken = &states[0]["outputs"][0]["values"][1];
         let expected = json!({"small": vec![0; 40], "none": vec![1; 40]});
         ensure!(*taken == expected, "{taken}");
-        let most = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
-        println!("{arguments:?}: {most} MB");
-        ensure!(most < 600, "{arguments:?}: the host took {most} MB");
+        let max = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
+        println!("{arguments:?}: {max} MB");
+        ensure!(max < 600, "{arguments:?}: the host took {max} MB");
     }
     Ok(())
 }
@@ -101,8 +101,8 @@ fn an_oversized_gather_is_not_retried() -> Result<()> {
             ("json_bytes", 1 << 20, "${{ work.outputs }}"),
             ("input_bytes", 1000, "${{ work.outputs.value }}"),
         ];
-        for (limit, most, named) in limits {
-            let graph = graph(4, &rows(40_000), &json!([named]), &json!({limit: most}));
+        for (limit, max, named) in limits {
+            let graph = graph(4, &rows(40_000), &json!([named]), &json!({limit: max}));
             let ended = host.result_of("g", &graph, &json!({}))?;
             ensure!(ended["status"] == "FAILED" && ended["counts"]["retries"] == 0, "{ended:#}");
             let failure = &ended["failures"][0];

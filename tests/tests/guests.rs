@@ -53,12 +53,12 @@ fn hostile_guests_fail_with_typed_errors() -> Result<()> {
     }
     let healthy = host.run("healthy", &json!({}), &json!({}))?;
     ensure!(host.wait_for(&healthy)?["status"] == "SUCCESS", "the healthy run beside them");
-    for (run, (node, inputs, kind, words)) in started.iter().zip(cases) {
+    for (run, (node, inputs, kind, expected)) in started.iter().zip(cases) {
         let found = host.wait_for(run)?;
         let failure = &found["failures"][0]["failure"];
         let message = failure["message"].as_str().unwrap_or_default();
-        let as_said = failure["kind"] == kind && message.contains(words);
-        ensure!(as_said, "{node} {inputs}: {found:#}");
+        let as_expected = failure["kind"] == kind && message.contains(expected);
+        ensure!(as_expected, "{node} {inputs}: {found:#}");
     }
     // All slots are free again.
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
@@ -108,13 +108,13 @@ fn guest_logs_are_kept_and_bounded() -> Result<()> {
     let found = host.result_of("log", &one("log", lines), &json!({}))?;
     let states = host.states(found["run"].as_str().unwrap(), "only")?;
     let logs = states[0]["attempts"][0]["logs"].as_array().unwrap();
-    let said: Vec<_> = logs
+    let logged: Vec<_> = logs
         .iter()
         .map(|line| (line["level"].as_str().unwrap(), line["message"].as_str().unwrap()))
         .collect();
-    ensure!(said.contains(&("info", "printed")), "{said:?}");
-    ensure!(said.contains(&("warn", "complained")), "{said:?}");
-    ensure!(said.iter().all(|(_, line)| !line.contains('\u{1b}')), "{said:?}");
+    ensure!(logged.contains(&("info", "printed")), "{logged:?}");
+    ensure!(logged.contains(&("warn", "complained")), "{logged:?}");
+    ensure!(logged.iter().all(|(_, line)| !line.contains('\u{1b}')), "{logged:?}");
 
     let flood = one("log_flood", json!({"lines": 100_000, "bytes": 100}));
     let found = host.result_of("flood", &flood, &json!({}))?;

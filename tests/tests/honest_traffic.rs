@@ -49,11 +49,11 @@ fn a_stopped_host_exceeds_the_bounds() -> Result<()> {
     std::thread::sleep(Duration::from_secs(2));
     host.signal(Signal::CONT)?;
     let report = traffic.finish()?;
-    let words = report.hold(Bounds::default()).err().map(|error| error.to_string());
-    let words = words.unwrap_or_default();
+    let message = report.hold(Bounds::default()).err().map(|error| error.to_string());
+    let message = message.unwrap_or_default();
     ensure!(
-        words.contains("honest p99:") && words.contains("slowest /health:"),
-        "{words:?} {report}"
+        message.contains("honest p99:") && message.contains("slowest /health:"),
+        "{message:?} {report}"
     );
     Ok(())
 }

@@ -16,7 +16,7 @@ use exosphere_tests::{Host, good, problem};
 use reqwest::blocking::Client;
 use serde_json::{Map, Value, json};
 
-/// Returns 20,000 times `{}`.
+/// The `execute` of a guest that returns 20,000 times `{}`.
 const MANY_OUTPUTS: &str = r#"
 (func (export "execute") (param i32 i32 i32 i32) (result i32)
   (local $at i32) (local $base i32)
@@ -30,7 +30,8 @@ const MANY_OUTPUTS: &str = r#"
   (i32.store (i32.const 148) (i32.const 20000))
   (i32.const 128))"#;
 
-/// The acts of `many`, 200 outputs; those of `line`, one log line and one output.
+/// The `execute` of a guest with two nodes: `many` returns 200 outputs, and `line` logs a
+/// little and returns one output.
 const LINES: &str = r#"
 (data (i32.const 4096) "an honest line of a log, in which there is no secret at all")
 (data (i32.const 8192) "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -105,17 +106,17 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
     good(tenant.host.request("POST", &path)?.body(bytes).send()?)
 }
 
-/// Deadlines are not tested here, and a busy machine might miss them.
-const NO_HURRY: [&str; 2] = ["--limit", "timeout_ms=300s"];
+/// Raises the deadline, which is not tested here and which a busy machine might miss.
+const LONG_DEADLINE: [&str; 2] = ["--limit", "timeout_ms=300s"];
 
 /// Runs a test on a host on each kind of database.
 fn on_both(name: &str, test: impl Fn(Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    test(Host::start_with(folder.path(), &NO_HURRY, |_| ())?).context("on SQLite")?;
+    test(Host::start_with(folder.path(), &LONG_DEADLINE, |_| ())?).context("on SQLite")?;
     let url = Postgres::shared()?.create_database(name)?;
     let folder = tempfile::tempdir()?;
-    let arguments = [&NO_HURRY[..], &["--database", &url]].concat();
+    let arguments = [&LONG_DEADLINE[..], &["--database", &url]].concat();
     test(Host::start_with(folder.path(), &arguments, |_| ())?).context("on Postgres")
 }
 
@@ -142,9 +143,9 @@ fn output_checks_are_billed_to_attempts() -> Result<()> {
             let found = evil.result(&run)?;
             let failure = &found["failures"][0]["failure"];
             ensure!(failure["kind"] == "limit", "{found:#}");
-            let words = failure["message"].as_str().unwrap_or_default();
-            ensure!(words.contains("`cpu_ms`"), "{words}");
-            ensure!(words.contains("checks of the outputs"), "{words}");
+            let message = failure["message"].as_str().unwrap_or_default();
+            ensure!(message.contains("`cpu_ms`"), "{message}");
+            ensure!(message.contains("checks of the outputs"), "{message}");
             let state = evil.list(&run, "identifier=only")?.remove(0);
             let path = evil.path(&format!("/runs/{run}/states/{}", state["number"]));
             let state = host.get(&path)?;
@@ -214,8 +215,8 @@ fn input_checks_are_billed_to_attempts() -> Result<()> {
     let found = host.result_of("few", &heavy_input(&json!({"cpu_ms": 1})), &json!({}))?;
     let failure = &found["failures"][0]["failure"];
     ensure!(failure["kind"] == "limit", "{found:#}");
-    let words = failure["message"].as_str().unwrap_or_default();
-    ensure!(words.contains("checks of the inputs"), "{words}");
+    let message = failure["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("checks of the inputs"), "{message}");
     let found = host.result_of("enough", &heavy_input(&json!({})), &json!({}))?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     let states = host.states(found["run"].as_str().context("no id")?, "second")?;
@@ -324,24 +325,24 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         let traffic = HonestTraffic::start(&host)?;
         let path = evil.path("/graphs/heavy/validate");
         let begun = Instant::now();
-        let hurried = Client::builder().timeout(Duration::from_millis(20)).build()?;
+        let impatient = Client::builder().timeout(Duration::from_millis(20)).build()?;
         std::thread::scope(|scope| {
             let requests: Vec<_> =
                 (0..3).map(|_| scope.spawn(|| host.refused("POST", &path, &literals()))).collect();
             for request in requests {
                 let (status, problem) = request.join().unwrap()?;
                 ensure!(status == 422, "{problem}");
-                let told = problem["errors"].to_string();
-                ensure!(told.contains("have used up their budget"), "{problem:#}");
-                ensure!(told.contains("$.nodes["), "{problem:#}");
+                let errors = problem["errors"].to_string();
+                ensure!(errors.contains("have used up their budget"), "{problem:#}");
+                ensure!(errors.contains("$.nodes["), "{problem:#}");
             }
             anyhow::Ok(())
         })?;
-        // Each would take half a second if it went on.
+        // Each would take half a second if it were not stopped.
         for _ in 0..20 {
             let url = format!("{}/v1/namespaces/evil/graphs/heavy/validate", host.url());
             // On a machine that stalls for as long as a check takes, the answer is in time.
-            if let Ok(answer) = hurried.post(url).json(&literals()).send() {
+            if let Ok(answer) = impatient.post(url).json(&literals()).send() {
                 ensure!(answer.status() == 422, "{}", answer.status());
             }
         }

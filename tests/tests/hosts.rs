@@ -1,5 +1,5 @@
-//! Several hosts on one Postgres: a lost host is replaced in time, a frozen one changes nothing when
-//! it wakes, and a client may use any host.
+//! Several hosts on one Postgres: a lost host is replaced in time, a frozen one changes nothing
+//! when it wakes, and a client may use any host.
 //!
 //! Not here: random faults (`chaos`).
 
@@ -81,8 +81,8 @@ fn warm_up(cluster: &Cluster, which: std::ops::Range<usize>) -> Result<usize> {
     Ok(executions)
 }
 
-/// Waits until a run matches `wanted`, during outages of the database too.
-fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+/// Waits until a run matches `wanted`, also during outages of the database.
+fn wait_despite_outages(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     until("the run", || Ok(host.get(&format!("/runs/{run}")).ok().filter(&wanted)))
 }
 
@@ -125,7 +125,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         let run = begin(cluster.host(0)?, "waits", &waits(20, 4_000))?;
         until("claims ahead", || Ok((holding(cluster.host(0)?)? > 2).then_some(())))?;
         cluster.host(0)?.terminate()?;
-        let told = Instant::now();
+        let stop_requested = Instant::now();
         let states = numbers(cluster.host(1)?, &run, "waiter", 20)?;
         let mut released = Vec::new();
         for state in states {
@@ -137,7 +137,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         for &state in &released {
             cluster.wait_for_executor(state, Some(0))?;
         }
-        let took = told.elapsed();
+        let took = stop_requested.elapsed();
         println!("{} states of a stopped host ran elsewhere after {took:?}", released.len());
         ensure!(took <= HANDOVER, "it took {took:?}");
         let found = cluster.host(1)?.wait_for(&run)?;
@@ -218,9 +218,9 @@ fn a_newer_database_version_is_rejected() -> Result<()> {
          (version, description, installed_on, success, checksum, execution_time) \
          VALUES (9999, 'of the future', now(), true, '\\x00', 0)",
     )?;
-    let words = failing_start(&["--data", path(&folder.path().join("b"))?, "--database", &url])?;
-    println!("{words}");
-    ensure!(words.contains("newer"), "this is not clear: {words}");
+    let message = failing_start(&["--data", path(&folder.path().join("b"))?, "--database", &url])?;
+    println!("{message}");
+    ensure!(message.contains("newer"), "this is not clear: {message}");
     Ok(())
 }
 
@@ -285,10 +285,10 @@ fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> 
     let status = if name == "retries" { "FAILED" } else { "SUCCESS" };
     ensure!(found["status"] == status, "{found:#}");
     let due = Duration::from_secs(seconds);
-    let (least, most) = (started.elapsed(), asked.elapsed());
-    println!("{name} took {most:?}");
-    ensure!(most >= due, "{name} was early: {most:?}");
-    ensure!(least <= due + LATE, "{name} was late: {least:?}");
+    let (shortest, longest) = (started.elapsed(), asked.elapsed());
+    println!("{name} took {longest:?}");
+    ensure!(longest >= due, "{name} was early: {longest:?}");
+    ensure!(shortest <= due + LATE, "{name} was late: {shortest:?}");
     Ok(())
 }
 
@@ -379,12 +379,12 @@ fn a_postgres_restart_only_delays_runs() -> Result<()> {
         let from = Instant::now();
         let run = begin(cluster.host(0)?, "load", &graph)?;
         for (mode, done) in [(Mode::Fast, 80), (Mode::Immediate, 200)] {
-            in_spite_of_trouble(cluster.host(1)?, &run, |run| {
+            wait_despite_outages(cluster.host(1)?, &run, |run| {
                 run["counts"]["success"].as_u64().is_some_and(|count| count >= done)
             })?;
             postgres.restart(mode)?;
         }
-        let found = in_spite_of_trouble(cluster.host(1)?, &run, |run| run["status"] != "RUNNING")?;
+        let found = wait_despite_outages(cluster.host(1)?, &run, |run| run["status"] != "RUNNING")?;
         let took = from.elapsed();
         println!("with two restarts it took {took:?}");
         ensure!(found["status"] == "SUCCESS", "{found:#}");
@@ -413,7 +413,7 @@ fn watchers_see_changes_from_other_hosts() -> Result<()> {
             let run = cluster.host(1)?.run("waits", &json!({}), &json!({}))?;
             let state = numbers(cluster.host(1)?, &run, "waiter", 1)?[0];
             let busy = cluster.wait_for_executor(state, None)?;
-            delays.push(delay_of_news(cluster.host(busy)?, cluster.host(1 - busy)?, &run)?);
+            delays.push(notification_delay(cluster.host(busy)?, cluster.host(1 - busy)?, &run)?);
         }
         delays.sort();
         println!("news took {delays:?}");
@@ -422,16 +422,16 @@ fn watchers_see_changes_from_other_hosts() -> Result<()> {
     })
 }
 
-/// Returns the delay with which a waiter on another host learns of a run's end, against a client
-/// that polls the executing host.
-fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
-    let (known, told) = std::thread::scope(|scope| {
+/// Returns the delay with which a waiter on another host learns of a run's end, compared with a
+/// client that polls the executing host.
+fn notification_delay(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
+    let (known, notified) = std::thread::scope(|scope| {
         let known = scope.spawn(|| {
             let over = |run: &Value| run["status"] != "RUNNING";
             until("the end", || Ok(busy.get(&format!("/runs/{run}")).ok().filter(over)))?;
             anyhow::Ok(Instant::now())
         });
-        let told = scope.spawn(|| {
+        let notified = scope.spawn(|| {
             let mut found = other.get(&format!("/runs/{run}"))?;
             while found["status"] == "RUNNING" {
                 // Much longer than the run: only a notification ends it.
@@ -440,10 +440,10 @@ fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
             }
             anyhow::Ok(Instant::now())
         });
-        (known.join(), told.join())
+        (known.join(), notified.join())
     });
-    let (Ok(known), Ok(told)) = (known, told) else { bail!("it panicked") };
-    Ok(told?.saturating_duration_since(known?))
+    let (Ok(known), Ok(notified)) = (known, notified) else { bail!("it panicked") };
+    Ok(notified?.saturating_duration_since(known?))
 }
 
 #[test]

@@ -31,10 +31,10 @@ fn non_plugin_uploads_are_rejected() -> Result<()> {
         ("other-world", wat::parse_str(OTHER_WORLD)?, "elsewhere:things/door"),
         ("no-exports", no_exports, "exosphere:node/guest"),
     ];
-    for (name, bytes, words) in cases {
+    for (name, bytes, message) in cases {
         let (status, found) = problem(host.upload(name, bytes)?).context(name)?;
         let detail = found["detail"].as_str().unwrap();
-        ensure!(status == 422 && detail.contains(words), "{name}: {found:#}");
+        ensure!(status == 422 && detail.contains(message), "{name}: {found:#}");
     }
     let refused = host.upload("a name", lab.clone())?;
     ensure!(refused.headers()["connection"] == "close", "the rest of it may be unread");
@@ -81,7 +81,7 @@ fn a_graph_reports_all_its_problems() -> Result<()> {
     let (status, found) = host.refused("PUT", "/graphs/bad", &graph)?;
     ensure!(status == 422, "{found:#}");
     let errors = found["errors"].as_array().unwrap();
-    for (path, words) in [
+    for (path, message) in [
         ("$.nodes[0].next_nodes[1]", "nowhere"),
         ("$.nodes[1].node_name", "echo"),
         ("$.nodes[2].unites.identifier", "splitter"),
@@ -89,10 +89,10 @@ fn a_graph_reports_all_its_problems() -> Result<()> {
         ("$.retry_polcy", "retry_policy"),
         ("$.retry_policy.strategy", "EXPONENTIAL"),
     ] {
-        let told = errors.iter().any(|error| {
-            error["path"] == path && error["message"].as_str().unwrap().contains(words)
+        let is_reported = errors.iter().any(|error| {
+            error["path"] == path && error["message"].as_str().unwrap().contains(message)
         });
-        ensure!(told, "{path} is not told with {words:?}: {found:#}");
+        ensure!(is_reported, "{path} is not reported with {message:?}: {found:#}");
     }
     let (status, same) = host.refused("POST", "/graphs/bad/validate", &graph)?;
     ensure!(status == 422 && same["errors"] == found["errors"]);
@@ -157,7 +157,7 @@ fn non_json_bodies_are_400() -> Result<()> {
     Ok(())
 }
 
-/// Also arrays, which a reader by position would accept.
+/// Arrays are rejected, too, although a positional reader would accept them.
 #[test]
 fn non_object_bodies_are_400() -> Result<()> {
     let host = Host::start()?;
@@ -230,8 +230,8 @@ fn a_start_reports_all_its_problems() -> Result<()> {
     let (status, found) = host.refused("POST", "/graphs/start/runs", &start)?;
     ensure!(status == 422, "{found:#}");
     let text = found["errors"].to_string();
-    for words in ["value", "unit", "size", "a.b"] {
-        ensure!(text.contains(words), "{words} is not told: {found:#}");
+    for name in ["value", "unit", "size", "a.b"] {
+        ensure!(text.contains(name), "{name} is not reported: {found:#}");
     }
     let (status, found) = host.refused("POST", "/graphs/start/runs", &json!({"input": {}}))?;
     ensure!(status == 422 && found["errors"][0]["path"] == "$.input", "{found:#}");

@@ -164,8 +164,8 @@ fn the_client_shows_text_as_text() -> Result<()> {
     let client = |arguments: &[&str]| -> Result<String> {
         let output =
             Command::new(binary()?).args(arguments).args(["--host", host.url()]).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{arguments:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{arguments:?}: {stderr}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let input = format!("value={MAGIC}");
@@ -190,27 +190,28 @@ fn json_within_text_takes_no_memory() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
-    let most = || Ok::<_, anyhow::Error>(ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024);
-    let before = most()?;
+    let peak_memory =
+        || Ok::<_, anyhow::Error>(ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024);
+    let before = peak_memory()?;
     // A node's output, stored and read again.
     let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(2 << 20));
     run(&host, "g", &format!(r#"{{"inputs":{{"value":{hidden}}}}}"#))?;
-    let run_took = most()? - before;
+    let run_took = peak_memory()? - before;
     ensure!(run_took < 200, "a run with 2 MiB of it took {run_took} MB");
     // A start of the maximal size that does not begin yet.
     let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(28 << 20));
     let body = format!(r#"{{"delay_ms":3600000,"inputs":{{"value":{hidden}}}}}"#);
     good(send(&host, "POST", "/graphs/g/runs", &body)?)?;
-    let start_took = most()? - before;
+    let start_took = peak_memory()? - before;
     println!("{run_took} MB for a run, {start_took} MB for a start");
     ensure!(start_took < 450, "a start with 28 MiB of it took {start_took} MB");
     Ok(())
 }
 
-fn told(found: &Value, path: &str, words: &str) -> bool {
+fn reports(found: &Value, path: &str, message: &str) -> bool {
     let errors = found["errors"].as_array().into_iter().flatten();
     errors.into_iter().any(|error| {
-        error["path"] == path && error["message"].as_str().unwrap_or_default().contains(words)
+        error["path"] == path && error["message"].as_str().unwrap_or_default().contains(message)
     })
 }
 
@@ -235,7 +236,7 @@ fn duplicate_keys_are_rejected_everywhere() -> Result<()> {
         ("PUT", &grants, r#"{"config":{"a":"1","a":"2"}}"#, "$.config.a"),
     ] {
         let (status, found) = problem(send(&host, method, path, body)?)?;
-        ensure!(status == 422 && told(&found, at, "comes twice"), "{body}: {found:#}");
+        ensure!(status == 422 && reports(&found, at, "comes twice"), "{body}: {found:#}");
     }
     ensure!(host.get("/graphs")?["graphs"].as_array().map(Vec::len) == Some(1), "one was applied");
     ensure!(host.get("/runs")?["runs"] == json!([]), "a run began");
@@ -250,10 +251,10 @@ fn unrepresentable_numbers_are_rejected() -> Result<()> {
     for number in ["18446744073709551616", "1e400", "0.12345678901234567890123"] {
         let body = format!(r#"{{"inputs":{{"value":[{number}]}}}}"#);
         let (status, found) = problem(send(&host, "POST", "/graphs/g/runs", &body)?)?;
-        ensure!(status == 422 && told(&found, "$.inputs.value[0]", "as a string"), "{found:#}");
+        ensure!(status == 422 && reports(&found, "$.inputs.value[0]", "as a string"), "{found:#}");
         let (status, found) = problem(send(&host, "PUT", "/graphs/h", &echoes(number))?)?;
         let at = "$.nodes[0].inputs.value";
-        ensure!(status == 422 && told(&found, at, "as a string"), "{found:#}");
+        ensure!(status == 422 && reports(&found, at, "as a string"), "{found:#}");
     }
     for kept in ["18446744073709551615", "-9223372036854775808", "0.1", "1e22", "1.5"] {
         let run = run(&host, "g", &format!(r#"{{"inputs":{{"value":{kept}}}}}"#))?;
@@ -271,8 +272,8 @@ fn unknown_start_keys_are_rejected() -> Result<()> {
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
     let body = r#"{"input":{"value":1},"delay_ms":"soon","idempotency_key":7}"#;
     let (status, found) = problem(send(&host, "POST", "/graphs/g/runs", body)?)?;
-    ensure!(status == 422 && told(&found, "$.input", "did you mean \"inputs\"?"), "{found:#}");
-    ensure!(told(&found, "$.delay_ms", "a whole number"), "{found:#}");
-    ensure!(told(&found, "$.idempotency_key", "must be a string"), "{found:#}");
+    ensure!(status == 422 && reports(&found, "$.input", "did you mean \"inputs\"?"), "{found:#}");
+    ensure!(reports(&found, "$.delay_ms", "a whole number"), "{found:#}");
+    ensure!(reports(&found, "$.idempotency_key", "must be a string"), "{found:#}");
     Ok(())
 }

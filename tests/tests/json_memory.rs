@@ -38,10 +38,10 @@ fn start(host: &Host, list: &str) -> Result<reqwest::blocking::Response> {
 fn oversized_start_json_is_rejected_cheaply() -> Result<()> {
     let host = host()?;
     let (status, found) = problem(start(&host, &ones(30 << 20))?)?;
-    let words = found["detail"].as_str().context("no detail")?;
-    ensure!(status == 413 && words.contains("--limit json_bytes="), "{found}");
-    let most = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
-    ensure!(most < 250, "the rejection took {most} MB");
+    let message = found["detail"].as_str().context("no detail")?;
+    ensure!(status == 413 && message.contains("--limit json_bytes="), "{found}");
+    let peak = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
+    ensure!(peak < 250, "the rejection took {peak} MB");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use exosphere_tests::{Host, check, until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-/// Maximum of outputs that a state may return.
+/// Maximum number of outputs that a state may return.
 const WIDE: u32 = 200_000;
 
 /// A database on which hosts are started one after the other.

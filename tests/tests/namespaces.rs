@@ -42,8 +42,8 @@ fn honest() -> Value {
     ]})
 }
 
-/// Endless loops occupy all slots of one namespace, with thousands more queued; runs of another take
-/// a little longer than alone.
+/// Endless loops occupy all slots of one namespace, with thousands more queued; runs of another
+/// take a little longer than alone.
 #[test]
 fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     let host = Host::start()?;
@@ -77,8 +77,8 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// Each level can lower a limit, and none can raise one. A breach names the limit, its value and the
-/// level that set it.
+/// Each level can lower a limit, and none can raise one. A breach names the limit, its value and
+/// the level that set it.
 #[test]
 fn limits_can_only_be_lowered() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -91,43 +91,49 @@ fn limits_can_only_be_lowered() -> Result<()> {
         Ok(failure["message"].as_str().unwrap().to_owned())
     };
     let mut graph = one("eat_memory", json!({}));
-    let said = breach("host", &graph)?;
+    let message = breach("host", &graph)?;
     ensure!(
-        said.contains("64 MiB (`memory_bytes`)") && said.contains("exosphere serve --limit"),
-        "{said}"
+        message.contains("64 MiB (`memory_bytes`)") && message.contains("exosphere serve --limit"),
+        "{message}"
     );
 
     host.namespace("default", &json!({"limits": {"memory_bytes": 32 << 20}}))?;
-    let said = breach("namespace", &graph)?;
+    let message = breach("namespace", &graph)?;
     ensure!(
-        said.contains("32 MiB (`memory_bytes`)")
-            && said
+        message.contains("32 MiB (`memory_bytes`)")
+            && message
                 .contains("`exosphere namespace set --limit memory_bytes=.. --namespace default`"),
-        "{said}"
+        "{message}"
     );
 
     graph["limits"] = json!({"memory_bytes": 16 << 20});
-    let said = breach("graph", &graph)?;
-    ensure!(said.contains("16 MiB (`memory_bytes`)") && said.contains("of the graph"), "{said}");
+    let message = breach("graph", &graph)?;
+    ensure!(
+        message.contains("16 MiB (`memory_bytes`)") && message.contains("of the graph"),
+        "{message}"
+    );
 
     graph["nodes"][0]["limits"] = json!({"memory_bytes": 8 << 20});
-    let said = breach("node", &graph)?;
-    ensure!(said.contains("8 MiB (`memory_bytes`)") && said.contains("of the node"), "{said}");
+    let message = breach("node", &graph)?;
+    ensure!(
+        message.contains("8 MiB (`memory_bytes`)") && message.contains("of the node"),
+        "{message}"
+    );
 
     graph["limits"] = json!({"memory_bytes": 33 << 20});
     graph["nodes"][0]["limits"] = json!({"memory_bytes": 34 << 20, "cpu_m": 5});
     let (status, problem) = host.refused("PUT", "/graphs/raised", &graph)?;
-    let told = problem["errors"].to_string();
+    let errors = problem["errors"].to_string();
     let all =
         ["$.limits.memory_bytes", "$.nodes[0].limits.memory_bytes", "did you mean \\\"cpu_ms\\\""];
-    ensure!(status == 422 && all.iter().all(|path| told.contains(path)), "{problem:#}");
+    ensure!(status == 422 && all.iter().all(|path| errors.contains(path)), "{problem:#}");
 
     let body = json!({"limits": {"memory_bytes": 65 << 20}, "slots": 0});
     let path = "//v1/operator/namespaces/default";
     let (status, problem) = host.refused("PUT", path, &body)?;
-    let told = problem["errors"].to_string();
+    let errors = problem["errors"].to_string();
     ensure!(
-        status == 422 && told.contains("$.limits.memory_bytes") && told.contains("$.slots"),
+        status == 422 && errors.contains("$.limits.memory_bytes") && errors.contains("$.slots"),
         "{problem:#}"
     );
     Ok(())

@@ -44,7 +44,7 @@ fn secrets(arguments: &[&str], master_key: Option<&str>) -> Result<Command> {
 }
 
 fn output_text(output: &Output) -> String {
-    [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words)).concat()
+    [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream)).concat()
 }
 
 /// Runs `exosphere secrets`, which must succeed, and returns its JSON.
@@ -89,16 +89,16 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
 
     // A start with the old key is rejected with the reason.
     fs::write(&key, &first)?;
-    let words = failing_start(&["--data", data])?;
-    ensure!(words.contains("encrypted with the key") && words.contains("--key"), "{words}");
+    let message = failing_start(&["--data", data])?;
+    ensure!(message.contains("encrypted with the key") && message.contains("--key"), "{message}");
     fs::write(&key, &third[..32])?;
     let host = Host::start_in(folder.path())?;
     ensure!(seen(&host, "g")? == "another-secret");
     Ok(())
 }
 
-/// A rotation may be killed at any point: the running host and the next one decrypt all secrets, and
-/// the next call finishes the rotation.
+/// A rotation may be killed at any point: the running host and the next one decrypt all secrets,
+/// and the next call finishes the rotation.
 #[test]
 fn a_killed_rotation_can_be_finished() -> Result<()> {
     const GRAPHS: usize = 300;
@@ -162,9 +162,9 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
     host.apply("g", &with_secret(SECRET))?;
     let place = ["--data", data, "--database", &postgres];
     let refused = secrets(&[&["rotate"][..], &place[..]].concat(), Some(&old))?.output()?;
-    let words = output_text(&refused);
-    ensure!(!refused.status.success() && words.contains("secrets reseal"), "{words}");
-    ensure!(!words.contains(&old), "{words}");
+    let message = output_text(&refused);
+    ensure!(!refused.status.success() && message.contains("secrets reseal"), "{message}");
+    ensure!(!message.contains(&old), "{message}");
     host.kill()?;
     let host = start(&both)?;
     ensure!(seen(&host, "g")? == SECRET);
@@ -179,8 +179,8 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
     let twice = secrets(&["reseal", "--data", data, "--key", "file"], Some(&new))?.output()?;
     ensure!(twice.status.code() == Some(2), "{}", output_text(&twice));
     let none = secrets(&["reseal", "--data", data], Some("hunter2"))?.output()?;
-    let words = output_text(&none);
-    ensure!(none.status.code() == Some(2) && !words.contains("hunter2"), "{words}");
+    let message = output_text(&none);
+    ensure!(none.status.code() == Some(2) && !message.contains("hunter2"), "{message}");
     Ok(())
 }
 
@@ -235,7 +235,7 @@ fn revealed_secrets_are_redacted() -> Result<()> {
     })?;
     host.push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
-    for (tell, kind, words) in [
+    for (tell, kind, message) in [
         ("print", None, "[secret token]"),
         ("fail", Some("permanent"), "cannot sign in with [secret token]"),
         ("panic", Some("trap"), r#"no way with "[secret token]""#),
@@ -246,9 +246,9 @@ fn revealed_secrets_are_redacted() -> Result<()> {
         let run = found["run"].as_str().context("an id")?;
         let state = host.states(run, "only")?.remove(0);
         ensure!(state["failure"]["kind"].as_str() == kind, "{state:#}");
-        let told = json!([state["failure"], state["attempts"], found]).to_string();
-        ensure!(!told.contains("hush"), "{told}");
-        ensure!(told.contains(Value::from(words).to_string().trim_matches('"')), "{told}");
+        let shown = json!([state["failure"], state["attempts"], found]).to_string();
+        ensure!(!shown.contains("hush"), "{shown}");
+        ensure!(shown.contains(Value::from(message).to_string().trim_matches('"')), "{shown}");
     }
     host.kill()?;
     let log = fs::read_to_string(folder.path().join("log"))?;
@@ -287,8 +287,8 @@ fn secrets_revealed_by_later_nodes_are_redacted() -> Result<()> {
     graph["nodes"].as_array_mut().context("nodes")?.push(later);
     let found = host.result_of("g", &graph, &json!({}))?;
     let run = found["run"].as_str().context("an id")?;
-    let told = host.states(run, "later")?.remove(0)["attempts"].to_string();
-    ensure!(told.contains("it is [secret token]") && !told.contains("hush"), "{told}");
+    let shown = host.states(run, "later")?.remove(0)["attempts"].to_string();
+    ensure!(shown.contains("it is [secret token]") && !shown.contains("hush"), "{shown}");
     Ok(())
 }
 

@@ -118,8 +118,8 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// A run of slow nodes occupies all slots of the namespace that one run can have. Small runs use the
-/// last one, and wait for none of its 500 states.
+/// A run of slow nodes occupies all slots of the namespace that one run can have. Small runs use
+/// the last one, and wait for none of its 500 states.
 #[test]
 fn one_step_runs_beside_a_slow_run() -> Result<()> {
     on_both("beside_slow", |host| {

@@ -43,9 +43,9 @@ fn unavailable(host: &Host, method: &str, path: &str, body: &Value) -> Result<Va
     Ok(problem)
 }
 
-fn becomes_unwell(host: &Host, within: Duration) -> Result<()> {
+fn becomes_unhealthy(host: &Host, within: Duration) -> Result<()> {
     let begun = Instant::now();
-    until("the host to be unwell", || {
+    until("the host to be unhealthy", || {
         let status = host.request("GET", "//health")?.send()?.status();
         Ok((status == 503).then_some(()))
     })?;
@@ -53,8 +53,8 @@ fn becomes_unwell(host: &Host, within: Duration) -> Result<()> {
     Ok(())
 }
 
-fn becomes_well(host: &Host) -> Result<()> {
-    until("the host to be well", || Ok(host.get("//health").ok())).map(drop)
+fn becomes_healthy(host: &Host) -> Result<()> {
+    until("the host to be healthy", || Ok(host.get("//health").ok())).map(drop)
 }
 
 fn runs(host: &Host) -> Result<Vec<Value>> {
@@ -91,14 +91,14 @@ fn leaves_no_ghost(
         "{problem}"
     );
     // A request whose client hangs up is withdrawn, too.
-    let hasty = Client::builder().timeout(Duration::from_millis(700)).build()?;
+    let impatient = Client::builder().timeout(Duration::from_millis(700)).build()?;
     let url = format!("{}/v1/namespaces/default{path}", host.url());
-    ensure!(hasty.post(url).json(&start).send().is_err());
+    ensure!(impatient.post(url).json(&start).send().is_err());
     let keyed = json!({"inputs": {"value": 2}, "idempotency_key": "in the outage"});
     unavailable(host, "POST", path, &keyed)?;
-    becomes_unwell(host, Duration::from_secs(1))?;
+    becomes_unhealthy(host, Duration::from_secs(1))?;
     come()?;
-    becomes_well(host)?;
+    becomes_healthy(host)?;
     let begun = host.send("POST", path, &keyed)?;
     ensure!(begun["started_before"] == false, "{begun}");
     host.wait_for(begun["run"].as_str().context("an id")?)?;
@@ -147,9 +147,9 @@ fn requests_are_answered_during_an_outage() -> Result<()> {
     let state = host.list(&run, "")?[0]["number"].clone();
     postgres.stop(Mode::Fast)?;
     // An idle host notices by itself.
-    becomes_unwell(&host, Duration::from_secs(2))?;
+    becomes_unhealthy(&host, Duration::from_secs(2))?;
     let none = json!({});
-    for (what, words) in [
+    for (what, message) in [
         ("cancel", "not cancelled"),
         ("pause", "not paused"),
         ("resume", "not resumed"),
@@ -157,14 +157,14 @@ fn requests_are_answered_during_an_outage() -> Result<()> {
     ] {
         let problem = unavailable(&host, "POST", &format!("/runs/{run}/{what}"), &none)?;
         let detail = problem["detail"].as_str().unwrap_or_default();
-        ensure!(detail.starts_with(words), "{problem}");
+        ensure!(detail.starts_with(message), "{problem}");
     }
     unavailable(&host, "POST", &format!("/runs/{run}/states/{state}/retry"), &none)?;
     for path in ["/runs", "/graphs", "/graphs/wait", "/plugins", &format!("/runs/{run}")] {
         unavailable(&host, "GET", path, &none)?;
     }
     postgres.start_again()?;
-    becomes_well(&host)?;
+    becomes_healthy(&host)?;
     let found = host.get(&format!("/runs/{run}"))?;
     ensure!(found["status"] == "RUNNING" && found["paused"] == false, "{found:#}");
     Ok(())
@@ -189,10 +189,10 @@ fn an_uncertain_start_is_reported_as_uncertain() -> Result<()> {
             ["unknown", "not-done"].contains(&problem["reason"].as_str().unwrap_or_default()),
             "{problem}"
         );
-        becomes_unwell(host, Duration::from_secs(2))?;
+        becomes_unhealthy(host, Duration::from_secs(2))?;
         proxy.cut();
         proxy.clear();
-        becomes_well(host)?;
+        becomes_healthy(host)?;
         let begun = host.send("POST", "/graphs/echo/runs", &body)?;
         host.wait_for(begun["run"].as_str().context("an id")?)?;
         // The start without a key had no waiting caller.
@@ -216,13 +216,13 @@ fn the_cli_retries_starts_safely() -> Result<()> {
     let mut start = Command::new(binary()?);
     let start = start.args(line).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut start = start.spawn()?;
-    let mut words = BufReader::new(start.stderr.take().context("the command has no pipe")?).lines();
+    let mut lines = BufReader::new(start.stderr.take().context("the command has no pipe")?).lines();
     let repeats = |line: &std::io::Result<String>| {
         line.as_ref().is_ok_and(|line| line == "repeating the start with the same idempotency key")
     };
-    ensure!(words.any(|line| repeats(&line)), "the command did not retry");
+    ensure!(lines.any(|line| repeats(&line)), "the command did not retry");
     postgres.start_again()?;
-    let rest: Vec<_> = words.map_while(Result::ok).collect();
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
     let output = start.wait_with_output()?;
     ensure!(output.status.success(), "{output:?}: {rest:?}");
     ensure!(!text(&output.stdout).contains("started before"), "{output:?}");
@@ -289,7 +289,10 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
             "{problem}"
         );
         let id = run["run"].as_str().context("an id")?;
-        ensure!(problem["detail"].as_str().is_some_and(|words| words.contains(id)), "{problem}");
+        ensure!(
+            problem["detail"].as_str().is_some_and(|message| message.contains(id)),
+            "{problem}"
+        );
         let paths: Vec<_> =
             problem["errors"].as_array().into_iter().flatten().map(|e| &e["path"]).collect();
         ensure!(json!(paths) == json!([path]), "{problem}");
@@ -355,8 +358,8 @@ fn a_clock_set_back_delays_nothing() -> Result<()> {
     let begun = Instant::now();
     ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
     ensure!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    let words = tail(log.path(), 1, |line| line.contains("behind the latest commit"));
-    ensure!(words.contains("ahead_s") && words.contains("WARN"), "no warning: {words:?}");
+    let warning = tail(log.path(), 1, |line| line.contains("behind the latest commit"));
+    ensure!(warning.contains("ahead_s") && warning.contains("WARN"), "no warning: {warning:?}");
     Ok(())
 }
 
@@ -374,7 +377,7 @@ fn unavoidable_limit_breaches_are_not_retried() -> Result<()> {
     };
     let long = "x".repeat(500);
     let request = json!({"authority": "127.0.0.1:2"});
-    for (name, graph, kind, words) in [
+    for (name, graph, kind, message) in [
         ("outputs", node("fan", json!({"n": 5}), json!({"outputs": 2})), "limit", "`outputs`"),
         (
             "each",
@@ -401,7 +404,7 @@ fn unavoidable_limit_breaches_are_not_retried() -> Result<()> {
         let failure = &run["failures"][0];
         let failure = if failure["failure"].is_null() { failure } else { &failure["failure"] };
         ensure!(
-            failure.to_string().contains(kind) && failure.to_string().contains(words),
+            failure.to_string().contains(kind) && failure.to_string().contains(message),
             "{name}: {run:#}"
         );
     }

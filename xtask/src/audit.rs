@@ -60,16 +60,17 @@ fn check<'a>(deny: &'a mut Command, project: &Project, manifest: &str) -> &'a mu
     deny.arg("--config").arg(project.at("deny.toml")).arg("check")
 }
 
-/// Tells whether known faults could be looked up. A fault that was found is an error.
+/// Returns whether known faults could be looked up. A fault that was found is an error.
 fn are_known(output: &Output) -> Result<bool> {
-    let said = [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words));
-    let said = said.concat();
+    let output_text =
+        [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream));
+    let output_text = output_text.concat();
     if output.status.success() {
-        print!("{said}");
+        print!("{output_text}");
         return Ok(true);
     }
-    if !said.contains(NO_DATABASE) {
-        bail!("cargo-deny found faults:\n{said}");
+    if !output_text.contains(NO_DATABASE) {
+        bail!("cargo-deny found faults:\n{output_text}");
     }
     Ok(false)
 }
@@ -99,10 +100,10 @@ mod tests {
 
     #[test]
     fn an_unreachable_database_leaves_faults_unknown() -> Result<()> {
-        let output = |code: i32, said: &str| Output {
+        let output = |code: i32, output_text: &str| Output {
             status: ExitStatus::from_raw(code << 8),
             stdout: Vec::new(),
-            stderr: said.as_bytes().to_vec(),
+            stderr: output_text.as_bytes().to_vec(),
         };
         assert!(are_known(&output(0, ""))?);
         assert!(!are_known(&output(1, "[ERROR] failed to fetch advisory database x"))?);

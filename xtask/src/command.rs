@@ -23,7 +23,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` wrote text that is not UTF-8", line(command)))
 }
 
-/// Tells whether a program can be run and succeeds. Its output is dropped.
+/// Returns whether a program can be run and succeeds. Its output is dropped.
 pub fn succeeds(command: &mut Command) -> bool {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

@@ -15,7 +15,7 @@ use crate::build;
 use crate::command;
 use crate::project::Project;
 
-/// The page.
+/// The path of the page, from the root.
 const PAGE: &str = "docs/reference/cli.md";
 
 /// The width of the help, in columns, whatever the terminal.
@@ -30,7 +30,7 @@ The help of `exosphere` and of each of its commands. `cargo xtask docs` writes t
 Not here: the problems with which a host refuses a request ([problems.md](problems.md)).
 ";
 
-/// Writes the page.
+/// Writes the page to its path.
 pub fn write(project: &Project) -> Result<()> {
     let page = page(&build::host(project)?)?;
     fs::write(project.at(PAGE), page).with_context(|| format!("cannot write {PAGE}"))
@@ -52,21 +52,21 @@ fn page(program: &Path) -> Result<String> {
 }
 
 /// Adds the section of a command, and those of its subcommands.
-fn add(page: &mut String, program: &Path, words: &[&str]) -> Result<()> {
-    let help = help(program, words)?;
-    let line = [&["exosphere"][..], words].concat().join(" ");
+fn add(page: &mut String, program: &Path, command: &[&str]) -> Result<()> {
+    let help = help(program, command)?;
+    let line = [&["exosphere"][..], command].concat().join(" ");
     write!(page, "\n## {line}\n\n```text\n{help}\n```\n")?;
     for name in subcommands(&help) {
-        add(page, program, &[words, &[name]].concat())?;
+        add(page, program, &[command, &[name]].concat())?;
     }
     Ok(())
 }
 
 /// Returns the help of a command, without the spaces at the ends of its lines.
-fn help(program: &Path, words: &[&str]) -> Result<String> {
+fn help(program: &Path, command: &[&str]) -> Result<String> {
     let mut help = Command::new(program);
     // The help shows the values of variables; here it shows none.
-    help.args(words).arg("--help").env_clear().env("COLUMNS", COLUMNS).stdin(Stdio::null());
+    help.args(command).arg("--help").env_clear().env("COLUMNS", COLUMNS).stdin(Stdio::null());
     let output = help.output().with_context(|| format!("cannot run {}", program.display()))?;
     ensure!(output.status.success(), "`{}` failed", command::line(&help));
     let text = String::from_utf8(output.stdout)?;

@@ -53,7 +53,7 @@ pub fn setup(project: &Project, official: bool) -> Result<Toolchain> {
     let toolchain = match search.earlier(official) {
         Some(toolchain) => toolchain,
         None => {
-            let toolchain = search.anew(official)?;
+            let toolchain = search.detect(official)?;
             search.remember(&toolchain)?;
             toolchain
         }
@@ -84,7 +84,7 @@ impl<'a> Search<'a> {
         (wanted && there && rust == self.rust).then_some(toolchain)
     }
 
-    fn anew(&self, official: bool) -> Result<Toolchain> {
+    fn detect(&self, official: bool) -> Result<Toolchain> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make the folder {}", self.folder.display()))?;
         if official {
@@ -165,7 +165,7 @@ fn rustc(project: &Project) -> Command {
     rustc
 }
 
-/// Tells whether a file begins like a component, which a core module does not.
+/// Returns whether a file begins like a component, which a core module does not.
 fn is_component(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\0asm\x0d\0\x01\0"))
 }

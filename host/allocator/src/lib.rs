@@ -1,11 +1,11 @@
-//! The memory allocator of the binaries. Small allocations come from mimalloc:
-//! executions on several threads allocate and free all the time, and glibc makes
-//! threads wait for each other (docs/internals/performance-log.md has the figures). Large allocations
-//! come from the system, which has them back as soon as they are freed: mimalloc would
-//! keep some tens of megabytes of uploads and outputs.
+//! The memory allocator of the binaries. Small allocations come from mimalloc: executions on
+//! several threads allocate and free all the time, and glibc makes threads wait for each other
+//! (docs/internals/performance-log.md has the figures). Large allocations come from the system,
+//! which reuses their memory as soon as it is freed: mimalloc would keep some tens of megabytes
+//! of uploads and outputs.
 //!
-//! Allocations by C code, above all SQLite's pages, still come from glibc. Every
-//! program that depends on this crate uses this allocator. Not here: anything else.
+//! Allocations by C code, above all SQLite's pages, still come from glibc. Every program that
+//! depends on this crate uses this allocator. Not here: anything else.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -82,15 +82,15 @@ impl BySize {
     }
 }
 
-/// Makes glibc return freed memory to the system, most of it at once. Must be called
-/// before a second thread starts.
+/// Makes glibc return freed memory to the system, most of it immediately. Must be called before
+/// a second thread starts.
 pub fn release_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // This is glibc's initial threshold, which it otherwise raises up to 32 MiB.
         set_malloc_option(libc::M_MMAP_THRESHOLD, LARGE_ALLOCATION_BYTES as libc::c_int);
-        // Small allocations of C code lie in arenas, each of which keeps the memory it
-        // once had. By default there may be eight for each processor.
+        // Small allocations of C code come from arenas, and each arena keeps its peak memory.
+        // By default there may be eight for each processor.
         let processors = std::thread::available_parallelism().map_or(2, |number| number.get());
         set_malloc_option(libc::M_ARENA_MAX, i32::try_from(processors.clamp(2, 16)).unwrap_or(2));
     }

@@ -18,9 +18,9 @@ pub struct GrantList {
 /// The grants of the plugins of one name. The header `ETag` has their version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginGrants {
-    /// The name of the plugins: every upload under it, also later ones.
+    /// The name of the plugins. The grants hold for every upload under it, also for later ones.
     pub plugin: String,
-    /// The grants.
+    /// The grants of the plugins.
     pub grants: Grants,
 }
 

@@ -15,7 +15,7 @@ pub struct GraphApplied {
     /// The digest of the revision.
     #[serde(default)]
     pub digest: String,
-    /// Set if the revision is new. It is not if the graph was applied before as it is.
+    /// Set if the revision is new; not set if the graph is unchanged.
     #[serde(default)]
     pub changed: bool,
     /// The nodes of the graph, each resolved to a plugin.
@@ -36,7 +36,7 @@ pub struct ResolvedNode {
     pub digest: String,
 }
 
-/// The answer to a valid graph. One that is not valid is answered with a problem.
+/// The answer to a valid graph. An invalid graph is answered with a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphValid {
     /// Always true.

@@ -1,4 +1,4 @@
-//! Untrusted JSON inside answers. A host has it as text and passes it on unparsed, because
+//! Untrusted JSON inside answers. A host holds it as text and passes it on unparsed, because
 //! values take up to a hundred times the memory of their text. A client parses it.
 
 use std::fmt;
@@ -34,12 +34,12 @@ impl fmt::Display for AnyJson {
 pub enum Json<T = AnyJson> {
     /// Valid JSON text. Only [`to_text`] writes it as JSON.
     Text(String),
-    /// A value.
+    /// The value that was parsed.
     Parsed(T),
 }
 
 impl<T> Json<T> {
-    /// Returns the value, if it was parsed: always in an answer that was read.
+    /// Returns the value, if it was parsed. The JSON of an answer from a host always is.
     pub fn parsed(&self) -> Option<&T> {
         match self {
             Json::Text(_) => None,
@@ -57,7 +57,8 @@ impl<T: Default> Default for Json<T> {
 impl<T: Serialize> Serialize for Json<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            // No other type of this crate is bytes, so `Passthrough` knows it by that.
+            // No other type of this crate serializes as bytes, so `Passthrough` knows that bytes
+            // are JSON.
             Json::Text(text) => serializer.serialize_bytes(text.as_bytes()),
             Json::Parsed(value) => value.serialize(serializer),
         }
@@ -79,13 +80,13 @@ impl<T: fmt::Display> fmt::Display for Json<T> {
     }
 }
 
-/// The bytes of memory with which a text begins.
+/// The initial capacity of a text, in bytes.
 const SHORT_TEXT_BYTES: usize = 1024;
 
 /// Writes a request or an answer as JSON, with each [`Json::Text`] as it is.
 ///
 /// # Errors
-/// If a type cannot be written as JSON. None of this crate is such.
+/// If the type cannot be written as JSON. Every type of this crate can.
 pub fn to_text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(SHORT_TEXT_BYTES);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Passthrough))?;

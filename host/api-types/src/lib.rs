@@ -1,10 +1,10 @@
-//! The requests and answers of the HTTP API: one type for each JSON document and each set
-//! of query parameters. The host writes them, the client reads them.
+//! The requests and answers of the HTTP API: one type for each JSON document and each set of
+//! query parameters. The host writes them, the client reads them.
 //!
 //! Reading is strict for requests (an unknown member is refused) and lenient for answers: a
-//! newer host may send more members, and a member that is missing has its default. A time is
-//! in milliseconds since 1970 (UTC). A member that may be absent says so; every other one is
-//! always there, if need be as null.
+//! newer host may send more members, and a missing member has its default. A time is in
+//! milliseconds since 1970 (UTC). The comment of an optional member says that it may be absent;
+//! every other member is always there, and may be null.
 //!
 //! Untrusted JSON inside an answer (outputs, details of failures) is [`Json`], which is never
 //! parsed by a host. [`to_text`] writes it as it is.

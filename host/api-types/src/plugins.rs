@@ -22,7 +22,7 @@ pub struct UploadQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckQuery {
-    /// The name that the plugin would have, whose grants apply. Required.
+    /// The name of the plugin to check; the grants of that name apply. Required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
 }
@@ -115,9 +115,8 @@ impl From<NodeDescription> for NodeDetails {
     }
 }
 
-/// The answer to an upload, and to a check of a plugin that would be admitted: the plugin,
-/// and remarks on it. The status of an upload is 201 if the plugin is new, and 200 if it was
-/// there.
+/// The answer to an upload, and to a check of a plugin that would be admitted: the plugin, and
+/// remarks on it. The status of an upload is 201 if the plugin is new, and 200 if it existed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginReport {
     /// The plugin. After a check it has no version.
@@ -135,10 +134,10 @@ pub struct PluginReport {
 /// that asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
-    /// The import that needs the grant. Absent if a secret does.
+    /// The import that needs the grant; absent if a secret needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
-    /// The secret that needs the grant. Absent if an import does.
+    /// The secret that needs the grant; absent if an import needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// The capability: `http`, `config` or `secrets`.

@@ -5,7 +5,7 @@ use std::fmt;
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
 
-/// A problem document: the reason for which a request was not carried out.
+/// A problem document: the reason why a request failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Problem {
@@ -18,10 +18,10 @@ pub struct Problem {
     pub status: u16,
     /// The problem and its remedy, for people.
     pub detail: String,
-    /// A stable word for programs, where a kind has several reasons. Absent for other kinds.
+    /// The reason, a stable word for programs. Absent if the kind has only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Every mistake in the request. Absent if the problem is not one of its content.
+    /// Every mistake in the content of the request. Absent for a problem of another kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemItem>,
 }

@@ -57,11 +57,11 @@ pub struct RunListQuery {
     pub limit: Option<u32>,
 }
 
-/// The query parameters of a run: a long poll if `after` is there.
+/// The query parameters of a run. With `after`, the request is a long poll.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunQuery {
-    /// The version after which the caller waits for the next one.
+    /// The latest version that the caller knows: the host waits for a later one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
     /// The longest wait, in milliseconds, at most 30,000 [default: 30,000].
@@ -131,7 +131,7 @@ pub struct RunCounts {
 /// A run with its store and its first failures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunDetails {
-    /// The run.
+    /// The status and the counts of the run.
     #[serde(flatten)]
     pub summary: RunSummary,
     /// The entries of the run's store so far.

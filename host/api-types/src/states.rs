@@ -89,7 +89,7 @@ pub struct StateSummary {
 /// A state with its outputs and attempts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StateDetails {
-    /// The state.
+    /// The place, the status and the counters of the state.
     #[serde(flatten)]
     pub summary: StateSummary,
     /// The resources that the last attempt used; null before the first one has ended.

@@ -23,16 +23,15 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     }
 }
 
-/// Returns an answer as a JSON response. It releases its memory permit, if it has one,
-/// after it has been sent.
+/// Returns an answer as a JSON response, which holds its memory permit until it has been sent.
 pub(crate) fn respond(answer: &impl Serialize, permit: Option<AnswerPermit>) -> Response {
     let text = match to_text(answer) {
         Ok(text) => text,
         Err(error) => {
             tracing::error!(%error, "cannot write an answer as JSON");
-            let words =
+            let message =
                 "internal error: the answer cannot be written; the host's log has the reason";
-            return Problem::new(Kind::Internal, words).into_response();
+            return Problem::new(Kind::Internal, message).into_response();
         }
     };
     let body = match permit {

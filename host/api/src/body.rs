@@ -68,13 +68,13 @@ pub(crate) fn progress_deadline(begun: Instant, now: Instant, bytes: usize) -> I
 }
 
 fn too_slow() -> Problem {
-    let words = format!(
+    let message = format!(
         "the body arrives too slowly: it may take {} s in all and {} s without progress; send at \
          least {MIN_BYTES_PER_SECOND} bytes a second",
         BODY_TIMEOUT.as_secs(),
         PROGRESS_TIMEOUT.as_secs()
     );
-    Problem::new(Kind::TooSlow, words)
+    Problem::new(Kind::TooSlow, message)
 }
 
 /// Returns whether a body is long, or may be because it announces no length.
@@ -92,15 +92,15 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 
 /// Returns the problem for a body over the limit, with a remedy.
 pub(crate) fn too_large(max_bytes: u64, remedy: &str) -> Problem {
-    let words =
+    let message =
         format!("the body is larger than {max_bytes} bytes, the limit of this path{remedy}");
-    Problem::new(Kind::TooLarge, words)
+    Problem::new(Kind::TooLarge, message)
 }
 
 /// Returns the problem for a body that ended early.
 pub(crate) fn broken() -> Problem {
-    let words = "the body ended before its announced length; send the request again";
-    Problem::new(Kind::BrokenBody, words)
+    let message = "the body ended before its announced length; send the request again";
+    Problem::new(Kind::BrokenBody, message)
 }
 
 /// A body that was parsed as a JSON object.
@@ -154,8 +154,8 @@ pub(crate) async fn typed<T: Typed>(
 /// Parses a body as an object, within `json_bytes` of memory.
 fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<Problem>> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        let words = "the body is not a JSON object: it does not begin with '{'";
-        return Err(refused(words.to_owned()).into());
+        let message = "the body is not a JSON object: it does not begin with '{'";
+        return Err(refused(message.to_owned()).into());
     }
     let text = std::str::from_utf8(bytes).map_err(|error| Box::new(bad(&error)))?;
     let max_bytes = json_bytes;
@@ -171,8 +171,8 @@ fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<P
     }
 }
 
-fn refused(words: String) -> Problem {
-    Problem::new(Kind::BadJson, words)
+fn refused(message: String) -> Problem {
+    Problem::new(Kind::BadJson, message)
 }
 
 fn bad(error: &dyn Display) -> Problem {
@@ -181,12 +181,12 @@ fn bad(error: &dyn Display) -> Problem {
 
 /// Returns the problem for a short body with too many values.
 fn too_many_values(max_bytes: u64) -> Problem {
-    let words = format!(
+    let message = format!(
         "the body has too many values: parsed, it would take more than {max_bytes} bytes of memory; \
          send fewer, or ask the operator to raise the limit with \
          `exosphere serve --limit json_bytes=..`"
     );
-    Problem::new(Kind::TooManyValues, words)
+    Problem::new(Kind::TooManyValues, message)
 }
 
 #[cfg(test)]

@@ -46,9 +46,9 @@ pub(crate) struct BadIfMatch;
 
 impl From<BadIfMatch> for Problem {
     fn from(_: BadIfMatch) -> Self {
-        let words =
+        let message =
             "cannot read If-Match: it takes the value of an ETag, in its quotation marks, or *";
-        Problem::new(Kind::BadHeader, words)
+        Problem::new(Kind::BadHeader, message)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The HTTP API of a host: JSON in, JSON out, errors as problem details (RFC 9457).
 //!
-//! A request meets the parts in the order in which they are listed: checks before routing
-//! (`middleware`), its connection, its body (`body`, `uploads`), the runtime that handles
-//! it (`offload`), and then a handler, in the module of its noun. A handler turns a request
-//! into a call of [`Host`] and the result into an answer (`views`, `answer`).
+//! A request passes the parts in the order in which they are listed: checks before routing
+//! (`middleware`), its connection, its body (`body`, `uploads`), the runtime that handles it
+//! (`offload`), and then a handler, in the module of its noun. A handler turns a request into a
+//! call of [`Host`] and the result into an answer (`views`, `answer`).
 //!
 //! Not here: the operations themselves, and the types of requests and answers
 //! (`exosphere-api-types`).
@@ -63,9 +63,9 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// Returns the router with every route. Handlers that read bodies or make large
-/// responses run apart from the threads that serve the other requests. Checks that
-/// apply to every request are not here: `connections` does them before routing.
+/// Returns the router with every route. Handlers that read bodies or make large responses run
+/// on the work runtime, and not on the threads that serve the other requests. Checks of every
+/// request are not here: `connections` does them before routing.
 fn router(host: Host) -> Router {
     let offload = from_fn_with_state(host.clone(), offload::offload);
     let heavy = Router::new()
@@ -120,8 +120,8 @@ async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Respo
         })
         .into_response(),
         Err(_) => {
-            let words = "the database is unavailable: the host's log has the reason";
-            Problem::new(Kind::Unavailable, words).into_response()
+            let message = "the database is unavailable: the host's log has the reason";
+            Problem::new(Kind::Unavailable, message).into_response()
         }
     }
 }
@@ -131,6 +131,6 @@ async fn no_route() -> Problem {
 }
 
 async fn no_method() -> Problem {
-    let words = "this path does not support the method";
-    Problem::new(Kind::NoSuchMethod, words)
+    let message = "this path does not support the method";
+    Problem::new(Kind::NoSuchMethod, message)
 }

@@ -27,10 +27,10 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the problem of a request that is rejected before routing, if it is: its path
-/// encodes the namespace, it does not name its host exactly once, or it comes from a page
-/// of another site. If the host listens on the loopback only (`local`), a request that
-/// names another host is rejected, too: a DNS name may be made to point here.
+/// Returns the problem of a request that is rejected before routing, if any. It is rejected if
+/// its path encodes the namespace, if it does not name exactly one host, or if it comes from a
+/// page of another site. If the host listens only on the loopback (`local`), it must be named
+/// by a loopback address or `localhost`, because any DNS name may resolve to it.
 pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     reject_encoded_namespace(uri).or_else(|| reject_cross_site(uri, headers, local))
 }
@@ -38,8 +38,8 @@ pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
 /// Rejects a namespace that is percent-encoded: no name needs it, and a proxy authorizes by
 /// the path as written.
 fn reject_encoded_namespace(uri: &Uri) -> Option<Problem> {
-    let words = "the path is percent-encoded up to its namespace; write it plainly";
-    has_encoded_namespace(uri.path()).then(|| Problem::new(Kind::BadPath, words))
+    let message = "the path is percent-encoded up to its namespace; write it plainly";
+    has_encoded_namespace(uri.path()).then(|| Problem::new(Kind::BadPath, message))
 }
 
 /// Returns whether a leading `/v1/namespaces/NAME` or `/v1/operator/namespaces/NAME` is
@@ -52,11 +52,11 @@ fn has_encoded_namespace(path: &str) -> bool {
 /// Rejects a request that comes from a page of another site, or names another host.
 fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     let Some(authority) = authority(uri, headers) else {
-        let words = "the request does not name its host exactly once; send one header `Host`, \
+        let message = "the request does not name its host exactly once; send one header `Host`, \
                      and no other host in the request line";
-        return Some(Problem::new(Kind::BadHost, words));
+        return Some(Problem::new(Kind::BadHost, message));
     };
-    let forbidden = |words| Some(Problem::new(Kind::OtherSite, words));
+    let forbidden = |message| Some(Problem::new(Kind::OtherSite, message));
     if local && !is_loopback(authority.host()) {
         return forbidden(
             "this host listens on the loopback only; name it 127.0.0.1, [::1] or localhost",
@@ -68,7 +68,8 @@ fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
         SingleHeader::Unclear => Some(false),
     };
     let is_ours = match single(headers, &SEC_FETCH_SITE) {
-        // Not a browser, or an old one, which sends `Origin` where it matters.
+        // The client is not a browser, or it is an old one, which sends `Origin` where it
+        // matters.
         SingleHeader::Absent => own.unwrap_or(true),
         SingleHeader::Text("same-origin" | "none") => own.unwrap_or(true),
         // Another page of the same site is trusted only if its origin matches.
@@ -78,14 +79,14 @@ fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
     if is_ours { None } else { forbidden("requests from pages of other sites are refused") }
 }
 
-/// The header by which browsers say where a request comes from.
+/// The header in which browsers say which site a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A header that may occur once.
 enum SingleHeader<'a> {
     Absent,
     Text(&'a str),
-    /// It occurs twice, or is not text.
+    /// The header occurs twice, or is not text.
     Unclear,
 }
 

@@ -1,6 +1,5 @@
-//! Offloads slow handlers to the work runtime, where nodes run, from the threads that
-//! serve requests. Not here: the list of these handlers (`lib`), and the fair semaphore
-//! that orders them.
+//! Offloads slow handlers from the threads that serve requests to the work runtime, where nodes
+//! run. Not here: the list of these handlers (`lib`), and the fair semaphore that orders them.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -19,14 +18,14 @@ pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Ne
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, "a handler panicked; its request is answered with an internal error");
-            let words = "internal error: the host's log has the reason";
-            Problem::new(Kind::Internal, words).into_response()
+            let message = "internal error: the host's log has the reason";
+            Problem::new(Kind::Internal, message).into_response()
         }
     }
 }
 
-/// Runs a start on the work runtime, unless its body is short: two changes of thread
-/// would cost more than to parse it. (Slow checks have threads of their own.)
+/// Runs a start on the work runtime, unless its body is short: two switches of threads would
+/// cost more than parsing it. (Slow checks have threads of their own.)
 pub(crate) async fn offload_long_start(
     State(host): State<Host>,
     request: Request,
@@ -39,7 +38,8 @@ pub(crate) async fn offload_long_start(
     }
 }
 
-/// The largest body, in bytes, that is parsed within a fraction of a millisecond.
+/// The largest body of a short start, in bytes: it is parsed within a fraction of a
+/// millisecond.
 const SHORT_START_BYTES: u64 = 16 * 1024;
 
 /// A task that is aborted when its handle is dropped.

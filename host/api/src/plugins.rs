@@ -45,9 +45,9 @@ pub(crate) async fn check(
         return Err(crate::no_method().await);
     }
     let name = name.ok_or_else(|| {
-        let words = "the name that the plugin would have is missing, and its grants depend on it: \
+        let message = "the name that the plugin would have is missing, and its grants depend on it: \
                      give it as `?name=..`";
-        Problem::new(Kind::BadQuery, words)
+        Problem::new(Kind::BadQuery, message)
     })?;
     let upload = uploads.receive(&namespace, &headers, body, host.upload_bytes()).await?;
     let (_permit, bytes) = upload;

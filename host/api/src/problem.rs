@@ -99,7 +99,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// Makes a problem of a kind.
+    /// Creates a problem of a kind.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let status = kind.status();
         Problem {
@@ -160,7 +160,7 @@ mod tests {
 
     const PAGE: &str = include_str!("../../../docs/reference/problems.md");
 
-    /// Returns the beginnings of the rows of a section's table: the first two cells.
+    /// Returns the first two cells of each row of a section's table.
     fn rows(title: &str) -> Vec<(String, String)> {
         let (_, rest) = PAGE.split_once(title).unwrap();
         let section = rest.split("\n## ").next().unwrap();

@@ -101,11 +101,11 @@ fn upload_too_large(max_bytes: u64) -> Problem {
 }
 
 fn too_many() -> Problem {
-    let words = format!(
+    let message = format!(
         "too many uploads: the host reads and compiles {MAX_UPLOADS} at a time, and \
          {MAX_UPLOADS_PER_NAMESPACE} of one namespace; try again in {RETRY_AFTER_S} s"
     );
-    Problem::new(Kind::TooManyUploads, words).retry_after(RETRY_AFTER_S)
+    Problem::new(Kind::TooManyUploads, message).retry_after(RETRY_AFTER_S)
 }
 
 #[cfg(test)]

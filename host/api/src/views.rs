@@ -1,4 +1,4 @@
-//! Answers, made of what the host returns. Texts that the store holds are passed on
+//! Conversions of the host's results to answers. Texts that the store holds are passed on
 //! unparsed. Not here: how an answer is sent (`answer`).
 
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ pub(crate) fn plugin_checked(name: Name, checked: host::UploadReport) -> PluginR
     plugin_report(plugin, remarks)
 }
 
-/// Returns a plugin with the remarks on it.
+/// Returns the report on a plugin: its details and the remarks of its admission.
 pub(crate) fn plugin_report(plugin: PluginDetails, remarks: host::AdmissionReport) -> PluginReport {
     let host::AdmissionReport { warnings, capabilities: asked } = remarks;
     PluginReport { plugin, capabilities: capabilities(asked), warnings }

@@ -1,4 +1,4 @@
-//! The HTTP client: one call, and its answer or an [`Error`] that tells whose fault it is.
+//! The HTTP client: one call, and its answer or an [`Error`] that tells which side failed.
 //!
 //! Not here: the types of the answers (`exosphere-api-types`).
 
@@ -209,7 +209,7 @@ impl Answer {
         }
     }
 
-    /// Creates one answer from a value that was joined from several answers.
+    /// Creates one answer from the joined values of several answers.
     pub fn from_value(value: &serde_json::Value) -> Self {
         Answer { text: value.to_string(), version: None }
     }

@@ -10,10 +10,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Default number of connections of the API.
 const DEFAULT_CONNECTIONS: u32 = 1024;
 
-/// File descriptors for the host's own needs: databases, files, the compiler's pipes.
+/// Number of file descriptors for the host's own needs: databases, files, the compiler's pipes.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
-/// File descriptors per slot: a node may have a request under way, and a name lookup
+/// Number of file descriptors per slot: a node may have a request under way, and a name lookup
 /// for the next one.
 const DESCRIPTORS_PER_SLOT: u64 = 2;
 

@@ -66,10 +66,10 @@ impl Error {
     /// keep a host from ending.
     pub fn report(&self) {
         // The message may come from a host.
-        let words = format!("error: {}\n", sanitize::lines(&self.to_string()));
+        let message = format!("error: {}\n", sanitize::lines(&self.to_string()));
         let (written, done) = mpsc::channel();
         let write = std::thread::Builder::new().spawn(move || {
-            let _ = written.send(io::stderr().write_all(words.as_bytes()));
+            let _ = written.send(io::stderr().write_all(message.as_bytes()));
         });
         if write.is_ok() {
             let _ = done.recv_timeout(REPORT_TIMEOUT);

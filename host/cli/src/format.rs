@@ -75,9 +75,9 @@ pub fn utc(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Returns the date of a day counted from 1970-01-01. Years are counted from March, so
-/// that the leap day is the last of a year. They are counted in spans of 400 years,
-/// which all have the same length.
+/// Returns the date of a day counted from 1970-01-01. Years begin in March, so that the leap
+/// day is the last of a year. They are counted in spans of 400 years, which all have the same
+/// length.
 fn date(days: i64) -> (i64, i64, i64) {
     const DAYS_PER_400_YEARS: i64 = 146_097;
     const MARCH_OF_YEAR_0: i64 = -719_468;

@@ -53,10 +53,10 @@ impl KeyArgs {
             return Ok(self.key.clone().map_or(Keys::InFolder, Keys::File));
         };
         if self.key.is_some() {
-            let words = format!(
+            let message = format!(
                 "both a key file (--key, EXOSPHERE_KEY) and {MASTER_KEY} are given; give only one"
             );
-            return Err(Error::Usage(words));
+            return Err(Error::Usage(message));
         }
         let text = Zeroizing::new(text.into_string().unwrap_or_default());
         let keys = Keyring::from_text(&text);
@@ -65,9 +65,9 @@ impl KeyArgs {
     }
 }
 
-/// Keeps the memory of this process, which holds keys and secrets, out of core dumps
-/// and away from other processes of the user. A system that does not support this does
-/// not stop the start.
+/// Keeps the memory of this process, which holds keys and secrets, out of core dumps and away
+/// from other processes of the user. The host starts even on a system that does not support
+/// this.
 pub fn keep_memory_private() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
@@ -100,7 +100,7 @@ mod tests {
         assert!(matches!(in_file().keys(None), Ok(Keys::File(_))));
         assert!(matches!(nowhere().keys(given(&"0f".repeat(32))), Ok(Keys::Given(_))));
         assert_eq!(in_file().keys(given(&"0f".repeat(32))).unwrap_err().exit_code(), 2);
-        let words = nowhere().keys(given("hunter2")).unwrap_err().to_string();
-        assert!(words.contains("key 1") && !words.contains("hunter2"), "{words}");
+        let message = nowhere().keys(given("hunter2")).unwrap_err().to_string();
+        assert!(message.contains("key 1") && !message.contains("hunter2"), "{message}");
     }
 }

@@ -1,8 +1,8 @@
-//! The `exosphere` binary: a host (`serve`), commands on its database (`check`,
-//! `secrets`), and the client of a host (the rest).
+//! The `exosphere` binary: a host (`serve`), commands on its database (`check`, `secrets`), and
+//! the client of a host (the rest).
 //!
-//! The modules lie in this order: the command line and what every command prints; the
-//! client and its commands, one file each; the host; the commands on its database.
+//! The modules are declared in this order: the command line and the output of every command;
+//! the client and its commands, one file each; the host; the commands on its database.
 //!
 //! Not here: the implementation of a host. That is `exosphere-orchestrator`, called by
 //! `exosphere-api`; the client uses only the HTTP API of a host.

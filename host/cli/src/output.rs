@@ -20,7 +20,7 @@ impl Output {
         Output { json }
     }
 
-    /// Prints an answer: its JSON as it is, or the text that `show` makes of it.
+    /// Prints an answer: its JSON unchanged, or the text that `show` makes of it.
     pub fn answer(
         self,
         answer: &Answer,
@@ -29,10 +29,10 @@ impl Output {
         if self.json { print(&answer.json()) } else { print(&show(answer)?) }
     }
 
-    /// Prints a report that the client made itself: as JSON, or as `words`.
-    pub fn report(self, report: &impl Serialize, words: &str) -> Result<(), Error> {
+    /// Prints a report that the client made itself: as JSON, or as `text`.
+    pub fn report(self, report: &impl Serialize, text: &str) -> Result<(), Error> {
         if !self.json {
-            return print(words);
+            return print(text);
         }
         let json = serde_json::to_string_pretty(report);
         let json = json.map_err(|error| Error::Failed(error.to_string()))?;

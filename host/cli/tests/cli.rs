@@ -143,18 +143,18 @@ fn each_failure_has_its_exit_code() {
     for line in ["run list", &format!("plugin push --name x {}", file.path().display())] {
         let output = exosphere(&format!("--host http://127.0.0.1:{port} {line}"));
         assert_eq!(output.status.code(), Some(3), "{output:?}");
-        let words = text(&output.stderr);
-        assert!(words.contains("Connection refused"), "{words}");
-        assert!(words.contains("exosphere serve"), "{words}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("Connection refused"), "{stderr}");
+        assert!(stderr.contains("exosphere serve"), "{stderr}");
     }
 
     for line in ["run list --status no", "--host https://example.com run list"] {
         assert_eq!(exosphere(line).status.code(), Some(2), "{line}");
     }
-    for (given, told) in [("1.2.3.4", "1.2.3.4/32"), ("::1", "::1/128"), ("x", "10.1.0.0/16")] {
+    for (given, expected) in [("1.2.3.4", "1.2.3.4/32"), ("::1", "::1/128"), ("x", "10.1.0.0/16")] {
         let output = exosphere(&format!("serve --http-allow-net {given}"));
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(text(&output.stderr).contains(told), "{output:?}");
+        assert!(text(&output.stderr).contains(expected), "{output:?}");
     }
 }
 

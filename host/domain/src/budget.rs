@@ -10,7 +10,7 @@ use std::cell::Cell;
 /// of a schema in 40 ms.
 pub const STEP_NANOS: u64 = 10;
 
-/// A budget that host work asks before each of its pieces.
+/// A budget from which host work takes steps before each piece.
 pub trait Budget {
     /// Takes `steps` out of the budget, before the work is done.
     ///

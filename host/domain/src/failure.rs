@@ -28,7 +28,7 @@ pub enum FailureKind {
     InvalidInput,
     /// The store writes could not be committed.
     Store,
-    /// A unite whose strategy was not met.
+    /// The strategy of a unite was not met.
     Blocked,
     /// An internal error. Its message is in the host's log, under an incident
     /// id.
@@ -107,17 +107,16 @@ pub struct Failure {
     pub kind: FailureKind,
     /// A message for people; the guest's own, if it gave one.
     pub message: String,
-    /// Details that help: the limit and its value, a backtrace, the guest's
-    /// additions.
+    /// Further details: the limit and its value, a backtrace, or the guest's own.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::json::maybe_verbatim"
     )]
     pub details: Option<Value>,
-    /// True if no other attempt can end otherwise, for example after a denied
-    /// request or a limit on inputs or outputs. Other failures of the kind may
-    /// be retried. Known while the attempt is planned, and not stored.
+    /// True if every other attempt would fail too, for example after a denied request or at a
+    /// limit on inputs or outputs. Other failures of the kind may be retried. It is known while
+    /// the attempt is planned, and not stored.
     #[serde(skip)]
     pub is_final: bool,
 }
@@ -135,7 +134,7 @@ impl Failure {
     }
 
     /// Returns the same failure, marked as final.
-    pub fn for_good(self) -> Self {
+    pub fn into_final(self) -> Self {
         Failure { is_final: true, ..self }
     }
 

@@ -1,11 +1,9 @@
-//! Grants: the capabilities of a plugin beyond its inputs and its run's store.
-//! A plugin has none unless an operator granted them. Here are the contents of
-//! a grant, the requests that it allows, and the capabilities that a plugin
-//! asks for and lacks.
+//! Grants: the capabilities of a plugin beyond its inputs and its run's store. A plugin has
+//! none unless an operator granted them. This module defines the contents of a grant, the
+//! requests that it allows, and the capabilities that a plugin asks for and lacks.
 //!
-//! Not here: who may grant, where grants are kept, and the connections
-//! themselves. Nor the addresses to which a host name resolves; they are
-//! checked where the connection is made.
+//! Not here: who may grant, where grants are kept, and the connections themselves. Nor the
+//! addresses to which a host name resolves; they are checked where the connection is made.
 
 mod host;
 mod lookalike;
@@ -23,13 +21,13 @@ pub use rule::{BadRule, HostPattern, HttpRequest, HttpRule, Scheme};
 
 use crate::ids::Name;
 
-/// The most HTTP rules in one grant.
+/// The maximum number of HTTP rules in one grant.
 pub const MAX_HTTP_RULES: usize = 100;
 
-/// The most configuration values in one grant.
+/// The maximum number of configuration values in one grant.
 pub const MAX_CONFIG_KEYS: usize = 100;
 
-/// The most secrets in one grant.
+/// The maximum number of secrets in one grant.
 pub const MAX_SECRETS: usize = 100;
 
 /// The longest key of a configuration value, in bytes.
@@ -121,12 +119,12 @@ impl Grants {
     /// Checks the grant against the host's size limits.
     ///
     /// # Errors
-    /// Every excess, each in a sentence.
+    /// All exceeded limits, one sentence each.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut wrong = Vec::new();
-        let mut count = |what: &str, has: usize, most: usize| {
-            if has > most {
-                wrong.push(format!("a grant has at most {most} {what}, not {has}"));
+        let mut count = |what: &str, has: usize, max: usize| {
+            if has > max {
+                wrong.push(format!("a grant has at most {max} {what}, not {has}"));
             }
         };
         count("rules for HTTP", self.http.len(), MAX_HTTP_RULES);
@@ -292,7 +290,7 @@ mod tests {
                 "exosphere grant add p --secret token --namespace n",
             ),
         ];
-        assert_eq!(shown, expected.map(|(words, command)| (words.into(), command.into())));
+        assert_eq!(shown, expected.map(|(asked, command)| (asked.into(), command.into())));
         let granted = grants(
             r#"{"http":["https://a.example/"],"config":{"k":"v"},"secrets":["token","other"]}"#,
         );

@@ -1,5 +1,5 @@
-//! Names, ids and digests. A value of one of these types is well formed;
-//! nothing here looks anything up.
+//! Names, ids and digests. A value of one of these types is well formed; no function here looks
+//! anything up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// Milliseconds since 1970 (UTC).
 pub type Millis = i64;
 
-/// The longest name of anything, in bytes.
+/// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// The reason why a text is not a valid [`Name`].
@@ -166,13 +166,13 @@ pub struct SessionId(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fence(pub i64);
 
-/// The place of a node in its graph's list of nodes.
+/// The index of a node in its graph's list of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeIx(pub u32);
 
 impl NodeIx {
-    /// Returns the place as an index.
+    /// Returns the index as a `usize`.
     pub fn at(self) -> usize {
         self.0 as usize
     }

@@ -21,8 +21,8 @@ use crate::template::{Placeholder, RenderError, lookup_path};
 /// The sources of a state's inputs.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// The named fields of the output on this state's branch, for each node
-    /// whose single output is referred to.
+    /// For each node that the inputs refer to, the named fields of its output on this state's
+    /// branch.
     pub singles: HashMap<NodeIx, Arc<PickedFields>>,
     /// The gathered outputs of each node that a unite gathers.
     pub gathers: HashMap<NodeIx, Vec<Gathered>>,
@@ -82,8 +82,8 @@ pub fn render(
             if let Some(limit) = lookup.over.get() {
                 return limits.reached(limit);
             }
-            let words = format!("input {name:?} cannot be rendered: {error}");
-            Failure::new(FailureKind::InvalidInput, words)
+            let message = format!("input {name:?} cannot be rendered: {error}");
+            Failure::new(FailureKind::InvalidInput, message)
         })?;
         inputs.insert(name.clone(), value);
     }
@@ -193,9 +193,9 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
             }
             Ended::Success(_) => {}
             Ended::Failed(_) => {
-                let gap = *above
-                    .entry(member.node)
-                    .or_insert_with(|| member.node == wanted || graph.above(member.node, wanted));
+                let gap = *above.entry(member.node).or_insert_with(|| {
+                    member.node == wanted || graph.leaves_gap(member.node, wanted)
+                });
                 if gap {
                     entries.push(Gathered::Gap);
                 }
@@ -205,10 +205,10 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
     entries
 }
 
-/// Builds `unite.branches`: the end of each output's branch of the united
-/// execution at `above`. A branch failed if a member in it failed that counts
-/// in one of that execution's own unites. It succeeded if an output of it
-/// reached the unite, or an earlier unite of the same execution.
+/// Builds `unite.branches`: the end of each output's branch of the united execution at `above`.
+/// A branch failed if a failed member in it counts in one of that execution's own unites. It
+/// succeeded if one of its outputs reached the unite, or an earlier unite of the same
+/// execution.
 pub fn branches(
     graph: &Graph,
     unite: NodeIx,

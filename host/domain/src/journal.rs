@@ -1,9 +1,9 @@
-//! The journal: an attempt's reads and writes of the run's store, kept back
-//! until the attempt ends. It has each key that was read with its version, and
-//! one net operation per key.
+//! The journal: an attempt's reads and writes of the run's store, kept back until the attempt
+//! ends. It holds the version of each key that was read, and one net operation for each key
+//! that was written.
 //!
-//! Not here: the store itself. The caller fetches a key's first read and passes
-//! it to [`Journal::record_read`].
+//! Not here: the store itself. The caller fetches a key's first read and passes it to
+//! [`Journal::record_read`].
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// A value as it was read, with the version that a later commit compares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The value.
+    /// The value as it was read.
     pub value: String,
     /// The version; changes with every committed write of the key.
     pub version: i64,
@@ -37,15 +37,15 @@ pub enum StoreError {
         "{0:?} is not a store key: use 1 to {MAX_KEY_BYTES} bytes with neither '.' nor NUL among them"
     )]
     BadKey(String),
-    /// An increment of a value that is not a whole number.
+    /// The value to increment is not a whole number.
     #[error("store key {key:?} cannot be incremented: {value:?} is not a whole number of 64 bits")]
     NotANumber {
-        /// The key.
+        /// The key whose value is not a number.
         key: String,
         /// The key's value, cut.
         value: String,
     },
-    /// An increment beyond 64 bits.
+    /// The sum does not fit in 64 bits.
     #[error("store key {0:?} cannot be incremented: the sum does not fit in 64 bits")]
     Overflow(String),
 }

@@ -36,10 +36,10 @@ use reader::{Mode, Reader, Rules};
 /// guests and clients use, has a bound of 127.)
 pub const MAX_DEPTH: usize = 127;
 
-/// The most bytes of memory that one byte of text becomes: those of `{},{},`.
+/// The maximum memory that one byte of text becomes as values, in bytes: that of `{},{},`.
 const MAX_MEMORY_PER_BYTE: u64 = 240;
 
-/// The most problems of one text that are reported one by one.
+/// The maximum number of problems of one text that are reported one by one.
 pub const MAX_PROBLEMS: usize = 20;
 
 /// The reason why a JSON text was refused.
@@ -54,13 +54,12 @@ pub enum JsonError {
         /// True if the last problem ended the reading: too deep a nesting.
         is_too_deep: bool,
     },
-    /// Values that would take more memory than the room allows.
+    /// Values that would take more memory than is left.
     TooLargeInMemory,
 }
 
 impl JsonError {
-    /// Turns the refusal into problems with paths; a problem without a path
-    /// gets `$`.
+    /// Converts the refusal to problems with paths; a problem without a path gets `$`.
     pub fn into_problems(self) -> Vec<Problem> {
         match self {
             JsonError::Unfit { problems, .. } => problems,
@@ -92,17 +91,16 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Reads a text from outside. Subtracts the value's estimated memory from the
-/// `room`, in bytes.
+/// Reads a text from outside. Subtracts the value's estimated memory from `bytes_left`.
 ///
 /// # Errors
-/// Every problem found; a value that needs more memory than the `room`.
+/// Every problem found; a value that needs more memory than is left.
 pub fn read(text: &str, bytes_left: &mut u64) -> Result<Value, JsonError> {
     build(text, Rules::STRICT, bytes_left)
 }
 
-/// Reads a text that the host stored, and bounded when it came in. Of several
-/// members with one key the last counts, and numbers may be rounded.
+/// Reads a stored text, whose size was bounded when the host received it. The last of several
+/// members with one key counts, and numbers may be rounded.
 ///
 /// # Errors
 /// Malformed text.
@@ -110,20 +108,20 @@ pub fn read_stored(text: &str) -> Result<Value, JsonError> {
     read_stored_within(text, &mut { u64::MAX })
 }
 
-/// Reads a stored text where memory is bounded. Subtracts the value's estimated
-/// memory from the `room`, in bytes.
+/// Reads a stored text where memory is bounded. Subtracts the value's estimated memory from
+/// `bytes_left`.
 ///
 /// # Errors
-/// Malformed text; a value that needs more memory than the `room`.
+/// Malformed text; a value that needs more memory than is left.
 pub fn read_stored_within(text: &str, bytes_left: &mut u64) -> Result<Value, JsonError> {
     build(text, Rules::LENIENT, bytes_left)
 }
 
-/// Builds the value of a text. If it may exceed the room, its memory is
-/// estimated before, so that a refusal takes no memory.
+/// Builds the value of a text. If it may exceed `bytes_left`, its memory is estimated before,
+/// so that a refusal takes no memory.
 fn build(text: &str, rules: Rules, bytes_left: &mut u64) -> Result<Value, JsonError> {
     if (text.len() as u64).saturating_mul(MAX_MEMORY_PER_BYTE) > *bytes_left {
-        Reader::new(text, rules, *bytes_left).whole(Mode::Weigh)?;
+        Reader::new(text, rules, *bytes_left).whole(Mode::Estimate)?;
     }
     let mut reader = Reader::new(text, rules, *bytes_left);
     let value = reader.whole(Mode::All)?;

@@ -17,8 +17,8 @@ pub(crate) const MEMBER: u64 = 128;
 /// Bytes of the first node of an object's tree, which has spare capacity.
 pub(crate) const OBJECT: u64 = 640;
 
-/// Estimates the memory of a text as values, in bytes. Marks within strings
-/// count as if they were outside.
+/// Estimates the memory of a text as values, in bytes. Punctuation within strings counts as if
+/// it were outside.
 pub fn estimate_text(text: &str) -> u64 {
     let weight = |mark: u8| match mark {
         b',' | b'[' => 1 + ITEM,

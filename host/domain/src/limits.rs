@@ -88,8 +88,7 @@ macro_rules! limits {
                 match self { $(Limit::$variant => $default,)* }
             }
 
-            /// Returns the least and the greatest value that the limit can be
-            /// set to.
+            /// Returns the smallest and the largest value that the limit can be set to.
             pub fn range(self) -> std::ops::RangeInclusive<u64> {
                 match self { $(Limit::$variant => $least..=$most,)* }
             }
@@ -207,9 +206,9 @@ pub enum Level {
     Host,
     /// The namespace's own limits, set by an operator.
     Namespace,
-    /// The graph.
+    /// The graph, for all its nodes.
     Graph,
-    /// The node in the graph.
+    /// The node in the graph, for itself.
     Node,
 }
 
@@ -316,13 +315,13 @@ impl Limits {
             let remedy = self.remedy(limit);
             return Some(format!("`{limit}` is the same for all nodes of a host; {remedy}"));
         }
-        let most = self.get(limit);
-        (value > most).then(|| {
+        let max = self.get(limit);
+        (value > max).then(|| {
             let unit = limit.unit();
             format!(
                 "limits can only be lowered: {} is more than {} (`{limit}`); {}",
                 unit.show(value),
-                unit.show(most),
+                unit.show(max),
                 self.remedy(limit)
             )
         })
@@ -339,7 +338,7 @@ impl Limits {
         );
         let failure = Failure::new(FailureKind::Limit, message)
             .with(json!({"limit": limit.name(), "value": value}));
-        if limit.may_hold_next_time() { failure } else { failure.for_good() }
+        if limit.may_hold_next_time() { failure } else { failure.into_final() }
     }
 
     /// Returns the failure of an attempt that ran past its deadline.

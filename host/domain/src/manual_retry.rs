@@ -34,7 +34,7 @@ pub struct RetryPlan {
 /// The reason why a state cannot be retried by hand.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError<E> {
-    /// A unite above has gone on without the state.
+    /// A unite above the state has continued without it.
     #[error(
         "the unite {identifier} has gone on without this state (it is {status}), so a retry would come too late"
     )]

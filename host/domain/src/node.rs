@@ -18,20 +18,19 @@ use crate::schema::{COMPILED_PATTERN_BYTES, Refusal, Schema};
 /// The longest description of a plugin, in bytes.
 pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
 
-/// The most memory of a plugin's description once it is parsed, in bytes (see
-/// [`json_size`]).
+/// The maximum memory of a plugin's parsed description, in bytes (see [`json_size`]).
 pub const MAX_DESCRIPTION_MEMORY: u64 = 16 * 1024 * 1024;
 
-/// The most memory of the compiled schemas of one node, in bytes.
+/// The maximum memory of the compiled schemas of one node, in bytes.
 pub const MAX_SCHEMAS_MEMORY: u64 = 16 * 1024 * 1024;
 
-/// The most nodes of one plugin.
+/// The maximum number of nodes of one plugin.
 pub const MAX_NODES: usize = 100;
 
 /// The longest description of one node, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 4 * 1024;
 
-/// The most secrets that one node may declare.
+/// The maximum number of secrets that one node may declare.
 pub const MAX_SECRETS: usize = 100;
 
 /// A plugin's description of one of its nodes.
@@ -66,8 +65,8 @@ pub struct DescribedNode {
 
 impl From<NodeDescription> for DescribedNode {
     fn from(description: NodeDescription) -> Self {
-        // A compiled schema takes about as much memory as its text does as
-        // values, except for its patterns.
+        // A compiled schema takes about as much memory as its parsed JSON, except for its
+        // patterns.
         let schemas = [&description.inputs, &description.outputs].map(|schema| {
             json_size::estimate_value(schema).saturating_mul(2)
                 + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)
@@ -281,7 +280,7 @@ fn schema(value: &Value, budget: &dyn Budget, bytes: &mut u64) -> Result<Value, 
         return Err("this must be a JSON Schema, an object".to_owned());
     }
     let schema = Schema::compile(value, budget).map_err(|refusal| match refusal {
-        Refusal::GraphMismatch(why) => why,
+        Refusal::Mismatch(why) => why,
         Refusal::Exhausted => "the schemas of this description take too long to compile up to \
              here; describe fewer nodes, or give them smaller schemas and fewer patterns"
             .to_owned(),
@@ -318,7 +317,7 @@ mod tests {
     use super::*;
     use crate::budget::StepBudget;
 
-    fn problems_of(text: &str) -> Vec<String> {
+    fn problem_lines(text: &str) -> Vec<String> {
         let problems = parse_description(text, &StepBudget::new(u64::MAX)).unwrap_err();
         problems
             .into_iter()
@@ -344,9 +343,8 @@ mod tests {
             {"name": "c", "inputs": {}, "outputs": {}, "secrets": ["k", "k"]},
             {"name": "c", "inputs": {}, "outputs": {}},
         ]});
-        let problems_of = problems_of(&text.to_string());
-        let paths: Vec<_> =
-            problems_of.iter().map(|line| line.split_once(": ").unwrap().0).collect();
+        let found = problem_lines(&text.to_string());
+        let paths: Vec<_> = found.iter().map(|line| line.split_once(": ").unwrap().0).collect();
         assert_eq!(
             paths,
             [
@@ -360,7 +358,7 @@ mod tests {
                 "$.nodes[2].secrets[1]",
                 "$.nodes[3]",
             ],
-            "{problems_of:#?}"
+            "{found:#?}"
         );
     }
 
@@ -369,15 +367,15 @@ mod tests {
         let many = json!({"nodes": vec![json!({}); MAX_NODES + 1]}).to_string();
         let deep = "[".repeat(100_000);
         let long = " ".repeat(MAX_DESCRIBE_BYTES + 1);
-        for (text, words) in [
+        for (text, message) in [
             (many, "from 1 to 100"),
             (deep, "nested deeper than 127 levels"),
             (long, "the limit is"),
         ] {
-            assert!(problems_of(&text)[0].contains(words));
+            assert!(problem_lines(&text)[0].contains(message));
         }
-        assert!(problems_of("")[0].contains("not JSON"));
-        assert_eq!(problems_of("[]"), ["$: this is an array, and must be an object"]);
+        assert!(problem_lines("")[0].contains("not JSON"));
+        assert_eq!(problem_lines("[]"), ["$: this is an array, and must be an object"]);
     }
 
     proptest! {

@@ -13,12 +13,12 @@ pub enum Outcome {
     Prune(Option<String>),
     /// A requeue, after this delay in milliseconds.
     RequeueAfter(Millis),
-    /// A failure.
+    /// A failure, from the guest or found by the host.
     Failed(Failure),
     /// A store conflict: another state changed a key that the attempt had read
     /// and then wrote.
     Conflict,
-    /// The host died, and the state may have ended it. Decided by
+    /// The host died, perhaps because of the state. Decided by
     /// [`crate::plan::outcome_of_lost_claim`].
     HostLost,
     /// The state was claimed and never begun: its host is stopping, or died.
@@ -39,7 +39,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// Every outcome.
+    /// Every outcome, in the order above.
     pub const ALL: [AttemptOutcome; 4] = [
         AttemptOutcome::Success,
         AttemptOutcome::Pruned,

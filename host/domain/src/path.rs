@@ -97,8 +97,8 @@ impl Path {
         format!("{}\u{7f}", self.0)
     }
 
-    /// Returns the output of the execution at `above` in whose branch this path
-    /// lies; `None` if it lies in none.
+    /// Returns the output of the execution at `above` in whose branch this path lies; `None` if
+    /// no branch contains it.
     pub fn branch_below(&self, above: &Path) -> Option<u32> {
         let rest = self.0.strip_prefix(above.as_str())?;
         read_number(rest.as_bytes()).map(|(output, _)| output)

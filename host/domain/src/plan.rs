@@ -19,11 +19,10 @@ pub const MAX_LOSSES: u32 = 10;
 /// The number of store conflicts in succession after which a state fails.
 pub const MAX_CONFLICTS: u32 = 3;
 
-/// Returns the outcome of a state whose host died. The state may be a poison
-/// state that ended the host, so it is charged with the loss. After its first
-/// loss, the next host notes when it begins the state (see
-/// [`AttemptCounts::is_poison_suspect`]). From then on, a state that was claimed and not begun
-/// is not charged.
+/// Returns the outcome of a state whose host died. The state may be a poison state that ended
+/// the host, so it is charged with the loss. After its first loss, the next host records when
+/// it begins the state (see [`AttemptCounts::is_poison_suspect`]). From then on, a state that
+/// was claimed and not begun is not charged.
 pub fn outcome_of_lost_claim(attempts: AttemptCounts, has_begun: bool) -> Outcome {
     if attempts.is_poison_suspect() && !has_begun { Outcome::Released } else { Outcome::HostLost }
 }
@@ -49,7 +48,7 @@ pub enum Transition {
         outputs: Vec<String>,
         /// The states that the outputs create.
         children: Vec<NewState>,
-        /// The unites of its node, which wait for all these states.
+        /// The unites of the state's node, which wait for all these states.
         unites: Vec<NewUnite>,
     },
     /// The state is pruned: its branch ends.
@@ -64,12 +63,12 @@ pub enum Transition {
         after: Millis,
         /// The counters of the state's attempts.
         attempts: AttemptCounts,
-        /// The reason.
+        /// The reason why the state runs again.
         why: RescheduleReason,
     },
     /// The state has failed for good.
     Errored {
-        /// The reason.
+        /// The failure that ended the state.
         failure: Failure,
     },
 }
@@ -179,26 +178,26 @@ pub fn plan(
             )
         }
         Outcome::HostLost => {
-            let words = format!("{MAX_LOSSES} hosts were lost in succession that held it");
-            let failure = Failure::new(FailureKind::HostLost, words);
+            let message = format!("{MAX_LOSSES} hosts were lost in succession that held it");
+            let failure = Failure::new(FailureKind::HostLost, message);
             end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED)
         }
         Outcome::Conflict if attempts.conflicts + 1 < MAX_CONFLICTS => {
-            let words = "a store key that it had read was changed by another state";
-            let failure = Failure::new(FailureKind::Store, words);
+            let message = "a store key that it had read was changed by another state";
+            let failure = Failure::new(FailureKind::Store, message);
             let attempts =
                 AttemptCounts { conflicts: attempts.conflicts + 1, host_losses: 0, ..attempts };
             again(floor(&attempts), attempts, RescheduleReason::Failed(failure))
         }
         Outcome::Conflict => {
-            let words = format!("{MAX_CONFLICTS} store conflicts in a row");
-            fail(graph, state, Failure::new(FailureKind::Store, words), random)
+            let message = format!("{MAX_CONFLICTS} store conflicts in a row");
+            fail(graph, state, Failure::new(FailureKind::Store, message), random)
         }
         Outcome::Failed(failure) => fail(graph, state, failure, random),
     }
 }
 
-/// Returns the most ids that [`plan`] takes.
+/// Returns the maximum number of ids that [`plan`] takes.
 pub fn ids_needed(graph: &Graph, state: &Claimed, outcome: &Outcome) -> u64 {
     let Outcome::Outputs(outputs) = outcome else { return 0 };
     let node = graph.node(state.place.node);
@@ -340,7 +339,7 @@ fn succeed(
 
 /// The target of an edge.
 enum Edge {
-    /// A unite that waits.
+    /// A waiting unite.
     Into(StateId),
     /// An ordinary node, with a child for each output. The children differ only
     /// in their path and the output from which they come.
@@ -395,8 +394,8 @@ impl<'a> Successors<'a> {
         self.node.next.iter().map(edge).collect()
     }
 
-    /// Returns the place of a successor at `node`, and the index in its refs of
-    /// its own output, if its node carries that.
+    /// Returns the place of a successor at `node`. Also returns the index in its refs of the
+    /// output that creates it, if its node carries that output.
     fn place(&self, node: NodeIx, path: Path) -> Result<(Place, Option<usize>), GraphMismatch> {
         let target = self.graph.node(node);
         let here = self.state.place.node;

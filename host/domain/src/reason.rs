@@ -30,7 +30,7 @@ macro_rules! reasons {
 reasons! {
     /// The upload is empty.
     Empty "empty";
-    /// The upload is another kind of file.
+    /// The upload is not a WebAssembly component.
     NotAComponent "not-a-component";
     /// The component is damaged.
     InvalidComponent "invalid-component";
@@ -62,11 +62,11 @@ reasons! {
     BadDescription "bad-description";
     /// The compiling process was killed from outside.
     CompilerKilled "compiler-killed";
-    /// The request has no effect, and never will.
+    /// The request has had no effect and will have none.
     NotDone "not-done";
     /// The request may have an effect.
     Unknown "unknown";
-    /// The request was done, and its result cannot be shown.
+    /// The request was carried out, but its result cannot be shown.
     Done "done";
 }
 

@@ -11,7 +11,7 @@
 use crate::ids::Millis;
 use crate::state::AttemptCounts;
 
-/// Repeats of a state whose delay is as requested.
+/// Number of repeats whose delay is as requested.
 pub const FREE_REPEATS: u32 = 10;
 
 /// The first minimum delay, in milliseconds.
@@ -20,13 +20,13 @@ pub const FIRST_FLOOR: Millis = 10;
 /// The highest minimum delay, in milliseconds: one repeat a second.
 pub const HIGHEST_FLOOR: Millis = 1_000;
 
-/// Repeats after which the minimum delay doubles. With 8 of them it stays near
-/// a tenth of the time that the state has spent repeating.
+/// Number of repeats after which the minimum delay doubles. With 8 of them it stays near a
+/// tenth of the time that the state has spent repeating.
 pub const REPEATS_PER_STEP: u32 = 8;
 
-/// Returns the least delay, in milliseconds, before a state with these `tries`
-/// runs again. It counts retries, requeues and store conflicts. It does not
-/// count lost hosts and releases, which the node does not cause.
+/// Returns the minimum delay, in milliseconds, before a state with these `attempts` runs again.
+/// It counts retries, requeues and store conflicts. It does not count lost hosts and releases,
+/// which the node does not cause.
 pub fn floor(attempts: &AttemptCounts) -> Millis {
     let repeats =
         attempts.retries.saturating_add(attempts.requeues).saturating_add(attempts.conflicts);

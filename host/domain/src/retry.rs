@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::graph::problems::{Object, Problems, kind, quoted, string, whole};
 use crate::ids::Millis;
 
-/// The longest delay, in milliseconds. It is about a century: added to any
-/// clock it is still a valid time.
+/// The longest delay, in milliseconds. It is about a century: added to the time of any clock,
+/// it still gives a valid time.
 pub const LONGEST_DELAY: Millis = 36_525 * 24 * 60 * 60 * 1000;
 
-/// The most retries that a policy may allow.
+/// The maximum number of retries that a policy may allow.
 pub const MAX_RETRIES: u32 = 1_000_000;
 
 /// The largest exponent of a policy.
@@ -89,7 +89,7 @@ impl RetryStrategy {
 /// A retry policy: the number of retries of a failed state, and their delays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
-    /// The most retries after the first attempt.
+    /// The maximum number of retries after the first attempt.
     pub max_retries: u32,
     /// The strategy that computes the delays.
     pub strategy: RetryStrategy,
@@ -115,9 +115,9 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the milliseconds to wait before retry `n`, from 1. `random` is
-    /// uniform in [0, 1). The base is capped at `max_delay` before the jitter
-    /// is applied, so that states that have all reached the cap stay apart.
+    /// Returns the milliseconds to wait before retry `n`, from 1. `random` is uniform in [0,
+    /// 1). The base is capped at `max_delay` before the jitter is applied, so that states that
+    /// have all reached the cap are still spread out.
     pub fn delay(&self, n: u32, random: f64) -> Millis {
         let base = self.base(n).min(self.cap() as f64);
         let delay = match self.strategy.jitter {
@@ -294,13 +294,13 @@ mod tests {
         let wrong =
             json!({"max_retry": 1, "strategy": "LINEAR_JITTER", "exponent": 0.5, "max_delay": -1});
         RetryPolicy::read(&wrong, "$.r", &base, &mut problems);
-        let told: Vec<_> = problems
+        let found: Vec<_> = problems
             .into_list()
             .into_iter()
             .map(|p| format!("{}: {}", p.path, p.message))
             .collect();
         assert_eq!(
-            told,
+            found,
             [
                 "$.r.max_retry: unknown key \"max_retry\"; did you mean \"max_retries\"?",
                 "$.r.strategy: there is no retry strategy \"LINEAR_JITTER\"; known strategies: \

@@ -33,19 +33,19 @@ const MAX_SHOWN_PATH: usize = 200;
 /// The longest text that a message repeats, in bytes.
 const MAX_SHOWN_VALUE: usize = 64;
 
-/// The most memory of one compiled pattern, in bytes. The time of a pattern
-/// that defeats the lazy automaton grows with it.
+/// The maximum memory of one compiled pattern, in bytes. A pattern that defeats the lazy
+/// automaton takes time in proportion to it.
 const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
-/// The most steps of a check whose failure is explained in detail. Beyond it,
-/// the explanation alone could exhaust the memory.
+/// The maximum number of steps of a check whose failure is explained in detail. Beyond it, the
+/// explanation alone could exhaust the memory.
 const MAX_EXPLAINED_STEPS: u64 = 100_000;
 
 /// Steps of an explanation for each step of the check: errors are built, and
 /// dropped again where another alternative fits.
 const EXPLANATION_FACTOR: u64 = 20;
 
-/// The most steps of a check of the smallest value, `{}`: 1 ms. Every input and
+/// The maximum number of steps of a check of the smallest value, `{}`: 1 ms. Every input and
 /// output of a node costs at least that.
 pub const MAX_LEAST_STEPS: u64 = 100_000;
 
@@ -81,11 +81,11 @@ impl Schema {
     /// for people and bounded in length.
     pub fn compile(schema: &Value, budget: &dyn Budget) -> Result<Schema, Refusal> {
         if !within_depth(schema, MAX_SCHEMA_DEPTH) {
-            return Err(Refusal::misfit(format!(
+            return Err(Refusal::mismatch(format!(
                 "the schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"
             )));
         }
-        let cost = Cost::estimate(schema).map_err(Refusal::misfit)?;
+        let cost = Cost::estimate(schema).map_err(Refusal::mismatch)?;
         budget.take(per_part(&cost, COMPILE_STEPS))?;
         let mut schema = schema.clone();
         if let Value::Object(map) = &mut schema {
@@ -100,7 +100,7 @@ impl Schema {
             .with_pattern_options(patterns)
             .should_validate_formats(false)
             .build(&schema)
-            .map_err(|error| Refusal::misfit(format!("the schema does not compile: {error}")))?;
+            .map_err(|error| Refusal::mismatch(format!("the schema does not compile: {error}")))?;
         Ok(Schema(Arc::new(Compiled { validator, cost })))
     }
 
@@ -124,11 +124,11 @@ impl Schema {
     /// Checks a value against the schema, and takes the steps for it from a budget.
     ///
     /// # Errors
-    /// If the budget is exhausted, or the value does not fit. The message names
-    /// the JSON path of the first misfit and is bounded in length.
+    /// If the budget is exhausted, or the value does not fit. The message names the JSON path
+    /// of the first mismatch and is bounded in length.
     pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<(), Refusal> {
         if !within_depth(value, MAX_VALUE_DEPTH) {
-            return Err(Refusal::misfit(format!(
+            return Err(Refusal::mismatch(format!(
                 "$ is nested more than {MAX_VALUE_DEPTH} levels deep"
             )));
         }
@@ -139,7 +139,7 @@ impl Schema {
         }
         let too_large = "$ does not fit the schema (too large a value to say where)";
         if steps > MAX_EXPLAINED_STEPS || budget.take(steps * EXPLANATION_FACTOR).is_err() {
-            return Err(Refusal::misfit(too_large.to_owned()));
+            return Err(Refusal::mismatch(too_large.to_owned()));
         }
         let explained = self.0.validator.validate(value);
         let error = explained.err().map_or_else(String::new, |error| {
@@ -150,7 +150,7 @@ impl Schema {
                 format!("{path}: {}", error.masked_with("this"))
             }
         });
-        Err(Refusal::misfit(error))
+        Err(Refusal::mismatch(error))
     }
 }
 
@@ -164,14 +164,14 @@ fn per_part(cost: &Cost, (part, pattern): (u64, u64)) -> u64 {
 pub enum Refusal {
     /// The schema or value is wrong; the message is for people and bounded in
     /// length.
-    GraphMismatch(String),
+    Mismatch(String),
     /// The budget was exhausted before the check was complete.
     Exhausted,
 }
 
 impl Refusal {
-    fn misfit(words: String) -> Self {
-        Refusal::GraphMismatch(cut(words))
+    fn mismatch(message: String) -> Self {
+        Refusal::Mismatch(cut(message))
     }
 }
 
@@ -184,7 +184,7 @@ impl From<Exhausted> for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::GraphMismatch(words) => f.write_str(words),
+            Refusal::Mismatch(message) => f.write_str(message),
             Refusal::Exhausted => f.write_str("the budget of its check is exhausted"),
         }
     }

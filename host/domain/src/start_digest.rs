@@ -11,8 +11,8 @@ use std::str::FromStr;
 use serde_json::{Number, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes of each part's hash that are stored. A client that finds two requests
-/// with the same 16 bytes only learns of its own run.
+/// Bytes of each part's hash that are stored. A client that finds two requests with the same 16
+/// bytes learns only about its own run.
 const KEPT_BYTES: usize = 16;
 
 /// The digest of a start request.

@@ -87,7 +87,7 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// Every status.
+    /// Every status, in the order above.
     pub const ALL: [RunStatus; 4] =
         [RunStatus::Running, RunStatus::Success, RunStatus::Failed, RunStatus::Cancelled];
 
@@ -251,6 +251,6 @@ impl Counts {
 pub enum Counter {
     /// The run, the outermost scope.
     Run,
-    /// A unite.
+    /// A unite, by its state.
     Unite(StateId),
 }

@@ -14,7 +14,7 @@ use crate::ids::Name;
 /// The deepest nesting of a template, in levels.
 pub const MAX_DEPTH: usize = 64;
 
-/// The most fields in the path of one placeholder.
+/// The maximum number of fields in the path of one placeholder.
 pub const MAX_PATH: usize = 64;
 
 const OPEN: &str = "${{";

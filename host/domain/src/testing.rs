@@ -1,4 +1,4 @@
-//! Help for tests of several crates: a random generator whose draws are the same on every
+//! Helpers for tests of several crates: a random generator that draws the same numbers on every
 //! machine and with every version of every library.
 //!
 //! Not here: graphs drawn in a line of text (`graph::testing`).
@@ -29,9 +29,9 @@ impl SeededRng {
         z ^ (z >> 31)
     }
 
-    /// Returns a number below `most`, which is not 0.
-    pub fn below(&mut self, most: usize) -> usize {
-        (self.next_u64() % most as u64) as usize
+    /// Returns a number below `max`, which is not 0.
+    pub fn below(&mut self, max: usize) -> usize {
+        (self.next_u64() % max as u64) as usize
     }
 
     /// Returns true with a probability of `often` percent.
@@ -55,7 +55,7 @@ impl SeededRng {
         }
     }
 
-    /// Shuffles a list.
+    /// Shuffles a list in place.
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         (1..things.len()).rev().for_each(|at| things.swap(at, self.below(at + 1)));
     }

@@ -9,9 +9,8 @@ pub fn is_separator(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Returns whether a character shows nothing: marks that turn the direction of
-/// the text around them, spaces of no width, variation selectors, tags. A word
-/// with such a character looks like the word and is another text. (The property
+/// Returns whether a character is invisible: direction marks, zero-width spaces, variation
+/// selectors, tags. A word with such a character looks like a different word. (The property
 /// `Default_Ignorable_Code_Point` of Unicode 16, and interlinear annotations.)
 pub fn is_invisible(c: char) -> bool {
     matches!(c,

@@ -19,7 +19,7 @@ pub enum UniteDecision {
     Block,
 }
 
-/// The most failed members that the failure of a blocked unite names.
+/// The maximum number of failed members that the failure of a blocked unite names.
 pub const MAX_NAMED: usize = 10;
 
 /// Decides the end of the unite at `place`, and the changes that it makes
@@ -51,9 +51,9 @@ fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> UniteD
     let met = match unites.strategy {
         Strategy::AllSuccess => counts.failed == 0,
         Strategy::AllDone(MaxFailed::Any) => true,
-        Strategy::AllDone(MaxFailed::Count(most)) => counts.failed <= i64::from(most),
-        Strategy::AllDone(MaxFailed::Percent(most)) => {
-            counts.failed as f64 * 100.0 <= most * f64::from(branches)
+        Strategy::AllDone(MaxFailed::Count(max)) => counts.failed <= i64::from(max),
+        Strategy::AllDone(MaxFailed::Percent(max)) => {
+            counts.failed as f64 * 100.0 <= max * f64::from(branches)
         }
     };
     if met { UniteDecision::Run } else { UniteDecision::Block }
@@ -70,23 +70,23 @@ pub struct FailedMember {
     pub failure: Failure,
 }
 
-/// Returns the failure of a blocked unite at `place`, which names the first
-/// failed branches. `members` are some of the `counts.failed` failed ones, in
-/// path order. `above` is the place of the united execution.
+/// Returns the failure of a blocked unite at `place`, which names the first failed branches.
+/// `members` are some of the `counts.failed` failed members, in path order. `above` is the
+/// place of the united execution.
 pub fn blocked_failure(
     graph: &Graph,
     above: &crate::path::Path,
     counts: Counts,
     members: &[FailedMember],
 ) -> Failure {
-    let mut words = Vec::new();
+    let mut named = Vec::new();
     let mut details = Vec::new();
     for member in members.iter().take(MAX_NAMED) {
         let identifier = &graph.node(member.place.node).identifier;
         let branch = member.place.path.branch_below(above);
         let lies = branch.map_or_else(|| "beside the branches".into(), |n| format!("branch {n}"));
         let message: String = member.failure.message.chars().take(200).collect();
-        words.push(format!("{lies}: {identifier} ({}: {message})", member.failure.kind));
+        named.push(format!("{lies}: {identifier} ({}: {message})", member.failure.kind));
         details.push(json!({
             "branch": branch,
             "identifier": identifier,
@@ -95,14 +95,14 @@ pub fn blocked_failure(
             "message": message,
         }));
     }
-    let rest = counts.failed - words.len() as i64;
+    let rest = counts.failed - named.len() as i64;
     if rest > 0 {
-        words.push(format!("and {rest} more"));
+        named.push(format!("and {rest} more"));
     }
     let message = format!(
         "{} of its members failed: {}. Retry those to heal it.",
         counts.failed,
-        words.join("; ")
+        named.join("; ")
     );
     Failure::new(FailureKind::Blocked, message)
         .with(json!({ "failed": counts.failed, "members": details }))

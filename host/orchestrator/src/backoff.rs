@@ -17,7 +17,7 @@ pub(crate) fn database_backoff() -> Backoff {
     Backoff::new(MIN_PAUSE, MAX_PAUSE)
 }
 
-/// Waits for the next pause.
+/// Sleeps for the next pause of a backoff.
 pub(crate) async fn pause(backoff: &mut Backoff) {
     tokio::time::sleep(backoff.advance()).await;
 }

@@ -1,7 +1,7 @@
-//! Check of the database of a data folder, or of another one, while a host may use it.
-//! The folder is neither locked nor created.
+//! Check of the database of a data folder, or of another one, while a host may use it. The
+//! folder is neither locked nor created.
 //!
-//! Not here: the check itself, which is the store's business.
+//! Not here: the check itself (`exosphere_store`).
 
 use std::path::Path;
 

@@ -14,8 +14,8 @@ use crate::keys::source::Keys;
 /// The configuration of a host.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The data folder of this host alone: key, code cache, and the database unless that
-    /// is elsewhere.
+    /// The data folder, which belongs to this host alone: key, code cache, and the database
+    /// unless that is elsewhere.
     pub data: PathBuf,
     /// The name of this host, for people.
     pub host_name: String,
@@ -24,9 +24,9 @@ pub struct Config {
     /// The source of the keys that encrypt secrets. Hosts that share a database share
     /// them.
     pub keys: Keys,
-    /// Slots: nodes that run at a time.
+    /// The number of slots: nodes that run at a time.
     pub slots: u32,
-    /// Slots of one namespace, unless it has a number of its own.
+    /// The number of slots of one namespace, unless the namespace has a number of its own.
     pub namespace_slots: u32,
     /// Limits of an attempt.
     pub limits: Limits,
@@ -70,11 +70,11 @@ pub fn machine_name() -> String {
     name.ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "host".to_owned())
 }
 
-/// Slots of a host, unless the operator sets them.
+/// Number of slots of a host, unless the operator sets it.
 pub const DEFAULT_SLOTS: u32 = 64;
 
-/// Returns how many of a host's slots one namespace may have, unless the operator sets
-/// that. It is three of four, so that other namespaces always have some.
+/// Returns the number of a host's slots that one namespace may have by default. It is three of
+/// four, so that other namespaces always have some.
 pub fn share_of(slots: u32) -> u32 {
     slots.saturating_sub(slots / 4).max(1)
 }

@@ -13,10 +13,10 @@ use crate::error::StartError;
 use crate::keys::file as key_file;
 use crate::keys::source::Keys;
 
-/// Permission bits of other users than the owner.
+/// Permission bits of users other than the owner.
 const OTHER_USERS: u32 = 0o077;
 
-/// Attempts to open a file that another process replaces meanwhile.
+/// Maximum number of attempts to open a file that another process replaces meanwhile.
 const MAX_LOCK_ATTEMPTS: u32 = 10;
 
 /// A data folder, locked for as long as this lives.
@@ -31,10 +31,10 @@ pub(crate) struct DataFolder {
 
 impl DataFolder {
     /// Creates the folder if it does not exist, and locks it. Also returns the cipher of
-    /// secrets, whose keys lie in the folder unless they are elsewhere.
+    /// secrets, whose keys are in the folder unless they are configured elsewhere.
     ///
-    /// More than one file is locked: if an operator removes `lock` while its host runs,
-    /// the next host must still be refused.
+    /// More than one file is locked: if an operator removes `lock` while its host runs, the
+    /// next host must still be refused.
     pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, SecretCipher), StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are private to the user of the host.
@@ -49,9 +49,9 @@ impl DataFolder {
         Ok((DataFolder { folder, code_key, host, locks: vec![first, host_file] }, cipher))
     }
 
-    /// Locks the database in the folder, too, so that no two hosts have it even if the
-    /// other files are removed. On systems other than Linux this kind of lock would
-    /// exclude SQLite's own.
+    /// Locks the database in the folder, too, so that two hosts never use it even if the other
+    /// files are removed. On systems other than Linux this kind of lock would exclude SQLite's
+    /// own.
     pub(crate) fn lock_database(&mut self) -> Result<(), StartError> {
         if cfg!(target_os = "linux") {
             self.locks.push(lock_file(&self.folder, &self.database())?);
@@ -59,9 +59,8 @@ impl DataFolder {
         Ok(())
     }
 
-    /// Returns the id of the hosts of this folder. At most one of them lives, since it
-    /// has the lock.
-    /// Returns the identity of the folder's host, which has this name.
+    /// Returns the identity of the folder's host under a name. At most one host of the folder
+    /// runs at a time, because it holds the lock.
     pub(crate) fn identity(&self, name: &str) -> HostIdentity {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         HostIdentity { folder: self.host.clone(), name: name.to_owned(), version }
@@ -75,9 +74,9 @@ impl DataFolder {
         self.folder.join("code")
     }
 
-    /// Returns the key that authenticates compiled code. Each folder has its own. Hosts
-    /// that share the keys of secrets do not vouch for each other's code, and a rotation
-    /// of those keys invalidates none.
+    /// Returns the key that authenticates compiled code. Each folder has its own. Hosts that
+    /// share the keys of secrets do not trust each other's code, and a rotation of those keys
+    /// invalidates no code.
     pub(crate) fn cache_key(&self) -> [u8; KEY_BYTES] {
         *self.code_key
     }
@@ -96,9 +95,8 @@ pub(crate) fn database_in(folder: &Path) -> PathBuf {
     folder.join("exosphere.db")
 }
 
-/// Locks a file, created if it does not exist, for as long as the result lives. A lock
-/// counts only on the file that has the name, since a renamed or removed file excludes no
-/// other host.
+/// Locks a file, created if it does not exist, for as long as the result lives. A lock counts
+/// only while its file has this name, because a renamed or removed file excludes no other host.
 fn lock_file(folder: &Path, path: &Path) -> Result<File, StartError> {
     let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
     for _ in 0..MAX_LOCK_ATTEMPTS {
@@ -140,7 +138,7 @@ fn close_to_other_users(folder: &Path) -> Result<(), StartError> {
     }
     for file in HOST_FILES {
         let path = folder.join(file);
-        // A link names a file elsewhere, whose mode is its owner's business.
+        // A link names a file elsewhere, whose mode this host must not change.
         let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
         if found.mode() & OTHER_USERS != 0 && !found.is_symlink() {
             let mode = if found.is_dir() { 0o700 } else { 0o600 };

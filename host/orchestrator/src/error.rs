@@ -13,12 +13,12 @@ use crate::keys::file::KeyFileError;
 /// The error of a request to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The requested thing does not exist here.
+    /// The requested object does not exist.
     #[error("there is no {what} {name:?} here{hint}")]
     NotFound {
-        /// The kind of thing: `run`, `graph`..
+        /// The kind of object: `run`, `graph`..
         what: &'static str,
-        /// The name of the thing.
+        /// The name of the object.
         name: String,
         /// A remedy, or an empty text.
         hint: String,
@@ -28,7 +28,7 @@ pub enum Error {
     Invalid {
         /// The part of the request that is not valid.
         what: String,
-        /// The problems.
+        /// The problems of the request.
         problems: Vec<Problem>,
     },
     /// An upload is not a valid plugin.
@@ -37,7 +37,7 @@ pub enum Error {
     /// The descriptions of a plugin's nodes are not valid.
     #[error("the plugin's description of itself cannot be taken: {}", count(problems))]
     Description {
-        /// The problems.
+        /// The problems of the descriptions.
         problems: Vec<Problem>,
     },
     /// The current state of the run or graph does not allow the request.
@@ -48,7 +48,7 @@ pub enum Error {
         "{what} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
     )]
     Changed {
-        /// The setting.
+        /// The setting that has changed.
         what: String,
         /// `it` or `them`.
         it: &'static str,
@@ -57,12 +57,12 @@ pub enum Error {
     #[error("the host is stopping or its database is unavailable; try again")]
     Unavailable,
     /// The database did not answer a request in time.
-    #[error("{words}")]
+    #[error("{message}")]
     Unanswered {
         /// The effect of the request.
         effect: Effect,
         /// The effect in words, and a remedy.
-        words: String,
+        message: String,
     },
     /// An idempotency key has started a run by a different request.
     #[error(
@@ -83,11 +83,11 @@ pub enum Error {
 /// The effect of a request that was not answered in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The request has no effect, and never will.
+    /// The request has had no effect and will have none.
     None,
     /// The request may have an effect.
     Unknown,
-    /// The request was done, and its result cannot be shown.
+    /// The request was carried out, but its result cannot be shown.
     Done,
 }
 
@@ -176,9 +176,9 @@ pub enum StartError {
     /// The data folder cannot be created or read.
     #[error("the data folder {folder} cannot be used: {error}")]
     Folder {
-        /// The folder.
+        /// The path of the folder.
         folder: String,
-        /// The cause.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The data folder is open to other users, and belongs to another user than the
@@ -188,7 +188,7 @@ pub enum StartError {
          `chown -R {ours} {folder} && chmod 700 {folder}`, or give it a folder of its own with --data"
     )]
     OpenFolder {
-        /// The folder.
+        /// The path of the folder.
         folder: String,
         /// The owner of the folder.
         owner: u32,
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn problems_are_counted_in_words() {
-        let said = |count: usize| {
+        let text_of = |count: usize| {
             let problem = Problem { path: "$".into(), message: "no".into() };
             let what = "the grants of web".to_owned();
             Error::Invalid { what, problems: vec![problem; count] }.to_string()
         };
-        assert_eq!(said(1), "the grants of web cannot be taken: 1 problem");
-        assert_eq!(said(2), "the grants of web cannot be taken: 2 problems");
+        assert_eq!(text_of(1), "the grants of web cannot be taken: 1 problem");
+        assert_eq!(text_of(2), "the grants of web cannot be taken: 2 problems");
     }
 }

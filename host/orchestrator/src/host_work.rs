@@ -41,8 +41,8 @@ const NICENESS: i32 = 5;
 /// The highest niceness of the system.
 const MAX_NICENESS: i32 = 19;
 
-/// Threads beyond one for each processor: they load descriptions, which has turns of its
-/// own.
+/// Number of threads beyond one for each processor: they load descriptions, for which there are
+/// separate turns.
 const LOADING_THREADS: u32 = 1;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -92,7 +92,7 @@ pub(crate) struct JobResult<T> {
 pub(crate) struct JobLost;
 
 impl HostWork {
-    /// Starts the threads.
+    /// Starts the threads of the pool.
     pub(crate) fn start() -> std::io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         let processors = u32::try_from(processors).unwrap_or(u32::MAX);
@@ -118,8 +118,8 @@ impl HostWork {
         self.turns.acquire(namespace.clone(), self.max_turns).await
     }
 
-    /// Waits for a loading turn of a namespace, to load a description. A task that has an
-    /// ordinary turn may wait for it, and not the other way round.
+    /// Waits for a loading turn of a namespace, to load a description. A task with an ordinary
+    /// turn may wait for a loading turn, but not the reverse.
     pub(crate) async fn loading(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.loads.acquire(namespace.clone(), LOADING_THREADS).await
     }

@@ -65,7 +65,7 @@ pub(crate) struct Caches {
     pub secret_sets: SecretSets,
 }
 
-/// The way of a state through the host, and those who follow it.
+/// The pipeline of a state through the host, and the watchers of runs.
 pub(crate) struct Pipeline {
     pub committer: Committer,
     pub executor: Executor,
@@ -110,7 +110,7 @@ impl HostInner {
         self.folder.identity(&self.settings.host_name)
     }
 
-    /// Returns the prefetch targets of now.
+    /// Returns the current prefetch targets.
     pub(crate) fn targets(&self) -> Targets {
         let own_slots = |namespace| self.caches.namespaces.slots(namespace);
         self.pipeline.prefetch.targets(|namespace| self.settings.slots_of(own_slots(namespace)))

@@ -1,10 +1,10 @@
 //! The host: claims states, executes them in the sandbox and commits their results in the
 //! store. Data goes one way. Every front end calls [`Host`].
 //!
-//! How the parts lie: this file starts and stops a host from its configuration (`config`,
-//! `data_folder`, `keys`) and its `inner`. Front ends call methods of `service`. States
-//! go through `execution`. `cluster` is about the other hosts on the database. The rest
-//! serves all of these.
+//! Layout: this file starts and stops a host from its configuration (`config`, `data_folder`,
+//! `keys`) and its `inner`. Front ends call methods of `service`. States go through
+//! `execution`. `cluster` coordinates with the other hosts on the database. The other modules
+//! serve all of these.
 //!
 //! Not here: SQL, WebAssembly, HTTP, and the meaning of an outcome.
 
@@ -74,8 +74,8 @@ use service::large_json::LargeJsonPermits;
 use system::SystemClock;
 use watchers::Watchers;
 
-/// States that may be claimed for each slot: a running one, and those claimed ahead while
-/// executions are fast.
+/// Maximum number of states that are claimed for each slot: a running one, and those claimed
+/// ahead while executions are fast.
 const MAX_CLAIMS_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
 
 /// Time for which an execution waits for a database that is unavailable, before its
@@ -179,8 +179,8 @@ impl Host {
         Ok(())
     }
 
-    /// Returns the reason for which this host cannot work, if any: its last commit
-    /// failed, or its database does not answer.
+    /// Returns the reason why this host cannot work, if any: its last commit failed, or its
+    /// database does not answer.
     pub fn health(&self) -> Result<(), String> {
         self.inner.lifeline.health()?;
         self.inner.pipeline.committer.health().and_then(|()| self.inner.db.probe.health())
@@ -192,7 +192,7 @@ impl Host {
         self.inner.lifeline.failed().await
     }
 
-    /// Returns the bytes that an uploaded plugin may have.
+    /// Returns the maximum size of an uploaded plugin, in bytes.
     pub fn upload_bytes(&self) -> u64 {
         self.inner.settings.admission.upload_bytes
     }
@@ -208,7 +208,7 @@ impl Host {
         self.inner.large_json.body(namespace).await
     }
 
-    /// Returns the bytes of memory that JSON may take as values.
+    /// Returns the maximum memory of JSON as values, in bytes.
     pub fn json_bytes(&self) -> u64 {
         self.inner.settings.limits.get(Limit::JsonBytes)
     }
@@ -224,8 +224,8 @@ impl Host {
     }
 }
 
-/// Makes the clock of a host that is alone on its database continue from the latest
-/// commit. So no state waits longer because the machine's clock was set back.
+/// Makes the clock of a host that is alone on its database continue from the latest commit. So
+/// no state waits longer if the machine's clock was set back.
 async fn advance_clock(clock: &SystemClock, store: &Store) -> Result<(), StoreError> {
     if store.is_shared() {
         return Ok(());

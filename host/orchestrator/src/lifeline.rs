@@ -1,6 +1,6 @@
-//! The lifeline of a host, which fails as soon as a task or thread ends that the host
-//! cannot live without. Health reports that at once, and the process ends, so that a
-//! supervisor starts another.
+//! The lifeline of a host: it fails as soon as a task or thread ends without which the host
+//! cannot continue. Health reports that immediately, and the process ends, so that a supervisor
+//! starts another.
 //!
 //! Not here: the end of the process (the command `serve`).
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The reason for which the host cannot continue, if there is one.
+/// The reason why the host cannot continue, if there is one.
 #[derive(Default)]
 pub(crate) struct Lifeline {
     failed: watch::Sender<Option<String>>,
@@ -37,7 +37,7 @@ impl Lifeline {
         }
     }
 
-    /// Returns the reason for which the host cannot continue.
+    /// Returns the reason why the host cannot continue.
     pub(crate) fn health(&self) -> Result<(), String> {
         self.failed.borrow().clone().map_or(Ok(()), Err)
     }
@@ -100,7 +100,7 @@ mod tests {
         let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
-        // No caller waits for ever.
+        // No caller waits forever.
         let operation = Operation::Control(Arc::new(run()), Control::Cancel);
         assert!(host.inner.pipeline.committer.submit(operation).await.is_err());
     }

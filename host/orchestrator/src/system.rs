@@ -11,9 +11,9 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use uuid::Uuid;
 
-/// The system clock with an offset, which never goes back. If the wall clock is set back,
-/// this one continues by the time that really passes. It follows the wall clock forward,
-/// as after a suspension, which the monotonic clock does not count.
+/// The system clock with an offset, which never goes back. If the wall clock is set back, this
+/// one continues by the elapsed time. It follows the wall clock forward, as after a suspension,
+/// which the monotonic clock does not count.
 #[derive(Debug, Clone)]
 pub(crate) struct SystemClock {
     offset: Millis,
@@ -24,8 +24,7 @@ pub(crate) struct SystemClock {
 }
 
 impl SystemClock {
-    /// Creates a clock that is off by `offset` milliseconds, which a host must be able to
-    /// live with.
+    /// Creates a clock that is off by `offset` milliseconds, which a host must tolerate.
     pub(crate) fn with_offset(offset: Millis) -> Self {
         let (begun, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
         SystemClock { offset, begun, lead }
@@ -101,7 +100,7 @@ mod tests {
         let clock = SystemClock::with_offset(0);
         assert_eq!(clock.show(10 * HOUR, 0), 10 * HOUR);
         assert_eq!(clock.show(10 * HOUR + 5, 5), 10 * HOUR + 5);
-        // Set back by an hour: real time passes all the same.
+        // Set back by an hour: time continues to elapse.
         assert_eq!(clock.show(9 * HOUR + 10, 10), 10 * HOUR + 10);
         assert_eq!(clock.show(9 * HOUR + 1_010, 1_010), 10 * HOUR + 1_010);
     }

@@ -48,8 +48,7 @@ pub(crate) struct Watchers {
 /// The watchers of a run.
 struct Watched {
     events: watch::Sender<Latest>,
-    /// Watchers of the end alone, which are not woken by each event: a run may have
-    /// thousands.
+    /// Watchers of only the end, which are not woken by each event: a run may have thousands.
     ends: watch::Sender<Latest>,
 }
 

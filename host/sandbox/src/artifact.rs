@@ -27,7 +27,7 @@ impl Artifact {
         Artifact { bytes: Vec::new(), start: 0 }
     }
 
-    /// Makes an artifact from code that this process compiled itself.
+    /// Creates an artifact from code that this process compiled itself.
     pub(crate) fn from_code(
         summary: &ComponentSummary,
         code: &[u8],
@@ -40,13 +40,13 @@ impl Artifact {
         Ok(Artifact { bytes, start: 0 })
     }
 
-    /// Makes an artifact from the answer of a compiling process, from `start` on. The
-    /// host started that process, and no other process has the pipe's other end.
+    /// Creates an artifact from the answer of a compiling process, from `start` on. The host
+    /// started that process, and no other process has the pipe's other end.
     pub(crate) fn from_pipe(bytes: Vec<u8>, start: usize) -> Option<Artifact> {
         (start <= bytes.len()).then_some(Artifact { bytes, start })
     }
 
-    /// Makes an artifact from a file that the cache has authenticated, from `start` on.
+    /// Creates an artifact from a file that the cache has authenticated, from `start` on.
     pub(crate) fn from_cache_file(bytes: Vec<u8>, start: usize) -> Option<Artifact> {
         Artifact::from_pipe(bytes, start)
     }
@@ -72,7 +72,7 @@ impl Artifact {
         // artifact has one of three sources: this process, the pipe of a process that
         // it started from the same file, or a cache file. A cache file carries an
         // authentication code made with this host's key. The code has not changed
-        // since, for it lies in this process's own memory. `deserialize` itself checks
+        // since, because it lies in this process's own memory. `deserialize` itself checks
         // that it was made for such an engine as this one.
         #[expect(unsafe_code, reason = "the only way to load compiled code")]
         let component = unsafe { Component::deserialize(engine, code) };

@@ -26,7 +26,7 @@ use crate::artifact::Artifact;
 use crate::clock::system_time;
 use crate::engine::WASMTIME_VERSION;
 
-/// Default bytes of all cache files together.
+/// Default maximum bytes of all cache files together.
 pub const DEFAULT_CACHE_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// The format that the authentication code covers; a file of another format does not
@@ -48,12 +48,12 @@ pub(crate) struct Cache {
     /// depends on.
     engine: [u8; 32],
     partial_files: AtomicU64,
-    /// The maximum bytes of all files together; the least recently used go first.
+    /// Maximum bytes of all files together; the least recently used are removed first.
     total_bytes: u64,
 }
 
 impl Cache {
-    /// Opens the cache folder, or creates it.
+    /// Opens the cache folder; creates it if it does not exist.
     pub(crate) fn open(
         folder: PathBuf,
         key: [u8; 32],
@@ -86,7 +86,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cached code cannot be read");
-                // A bad file has to go, or `put` would never replace it.
+                // A bad file must be removed, or `put` would never replace it.
                 let _ = fs::remove_file(&path);
                 return None;
             }
@@ -205,7 +205,8 @@ impl Cache {
     }
 }
 
-/// Reads a file and sets its modification time to now, which pruning goes by.
+/// Reads a file and sets its modification time to now, by which eviction finds the least
+/// recently used.
 fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     // An attacker with write access to the folder may have put an endless or a silent
     // file there, such as a device or a pipe.
@@ -218,7 +219,7 @@ fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     if data.len() > max_bytes {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than the whole cache"));
     }
-    // A failure only makes pruning remove the file earlier.
+    // A failure only makes eviction remove the file earlier.
     let _ = file.set_modified(system_time());
     let mut bytes = Vec::new();
     file.take(data.len()).read_to_end(&mut bytes)?;

@@ -14,11 +14,11 @@ use wasmtime::{
 /// major version only.
 pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 
-/// The maximum of linear memories in one component. Each reserves 4 GiB of address
-/// space (no memory) in every slot.
+/// The maximum number of linear memories in one component. Each reserves 4 GiB of address space
+/// (no memory) in every slot.
 pub(crate) const MAX_MEMORIES: u32 = 8;
 
-/// The maximum of tables in one component. A Python component has one for each of its
+/// The maximum number of tables in one component. A Python component has one for each of its
 /// parts.
 pub(crate) const MAX_TABLES: u32 = 32;
 
@@ -50,9 +50,8 @@ pub(crate) const ENABLED_FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// Builds an engine with slots for `slots` guests at once. If the system does not let
-/// it reserve the address space, it logs a warning and allocates each guest's memory on
-/// demand.
+/// Builds an engine for up to `slots` concurrent guests. If the system does not let it reserve
+/// the address space, it logs a warning and allocates each guest's memory on demand.
 pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
     let stack = limits.size(Limit::StackBytes);
     let pooled = InstanceAllocationStrategy::Pooling(pool(slots, limits));

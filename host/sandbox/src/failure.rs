@@ -93,9 +93,9 @@ pub(crate) fn typecheck_failed(error: &wasmtime::Error) -> Failure {
 }
 
 /// Returns an internal error. The host's log gets the details with the state's id.
-pub(crate) fn internal(words: &str, state: &GuestState) -> Failure {
+pub(crate) fn internal(why: &str, state: &GuestState) -> Failure {
     let id = &state.context.state;
-    tracing::error!(state = id, words, "an execution failed by the host's fault");
+    tracing::error!(state = id, why, "an execution failed by the host's fault");
     Failure::new(
         FailureKind::Internal,
         format!("the host could not execute the node; its log says why, under state {id}"),
@@ -108,7 +108,7 @@ pub(crate) fn with_denial(failure: Failure, why: &str) -> Failure {
     match failure.kind {
         FailureKind::Retryable | FailureKind::Trap | FailureKind::Exit => {
             let message = format!("{}\n(its latest request was denied: {why})", failure.message);
-            Failure { details: failure.details, ..Failure::new(failure.kind, message) }.for_good()
+            Failure { details: failure.details, ..Failure::new(failure.kind, message) }.into_final()
         }
         // The guest ended for another reason.
         _ => failure,
@@ -127,9 +127,9 @@ fn from_trap(trap: &HostTrap, state: &GuestState) -> Failure {
 /// in a call. The end of its standard error comes first, since it says most.
 fn trapped(error: &wasmtime::Error, state: &GuestState) -> Failure {
     let name = root(error);
-    let words = state.logs.stderr_tail();
-    let message = match &words {
-        Some(words) => format!("{words}\n({name})"),
+    let stderr = state.logs.stderr_tail();
+    let message = match &stderr {
+        Some(stderr) => format!("{stderr}\n({name})"),
         None => format!("the node trapped: {name}"),
     };
     let mut details = json!({"trap": name});
@@ -154,14 +154,14 @@ fn overflowed(error: &wasmtime::Error, state: &GuestState) -> Failure {
 }
 
 fn with_stderr(mut failure: Failure, state: &GuestState) -> Failure {
-    if let Some(words) = state.logs.stderr_tail() {
+    if let Some(stderr) = state.logs.stderr_tail() {
         let details = failure.details.get_or_insert_with(|| json!({}));
-        details["stderr"] = json!(words);
+        details["stderr"] = json!(stderr);
     }
     failure
 }
 
-/// Bytes of one frame's text. The names in it come from the guest and may have any
+/// Maximum bytes of one frame's text. The names in it come from the guest and may have any
 /// length.
 const MAX_FRAME_BYTES: usize = 200;
 
@@ -200,16 +200,15 @@ fn is_table_full(error: &ResourceTableError) -> bool {
     matches!(error, ResourceTableError::Full)
 }
 
-/// Returns whether the guest handed over more bytes at once than its limit. wasmtime
-/// has no public type for this error, so its message is compared. A test notices if the
-/// message changes.
+/// Returns whether the guest handed over more bytes in one call than its limit. wasmtime has no
+/// public type for this error, so its message is compared. A test fails if the message changes.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")
 }
 
-/// Returns whether the component has more core instances than its limit. wasmtime tells
-/// this by its message alone, too. Its messages about tables and memories differ;
-/// admission counts those.
+/// Returns whether the component has more core instances than its limit. wasmtime reports this
+/// only in its message, too. Its messages about tables and memories differ; admission counts
+/// those.
 fn has_too_many_instances(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().starts_with("resource limit exceeded: instance count")
 }

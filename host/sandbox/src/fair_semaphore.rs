@@ -145,9 +145,9 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         waiting.await.ok()
     }
 
-    /// Withdraws up to `max_per_key` waiters of a key that have waited since before `since`,
-    /// the youngest first: those of `group`, or of the group with the most waiters.
-    /// They get no permit. Returns their number.
+    /// Withdraws up to `limit` waiters of a key that have waited since before `since`, the
+    /// youngest first: those of `group`, or of the group with the most waiters. They get no
+    /// permit. Returns their number.
     pub fn withdraw(&self, key: &K, group: Option<&G>, limit: usize, since: Instant) -> usize {
         let mut withdrawn = Vec::new();
         {
@@ -227,7 +227,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Queues<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
-    /// Returns a group, added with `now` as its arrival if it is not there.
+    /// Returns a group. A missing group is added with `now` as its arrival.
     fn group(&mut self, group: &G, now: u64) -> &mut Group<K, G> {
         self.groups.entry(group.clone()).or_insert_with(|| Group {
             rank: Rank { taken: 0, since: now },
@@ -268,8 +268,7 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
         Some((group, waiter.permit))
     }
 
-    /// Returns the group with the most waiters, of those whose youngest waiter is old
-    /// enough.
+    /// Returns the group with the most waiters among those whose youngest waiter is old enough.
     fn longest(&self, since: Instant) -> Option<G> {
         let old = self.groups.iter().filter(|(_, group)| group.is_old(since));
         old.max_by_key(|(_, group)| group.waiters.len()).map(|(group, _)| group.clone())
@@ -284,7 +283,7 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> Group<K, G> {
-    /// Returns whether the group's youngest waiter came no later than `since`.
+    /// Returns whether the group's youngest waiter arrived no later than `since`.
     fn is_old(&self, since: Instant) -> bool {
         self.waiters.back().is_some_and(|waiter| waiter.since <= since)
     }
@@ -316,7 +315,7 @@ mod tests {
     type Wait<'a, G> = BoxFuture<'a, Option<FairPermit<&'static str, G>>>;
 
     /// Returns the permit, if it was granted.
-    fn got<G: Ord + Clone>(wait: &mut Wait<'_, G>) -> Option<FairPermit<&'static str, G>> {
+    fn granted<G: Ord + Clone>(wait: &mut Wait<'_, G>) -> Option<FairPermit<&'static str, G>> {
         wait.now_or_never().flatten()
     }
 
@@ -352,24 +351,24 @@ mod tests {
         let turns: FairSemaphore<&str, &str> = FairSemaphore::new(3);
         let take = |group| turns.acquire_for("n", group, 9).boxed();
         let mut large: Vec<_> = (0..6).map(|_| take("large")).collect();
-        let held: Vec<_> = large[..3].iter_mut().map(|wait| got(wait).unwrap()).collect();
-        assert!(large[3..].iter_mut().all(|wait| got(wait).is_none()));
+        let held: Vec<_> = large[..3].iter_mut().map(|wait| granted(wait).unwrap()).collect();
+        assert!(large[3..].iter_mut().all(|wait| granted(wait).is_none()));
         let mut small: Vec<_> = (0..3).map(|_| take("small")).collect();
-        assert!(small.iter_mut().all(|wait| got(wait).is_none()));
+        assert!(small.iter_mut().all(|wait| granted(wait).is_none()));
         let mut held = held.into_iter();
         drop(held.next());
         // Two permits against none.
-        let short = got(&mut small[0]).unwrap();
+        let short = granted(&mut small[0]).unwrap();
         // Two against none again: a group that holds a permit briefly gets the next.
         drop(short);
-        let _second = got(&mut small[1]).unwrap();
+        let _second = granted(&mut small[1]).unwrap();
         // One against one: the last permit of the large group is older.
         drop(held.next());
-        let _fourth = got(&mut large[3]).unwrap();
+        let _fourth = granted(&mut large[3]).unwrap();
         // One against one again, and now that of the small group is older.
         drop(held.next());
-        let _third = got(&mut small[2]).unwrap();
-        assert!(got(&mut large[4]).is_none());
+        let _third = granted(&mut small[2]).unwrap();
+        assert!(granted(&mut large[4]).is_none());
     }
 
     #[tokio::test]
@@ -377,19 +376,19 @@ mod tests {
         let turns: FairSemaphore<&str, &str> = FairSemaphore::with_last_kept(9, 2);
         let take = |group| turns.acquire_for("n", group, 4).boxed();
         let mut large: Vec<_> = (0..5).map(|_| take("large")).collect();
-        let mut held: Vec<_> = large.iter_mut().filter_map(got).collect();
+        let mut held: Vec<_> = large.iter_mut().filter_map(granted).collect();
         assert_eq!(held.len(), 3);
         for _ in 0..3 {
-            assert!(got(&mut take("small")).is_some(), "one after the other, without a wait");
+            assert!(granted(&mut take("small")).is_some(), "one after the other, without a wait");
         }
-        let small = got(&mut take("small")).unwrap();
+        let small = granted(&mut take("small")).unwrap();
         let mut other = take("other");
-        assert!(got(&mut other).is_none(), "all of the key are taken");
+        assert!(granted(&mut other).is_none(), "all of the key are taken");
         drop(small);
-        assert!(got(&mut other).is_some());
-        assert!(large[3..].iter_mut().all(|wait| got(wait).is_none()));
+        assert!(granted(&mut other).is_some());
+        assert!(large[3..].iter_mut().all(|wait| granted(wait).is_none()));
         held.pop();
-        assert!(got(&mut large[3]).is_some(), "all but the last are for anybody");
+        assert!(granted(&mut large[3]).is_some(), "all but the last are for anybody");
         assert!(turns.acquire_for("m", "large", 1).now_or_never().is_some(), "and of another key");
     }
 
@@ -400,16 +399,16 @@ mod tests {
         let mut large: Vec<_> = (0..3).map(|_| turns.acquire_for("n", 0, 9).boxed()).collect();
         let mut served = 0;
         for new in 1..20 {
-            assert!(large.iter_mut().all(|wait| got(wait).is_none()));
+            assert!(large.iter_mut().all(|wait| granted(wait).is_none()));
             let mut one = turns.acquire_for("n", new, 9).boxed();
-            assert!(got(&mut one).is_none());
+            assert!(granted(&mut one).is_none());
             drop(held.take());
-            if let Some(turn) = got(&mut large[0]) {
+            if let Some(turn) = granted(&mut large[0]) {
                 drop(large.remove(0));
                 served += 1;
                 drop(turn);
             }
-            held = got(&mut one);
+            held = granted(&mut one);
             assert!(held.is_some(), "it waits for one other at most");
             if large.is_empty() {
                 break;
@@ -424,7 +423,7 @@ mod tests {
         let held = turns.acquire_for("n", "a", 9).await;
         let mut waits: Vec<_> =
             ["a", "a", "a", "b"].map(|group| turns.acquire_for("n", group, 9).boxed()).into();
-        assert!(waits.iter_mut().all(|wait| got(wait).is_none()));
+        assert!(waits.iter_mut().all(|wait| granted(wait).is_none()));
         let then = Instant::now();
         std::thread::sleep(std::time::Duration::from_millis(1));
         assert_eq!(turns.withdraw(&"other", None, 9, then), 0);
@@ -432,11 +431,11 @@ mod tests {
         assert!((&mut waits[2]).now_or_never().unwrap().is_none());
         assert!((&mut waits[1]).now_or_never().unwrap().is_none());
         let mut young = turns.acquire_for("n", "b", 9).boxed();
-        assert!(got(&mut young).is_none());
+        assert!(granted(&mut young).is_none());
         assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, then), 0, "its youngest came later");
         assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, Instant::now()), 2);
         drop(held);
-        assert!(got(&mut waits[0]).is_some());
+        assert!(granted(&mut waits[0]).is_some());
         assert_eq!(turns.free(), 1);
     }
 }

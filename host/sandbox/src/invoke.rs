@@ -168,9 +168,8 @@ impl Sandbox {
         call: Q,
         (in_turn, cancel): (bool, &Cancel),
     ) -> (Result<Q::Answer, CallError>, SideEffects) {
-        // Locals are dropped in the order opposite to this one: the guest's memory
-        // returns to the pool before its slot is free, even if this future is dropped
-        // half-way.
+        // Locals are dropped in reverse order: the guest's memory returns to the pool before
+        // its slot is free, even if this future is dropped half-way.
         let _instance = self.instance().await;
         let _running = self.ticker().running();
         let timeout = params.limits.time(Limit::TimeoutMs);
@@ -281,7 +280,7 @@ impl GuestCall for Execute {
     }
 }
 
-/// Makes an instance of the plugin, and calls its function.
+/// Creates an instance of the plugin, and calls its function.
 async fn instantiate_and_call<Q: GuestCall>(
     plugin: &Plugin,
     store: &mut Store<GuestState>,
@@ -301,7 +300,7 @@ pub(crate) struct SideEffects {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Usage,
-    /// The reason for which the latest request over HTTP was denied, if it was.
+    /// The reason why the latest HTTP request was denied, if it was.
     denied: Option<String>,
     /// The wait for the first turn.
     queued: Duration,
@@ -324,7 +323,7 @@ impl SideEffects {
         }
     }
 
-    /// Makes a completion with an empty journal: such an attempt changes nothing in the
+    /// Creates a completion with an empty journal: such an attempt changes nothing in the
     /// store.
     fn without_effect(self, outcome: Outcome) -> Completion {
         let SideEffects { logs, usage, queued, .. } = self;
@@ -368,8 +367,8 @@ async fn check_in_turn(
     };
     tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the check of an output ended early");
-        let words = "the host could not check the outputs; its log says why";
-        let outcome = Outcome::Failed(Failure::new(FailureKind::Internal, words));
+        let message = "the host could not check the outputs; its log says why";
+        let outcome = Outcome::Failed(Failure::new(FailureKind::Internal, message));
         CheckedOutputs { outcome, bytes: 0, cpu_us: 0 }
     })
 }

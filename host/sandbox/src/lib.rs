@@ -1,20 +1,20 @@
-//! Runs nodes: each execution of a guest in a separate sandbox, with limits on
-//! everything that it can use, and a typed result whatever the guest does.
+//! Runs nodes: each execution of a guest in a separate sandbox, with limits on everything that
+//! it can use, and a typed result whatever the guest does.
 //!
-//! This is the only crate that knows wasmtime. It reads the run's store through a trait
-//! and returns the writes as a journal. It knows no database, no graph, no retry, and
-//! no HTTP but that of guests.
+//! This is the only crate that knows wasmtime. It reads the run's store through a trait and
+//! returns the writes as a journal. It knows no database, no graph, no retry, and no HTTP but
+//! that of guests.
 //!
-//! How the parts lie, in the order in which a plugin meets them:
+//! Layout, in the order in which a plugin passes the modules:
 //!
-//! [`Sandbox`] owns an `engine`, its clock and the queue in which guests that run for
-//! long take turns (`fair_semaphore`). An upload passes `admission`, which has it
-//! counted (`admission::inspect`) and compiled by a separate process ([`compiler`]).
-//! `load` makes a plugin ready to run; `plugins` keeps it in memory, `cache` on disk.
+//! [`Sandbox`] owns an `engine`, its clock and the queue in which guests that run for long take
+//! turns (`fair_semaphore`). An upload passes `admission`, which has it counted
+//! (`admission::inspect`) and compiled by a separate process ([`compiler`]). `load` makes a
+//! plugin ready to run; `plugins` keeps it in memory, `cache` on disk.
 //!
-//! `invoke` runs a node in a separate `guest`, whose capabilities are one file each.
-//! `limits` bounds its use; `failure` and `output` classify its end. `sanitize` cleans
-//! its messages, and `redact` hides its secrets in them.
+//! `invoke` runs a node in a separate `guest`, whose capabilities are one file each. `limits`
+//! bounds its use; `failure` and `output` classify its end. `sanitize` cleans its messages, and
+//! `redact` hides its secrets in them.
 
 mod sandbox;
 

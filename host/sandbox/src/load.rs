@@ -10,7 +10,7 @@ use std::time::Duration;
 use exosphere_domain::ids::Digest;
 use wasmtime::component::{Component, Linker};
 
-use crate::admission::error::{AdmissionError, words};
+use crate::admission::error::{AdmissionError, message_of};
 use crate::admission::format::check_format;
 use crate::admission::inspect::{ComponentSummary, too_many};
 use crate::artifact::Artifact;
@@ -102,7 +102,7 @@ impl Sandbox {
             // which the engine's pool checks no earlier than here.
             let (summary, component) = loaded.map_err(|error| {
                 tracing::info!(%digest, error = format!("{error:#}"), "fresh code does not load");
-                AdmissionError::DoesNotFit { why: words(&error) }
+                AdmissionError::DoesNotFit { why: message_of(&error) }
             })?;
             let plugin = Arc::new(link(&linker, digest, &component, summary)?);
             Ok(CompiledPlugin { plugin, artifact: Some(artifact), took: started.elapsed() })
@@ -113,7 +113,7 @@ impl Sandbox {
         })
     }
 
-    /// Writes the code of a plugin to the cache on disk, unless it is there.
+    /// Writes the code of a plugin to the cache on disk, unless the cache has it.
     pub(crate) async fn write_cache(&self, digest: Digest, artifact: Artifact) {
         let cache = self.cache();
         // The task fails only by a panic, which is logged; the cache is optional.
@@ -165,8 +165,8 @@ fn link(
         check("tables", parts.num_tables, MAX_TABLES)?;
     }
     let pre = linker.instantiate_pre(component);
-    let pre = pre.map_err(|error| AdmissionError::Imports { why: words(&error) })?;
+    let pre = pre.map_err(|error| AdmissionError::Imports { why: message_of(&error) })?;
     let indices = PluginIndices::new(&pre);
-    let indices = indices.map_err(|error| AdmissionError::Exports { why: words(&error) })?;
+    let indices = indices.map_err(|error| AdmissionError::Exports { why: message_of(&error) })?;
     Ok(Plugin::new(digest, pre, indices, summary))
 }

@@ -17,11 +17,11 @@ use crate::sanitize::{clean_lines, cut};
 /// The longest delay that a node may ask for, in milliseconds: 100 years.
 const MAX_REQUEUE_DELAY_MS: u64 = 100 * 366 * 24 * 3_600 * 1_000;
 
-/// Bytes of the details that a node may add to its failure.
+/// Maximum bytes of the details that a node may add to its failure.
 const MAX_DETAILS_BYTES: usize = 64 * 1024;
 
-/// Bytes of memory that those details may take once they are parsed. They are copied
-/// and searched for secrets, and parsed JSON may take 230 times its bytes.
+/// Maximum bytes of memory of those details once they are parsed. They are copied and searched
+/// for secrets, and parsed JSON may take 230 times its bytes.
 const MAX_DETAILS_MEMORY_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Returns the outcome of a node's answer, and the bytes of its outputs.
@@ -88,8 +88,8 @@ fn node_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     }
 }
 
-/// Parses the details of a failure. Details are a courtesy: invalid, too long or too
-/// heavy JSON is kept as text. So is JSON that readers would parse differently.
+/// Parses the details of a failure. Details are best effort: invalid, too long or too heavy
+/// JSON is kept as text. So is JSON that readers would parse differently.
 fn details(text: &str, secrets: &Secrets) -> Value {
     if text.len() > MAX_DETAILS_BYTES {
         let kept = clean_lines(cut(text, MAX_DETAILS_BYTES));
@@ -99,7 +99,7 @@ fn details(text: &str, secrets: &Secrets) -> Value {
     value.unwrap_or_else(|_| Value::String(clean_lines(text)))
 }
 
-/// The part of an answer that a JSON text is, by which its failure names it.
+/// The part of an answer that holds a JSON text, by which a failure names it.
 struct JsonPart {
     what: &'static str,
     index: Option<usize>,
@@ -122,9 +122,9 @@ impl JsonPart {
         }
     }
 
-    fn fails(&self, words: &str) -> Failure {
+    fn fails(&self, message: &str) -> Failure {
         let index = self.index.map(|index| format!(" {index}")).unwrap_or_default();
-        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {words}", self.what))
+        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {message}", self.what))
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn ambiguous_json_is_refused() {
-        for (text, words) in [
+        for (text, message) in [
             ("", "invalid-output: output 0 is not valid JSON for an output: EOF"),
             ("nonsense", "invalid-output: output 0 is not valid JSON"),
             ("{} {}", "invalid-output: output 0 is not valid JSON for an output: trailing"),
@@ -205,7 +205,7 @@ mod tests {
             (r#"{"a":[[[]]]}"#, "$.a[0][0]: this is nested deeper than 3 levels"),
         ] {
             let error = outputs(&[text]).unwrap_err();
-            assert!(error.contains(words), "{text}: {error}");
+            assert!(error.contains(message), "{text}: {error}");
         }
         assert!(outputs(&[r#"{"a":[[[]]]}"#]).unwrap_err().contains("--limit output_depth=.."));
         assert!(outputs(&[r#"{"a":[[]]}"#]).is_ok());

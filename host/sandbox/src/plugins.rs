@@ -73,7 +73,7 @@ impl Plugin {
     }
 }
 
-/// Bytes of compiled code that are kept in memory, besides the running plugins.
+/// Maximum bytes of compiled code that are kept in memory, besides the running plugins.
 const MAX_LOADED_BYTES: u64 = 512 * 1024 * 1024;
 
 /// A cache entry: a plugin, or an empty cell until it is loaded.

@@ -28,11 +28,10 @@ use crate::plugins::LoadedPlugins;
 /// The configuration of a sandbox.
 #[derive(Clone)]
 pub struct SandboxConfig {
-    /// The number of slots, which is the maximum of concurrent guests; further guests
+    /// The number of slots, which is the maximum number of concurrent guests; further guests
     /// wait. At least 1.
     pub slots: u32,
-    /// The maximum of memory, tables and instances of any guest. Slots are made for
-    /// these.
+    /// The maximum memory, tables and instances of any guest. Slots are sized for these.
     pub limits: Limits,
     /// The folder of the code cache. It is created if it is missing, and may be emptied
     /// at any time.
@@ -58,7 +57,7 @@ pub enum SetupError {
         "the folder for compiled code {path:?} cannot be used; choose one that the host may write to"
     )]
     Cache {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
         /// The error of the system.
         #[source]
@@ -99,8 +98,8 @@ pub struct Sandbox {
     network: Arc<Network>,
     plugins: LoadedPlugins,
     /// One permit for each pooled instance. This is no second queue: the slots of the executor
-    /// decide who runs, and these permits count in the plugins that an upload runs to describe
-    /// them, which the executor does not know.
+    /// decide which executions run. These permits also count the guests that describe the
+    /// plugin of an upload, which the executor does not know.
     instances: Semaphore,
     cpu_turns: FairSemaphore<String, String>,
     compiler: Compiler,
@@ -149,7 +148,7 @@ impl Sandbox {
         self.instances.available_permits()
     }
 
-    /// Reduces the limits of an execution to those that the slots were made for.
+    /// Reduces the limits of an execution to those for which the slots were sized.
     pub(crate) fn capped(&self, mut limits: Limits) -> Limits {
         [Limit::MemoryBytes, Limit::TableElements, Limit::Instances]
             .into_iter()

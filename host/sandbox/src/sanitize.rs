@@ -20,7 +20,7 @@ pub(crate) fn clean_line(line: &str) -> String {
     while let Some(c) = rest.next() {
         match c {
             '\u{1b}' => skip_escape(&mut rest),
-            // A sequence that begins with one character of the second set of controls.
+            // A sequence that begins with a single C1 control character.
             '\u{80}'..='\u{9f}' => skip_body(char::from(c as u8 - 0x40), &mut rest),
             c if is_shown(c) => clean.push(c),
             _ => {}

@@ -41,8 +41,8 @@ async fn a_wrong_file_format_is_named() {
         (b"\0asm\xff\0\x01\0", "unknown version"),
         (b"\x89PNG\r\n\x1a\n\xff", "something else"),
     ] {
-        let words = refusal(&bench, bytes).await.to_string();
-        assert!(words.contains(what) && words.contains("wasm32-wasip2"), "{what}: {words}");
+        let message = refusal(&bench, bytes).await.to_string();
+        assert!(message.contains(what) && message.contains("wasm32-wasip2"), "{what}: {message}");
     }
 }
 
@@ -50,8 +50,8 @@ async fn a_wrong_file_format_is_named() {
 async fn a_different_wit_world_is_rejected() {
     let bench = Bench::new();
     let empty = wat::parse_str("(component)").unwrap();
-    let words = refusal(&bench, &empty).await.to_string();
-    assert!(words.contains("exosphere:node/guest@0.1.0"), "{words}");
+    let message = refusal(&bench, &empty).await.to_string();
+    assert!(message.contains("exosphere:node/guest@0.1.0"), "{message}");
 
     let unknown =
         wat::parse_str(r#"(component (import "acme:bank/vault@1.0.0" (instance)))"#).unwrap();
@@ -125,10 +125,10 @@ async fn too_many_parts_are_rejected() {
     let bench = Bench::new();
     let with =
         |part: &str, n: usize| guest("", &format!("{} {}", part.repeat(n), one_output("{}")));
-    let words = refusal(&bench, &with("(memory 1)", 100)).await.to_string();
-    assert!(words.contains("memories"), "{words}");
-    let words = refusal(&bench, &with("(table 1 funcref)", 100)).await.to_string();
-    assert!(words.contains("tables"), "{words}");
+    let message = refusal(&bench, &with("(memory 1)", 100)).await.to_string();
+    assert!(message.contains("memories"), "{message}");
+    let message = refusal(&bench, &with("(table 1 funcref)", 100)).await.to_string();
+    assert!(message.contains("tables"), "{message}");
     let nested = text("", &one_output("{}")).replace(
         "(core instance $libc (instantiate $libc))",
         &format!(
@@ -136,8 +136,8 @@ async fn too_many_parts_are_rejected() {
             "(core instance (instantiate $e))".repeat(1000)
         ),
     );
-    let words = refusal(&bench, &wat::parse_str(nested).unwrap()).await.to_string();
-    assert!(words.contains("instance"), "{words}");
+    let message = refusal(&bench, &wat::parse_str(nested).unwrap()).await.to_string();
+    assert!(message.contains("instance"), "{message}");
     bench.assert_healthy(4).await;
 }
 

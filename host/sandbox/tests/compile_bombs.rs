@@ -11,7 +11,7 @@ use exosphere_sandbox::AdmissionError;
 use support::*;
 
 /// The maximum time of a refusal. It takes milliseconds; a busy machine may need more.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const MAX_REFUSAL_TIME: Duration = Duration::from_secs(3);
 
 fn plugin(functions: &str) -> Vec<u8> {
     guest("", &format!("{functions} {}", one_output("{}")))
@@ -136,7 +136,7 @@ async fn each_bomb_is_refused_by_its_bound() {
             Err(AdmissionError::TooMany { bound, .. }) => bound.as_str(),
             _ => "",
         };
-        if met != limit || took > AT_ONCE {
+        if met != limit || took > MAX_REFUSAL_TIME {
             wrong.push(format!("{what}: {refused:?} after {took:?}"));
         }
     }

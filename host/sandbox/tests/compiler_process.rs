@@ -34,7 +34,8 @@ fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
     limits
 }
 
-/// Lists the children of this process that were told `what`, with their process states.
+/// Lists the children of this process that run with the argument `what`, with their process
+/// states.
 fn children(what: &str) -> Vec<(u32, char)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -65,27 +66,27 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[tokio::test]
 async fn each_compile_limit_is_enforced() {
     let second = |limits: &mut AdmissionLimits| limits.compile_cpu_s = 1;
-    let words = end("spin", limits(second)).await;
-    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Cpu, value: 1 });
+    let error = end("spin", limits(second)).await;
+    assert_eq!(error, AdmissionError::TooCostly { limit: CompileLimit::Cpu, value: 1 });
     for part in ["1 s", "`compile_cpu_s`", "--compile-cpu-seconds"] {
-        assert!(words.to_string().contains(part), "{words}");
+        assert!(error.to_string().contains(part), "{error}");
     }
-    assert_eq!(words.reason(), Some(Reason::CompileCpuLimit));
+    assert_eq!(error.reason(), Some(Reason::CompileCpuLimit));
 
     let little = 256 * 1024 * 1024;
-    let words = end("eat", limits(|limits| limits.compile_memory_bytes = little)).await;
-    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Memory, value: little });
+    let error = end("eat", limits(|limits| limits.compile_memory_bytes = little)).await;
+    assert_eq!(error, AdmissionError::TooCostly { limit: CompileLimit::Memory, value: little });
     for part in ["256 MiB", "`compile_memory_bytes`", "--compile-memory-bytes"] {
-        assert!(words.to_string().contains(part), "{words}");
+        assert!(error.to_string().contains(part), "{error}");
     }
 
     let started = Instant::now();
-    let words = end("hang", limits(|limits| limits.compile_wall_s = 1)).await;
-    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Wall, value: 1 });
+    let error = end("hang", limits(|limits| limits.compile_wall_s = 1)).await;
+    assert_eq!(error, AdmissionError::TooCostly { limit: CompileLimit::Wall, value: 1 });
     assert!(started.elapsed() < Duration::from_secs(10));
 
-    let words = end("babble", limits(|limits| limits.code_bytes = 1 << 20)).await;
-    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
+    let error = end("babble", limits(|limits| limits.code_bytes = 1 << 20)).await;
+    assert_eq!(error, AdmissionError::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
 }
 
 #[tokio::test]
@@ -121,17 +122,17 @@ async fn a_killed_compiler_is_retried_once() {
 async fn a_confined_compiler_reaches_nothing() {
     const EPERM: &str = "1";
     let refused = end("probe", AdmissionLimits::default()).await;
-    let words = refused.to_string();
-    let told: BTreeMap<&str, &str> =
-        words.split([' ', ';']).filter_map(|word| word.split_once('=')).collect();
-    assert_eq!(told["confined"], "Ok(())", "{words}");
-    assert_eq!(told["environment"], "RAYON_NUM_THREADS", "{words}");
-    assert_eq!(told["thread"], "0", "it has threads: {words}");
+    let report = refused.to_string();
+    let results: BTreeMap<&str, &str> =
+        report.split([' ', ';']).filter_map(|word| word.split_once('=')).collect();
+    assert_eq!(results["confined"], "Ok(())", "{report}");
+    assert_eq!(results["environment"], "RAYON_NUM_THREADS", "{report}");
+    assert_eq!(results["thread"], "0", "it has threads: {report}");
     for what in [
         "tcp", "listen", "udp", "pair", "read", "write", "remove", "list", "fork", "exec",
         "signal", "execute",
     ] {
-        assert_eq!(told[what], EPERM, "{what}: {words}");
+        assert_eq!(results[what], EPERM, "{what}: {report}");
     }
 }
 
@@ -174,19 +175,19 @@ async fn the_compiler_inherits_only_its_pipes() {
 async fn namespaces_take_turns_at_the_compiler() {
     let (sandbox, _folder) = bench("compile", AdmissionLimits::default());
     let plugins: Vec<_> = (0..6).map(|n| returns(&format!("{{\"n\":{n}}}"))).collect();
-    let whose = ["many", "many", "many", "many", "many", "one"];
-    let mut checks: futures::stream::FuturesUnordered<_> = whose
+    let namespace = ["many", "many", "many", "many", "many", "one"];
+    let mut checks: futures::stream::FuturesUnordered<_> = namespace
         .iter()
         .zip(&plugins)
-        .map(|(whose, bytes)| async {
-            sandbox.inspect_upload(whose, bytes).await.map(|_| *whose).unwrap()
+        .map(|(namespace, bytes)| async {
+            sandbox.inspect_upload(namespace, bytes).await.map(|_| *namespace).unwrap()
         })
         .collect();
     let mut order = Vec::new();
-    while let Some(whose) = futures::StreamExt::next(&mut checks).await {
-        order.push(whose);
+    while let Some(namespace) = futures::StreamExt::next(&mut checks).await {
+        order.push(namespace);
     }
-    let at = order.iter().position(|whose| *whose == "one").unwrap();
+    let at = order.iter().position(|namespace| *namespace == "one").unwrap();
     assert!(at <= 2, "{order:?}");
 }
 
@@ -213,8 +214,8 @@ fn the_compiler_ends_with_the_host() {
     let mut host =
         Command::new(&compiler.program).arg("host").stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
-    let mut said = std::io::BufReader::new(host.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    let mut stdout = std::io::BufReader::new(host.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
     let child: u32 = line.trim().parse().unwrap();
     let alive = || {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();

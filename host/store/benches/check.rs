@@ -33,7 +33,7 @@ async fn figures() {
         ("1,000,000 states in 10,000 runs", 10_000, 96),
     ];
     for kind in [Kind::Sqlite, Kind::Postgres] {
-        for (at, (words, runs, branches)) in shapes.into_iter().enumerate() {
+        for (at, (shape, runs, branches)) in shapes.into_iter().enumerate() {
             let database = TestDatabase::new(kind, &format!("figures{at}"));
             let mut harness = Harness::new(&database).await;
             for _ in 0..runs {
@@ -42,7 +42,7 @@ async fn figures() {
             harness.close().await;
             // By itself, so that nothing but the check uses memory.
             for _ in 0..2 {
-                println!("{kind:?}, {words}: {}", alone(&database));
+                println!("{kind:?}, {shape}: {}", alone(&database));
             }
         }
     }
@@ -93,7 +93,7 @@ async fn run(harness: &mut Harness, builder: &GraphBuilder, branches: usize) {
     }
 }
 
-/// Of this process, in KiB.
+/// Returns a memory figure of this process, in KiB.
 fn memory(what: &str) -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(what)).unwrap();

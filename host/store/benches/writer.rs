@@ -1,9 +1,9 @@
-//! Which client should write to SQLite? The bare pipeline: each transaction
-//! ends k states and creates k others that are claimed at birth, as a group
-//! commit does, with a sync each. Once by rusqlite with prepared statements,
-//! once by sqlx with one bulk statement for each table (`json_each`).
+//! Comparison of two clients that write to SQLite, in a bare pipeline: each transaction ends k
+//! states and creates k others that are claimed at birth, as a group commit does, with a sync
+//! each. Once by rusqlite with prepared statements, once by sqlx with one bulk statement for
+//! each table (`json_each`).
 //!
-//! docs/internals/performance-log.md has the figures and what was chosen.
+//! docs/internals/performance-log.md has the figures and the choice.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 

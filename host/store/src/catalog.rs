@@ -19,7 +19,7 @@ use crate::secrets::keyring::{KeyId, Keyring};
 use crate::types::RunInfo;
 use crate::{Store, in_transaction, sql};
 
-/// The number of keys under which secrets are encrypted before their graph is refused.
+/// The maximum number of keys under which secrets are encrypted before their graph is refused.
 const MAX_KEYS_TRIED: usize = 3;
 
 /// A plugin to store.
@@ -230,9 +230,9 @@ impl Store {
             // its replacement. The next rotation may retire that one, too.
             keys = self.cipher.reload().await;
         }
-        let words =
+        let message =
             "this host's key is no longer in use on this database; restart it with the new one";
-        Err(StoreError::Data(format!("{words} ({} is out of date)", keys.current())))
+        Err(StoreError::Data(format!("{message} ({} is out of date)", keys.current())))
     }
 
     async fn revise(
@@ -367,7 +367,7 @@ fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
     Graph::from_json(&value).map_err(|_| corrupt_row("revision", "body", revision))
 }
 
-/// A revision to make current, with the secrets sent along.
+/// A revision to make current, with its new secrets.
 #[derive(Clone)]
 struct Revision {
     namespace: Name,

@@ -67,7 +67,7 @@ pub enum CheckError {
 /// # Errors
 ///
 /// If the database is missing, belongs to another version, or cannot be read to the end. A
-/// violation is not an error: it stands in the report.
+/// violation is not an error: it is part of the report.
 pub async fn check(database: &Database) -> Result<Report, CheckError> {
     match database {
         Database::Sqlite(file) => {

@@ -111,8 +111,8 @@ pub(crate) struct HeldState {
     pub has_begun: bool,
 }
 
-/// Parses the column `store_snapshot`: the values of the run's store when the state was created, as a JSON
-/// object of texts.
+/// Parses the column `store_snapshot`: the values of the run's store when the state was created,
+/// as a JSON object of texts.
 pub(crate) fn store_snapshot(
     text: Option<String>,
     id: StateId,

@@ -3,13 +3,13 @@
 //! *closes* the unites that have no open members left, *saves* the runs' rows, and *claims* due
 //! states. The domain makes the decisions; this module applies them, guarded by the fence.
 //!
-//! Writes are collected in [`PendingWrites`]. A phase flushes them before it reads or changes what
-//! they may touch.
+//! Writes are collected in [`PendingWrites`]. A phase flushes them before it reads or changes
+//! what they may touch.
 //!
-//! Many hosts commit at once on Postgres. A transaction that writes below a run locks the run's row
-//! first: new runs before all others, then in the order of their numbers. So transactions of one
-//! run follow each other, and none wait for each other in a cycle. Claims need no such lock: they
-//! skip locked rows, and come last.
+//! Many hosts commit concurrently on Postgres. A transaction that writes below a run locks the
+//! run's row first: new runs before all others, then in the order of their numbers. So
+//! transactions of one run follow each other, and none wait for each other in a cycle. Claims
+//! need no such lock: they skip locked rows, and come last.
 
 pub(crate) mod batch;
 pub(crate) mod run_row;
@@ -44,7 +44,7 @@ use run_row::RunRow;
 use staging::StagedRow;
 use store_entries::Entries;
 
-/// Applies a batch.
+/// Applies a batch, phase by phase.
 pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed, StoreError> {
     let operations = &batch.operations[batch.range.clone()];
     let mut commit = CommitTx::new(tx.now(), batch);
@@ -66,7 +66,7 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
 struct CommitTx<'b> {
     now: Millis,
     session: SessionId,
-    /// The number of states that may still be born claimed.
+    /// The number of new states that may still be claimed at birth.
     births: u32,
     /// The remaining claim quotas.
     quotas: Quotas,

@@ -63,16 +63,16 @@ pub enum StoreError {
     #[error("another transaction was in the way: {0}")]
     Contention(String),
     /// The database is full, read-only or unreachable. A later retry may help. If this was a
-    /// commit, it has not gone through.
+    /// commit, it has not succeeded.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// The database was asked to commit and did not answer: the commit may have gone through.
+    /// The database was asked to commit and did not answer: the commit may have succeeded.
     #[error("it is not known whether the database has committed: {0}")]
     Unknown(String),
 }
 
 impl StoreError {
-    /// Turns the error of a COMMIT into one with an unknown result, if there was no answer.
+    /// Converts the error of a COMMIT to one with an unknown result, if there was no answer.
     pub(crate) fn of_commit(self) -> Self {
         match self {
             StoreError::Unavailable(why) => StoreError::Unknown(why),
@@ -100,27 +100,27 @@ impl From<rusqlite::Error> for StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let words = error.to_string();
+        let message = error.to_string();
         match &error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Data(words),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Data(message),
             sqlx::Error::Database(refused) => match refused.code() {
-                Some(code) => by_code(&code, words),
-                None => StoreError::Unavailable(words),
+                Some(code) => by_code(&code, message),
+                None => StoreError::Unavailable(message),
             },
-            _ => StoreError::Unavailable(words),
+            _ => StoreError::Unavailable(message),
         }
     }
 }
 
 /// Classifies an SQLSTATE (appendix A of Postgres's manual; the first two characters are its
 /// class). SQLite's codes are shorter.
-fn by_code(code: &str, words: String) -> StoreError {
+fn by_code(code: &str, message: String) -> StoreError {
     match code.get(..2).filter(|_| code.len() == 5) {
         // Data, integrity, an invalid statement of this crate, a value too big.
-        Some("22" | "23" | "42" | "54") => StoreError::Data(words),
+        Some("22" | "23" | "42" | "54") => StoreError::Data(message),
         // A serialization failure or a deadlock.
-        Some("40") => StoreError::Contention(words),
-        _ => StoreError::Unavailable(words),
+        Some("40") => StoreError::Contention(message),
+        _ => StoreError::Unavailable(message),
     }
 }
 

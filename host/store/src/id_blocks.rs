@@ -13,11 +13,11 @@ use crate::dialect::{Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, in_transaction, sql};
 
-/// State numbers in an id block: minutes of work. A fanout larger than this takes a block of its
-/// own.
+/// Number of state numbers in an id block: minutes of work. A fanout larger than this takes a
+/// block of its own.
 const STATES_PER_BLOCK: i64 = 65_536;
 
-/// Run numbers in an id block.
+/// Number of run numbers in an id block.
 const RUNS_PER_BLOCK: i64 = 1_024;
 
 /// The unused rest of the current id blocks.

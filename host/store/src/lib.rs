@@ -7,11 +7,12 @@
 //! plan.
 
 //!
-//! How the parts lie. `open` opens a database, and `types` has what the parts exchange. A statement
-//! in two dialects, its parameters and its rows are of `dialect`; the statements themselves are of
-//! `sql`, and the connections that run them of `backend`. `commit` applies a batch of the committer
-//! in one transaction. Beside it lie the sessions of hosts and the blocks of numbers, the catalog
-//! with namespaces and secrets, and the reads. `check` verifies all of it.
+//! Layout: `open` opens a database, and `types` has the values that the modules exchange. A
+//! statement in two dialects, its parameters and its rows belong to `dialect`; the statements
+//! themselves are in `sql`, and the connections that run them in `backend`. `commit` applies a
+//! batch of the committer in one transaction. Further modules have the sessions of hosts and
+//! the blocks of numbers, the catalog with namespaces and secrets, and the reads. `check`
+//! verifies all of it.
 
 mod open;
 mod error;

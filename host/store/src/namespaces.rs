@@ -11,7 +11,7 @@ use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, in_transaction, sql};
 
-/// A namespace.
+/// A namespace with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamespaceRow {
     /// The key of the namespace's row.

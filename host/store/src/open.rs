@@ -26,7 +26,7 @@ pub enum Database {
 
 impl Store {
     /// Opens a database and applies the migrations; creates a missing SQLite file. Any number of
-    /// hosts may do so at once.
+    /// hosts may do so concurrently.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ fn refused(error: MigrateError) -> OpenError {
     }
 }
 
-/// Warns if Postgres may lose commits with the machine. A commit is promised to outlive it; an
-/// operator may switch that off, but must be told.
+/// Warns if Postgres may lose commits when the machine fails. Commits are meant to survive
+/// that. An operator may switch the protection off, but must be warned.
 async fn warn_of_loss(connection: &mut PgConnection) -> sqlx::Result<()> {
     let (commit, sync): (String, String) =
         sqlx::query_as(sql::DURABILITY).fetch_one(connection).await?;

@@ -141,7 +141,7 @@ impl Store {
     }
 
     /// Checks that the database answers within a time. Does nothing on SQLite, where a failing
-    /// commit tells.
+    /// commit shows an outage.
     ///
     /// # Errors
     ///
@@ -188,12 +188,12 @@ impl Store {
         in_transaction!(self, now, |tx| held_by(tx, session, after, limit))
     }
 
-    /// Returns the staging rows of ends that never came: state, run and fence.
+    /// Returns the staging rows of ends that were never committed: state, run and fence.
     pub async fn leftovers(&self) -> Result<Vec<(StateId, RunKey, Fence)>, StoreError> {
         self.reader.rows(sql::LEFTOVERS, &[], leftover).await
     }
 
-    /// Returns the staging row of an execution, for whichever end: state, run and fence.
+    /// Returns the staging row of an execution, whichever end staged it: state, run and fence.
     pub async fn staged(
         &self,
         state: StateId,

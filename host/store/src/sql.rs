@@ -102,8 +102,8 @@ macro_rules! sets_from_2 {
     };
 }
 
-/// Makes rows of the arrays that are the parameters of a statement for many rows:
-/// `UNNEST($1::BIGINT[], $2::TEXT[])`.
+/// Converts the array parameters of a statement for many rows to rows: `UNNEST($1::BIGINT[],
+/// $2::TEXT[])`.
 macro_rules! arrays {
     ($($(#[$doc:meta])* $name:ident: $sql:ident $($type:ty)?),* $(,)?) => {
         concat!(

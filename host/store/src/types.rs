@@ -29,7 +29,7 @@ pub struct RunInfo {
     pub inputs: Arc<str>,
 }
 
-/// A claimed state, with the data of its own that the execution needs.
+/// A claimed state, with the data that its execution needs.
 #[derive(Debug)]
 pub struct ClaimedState {
     /// The state, with its claim.

@@ -16,7 +16,8 @@ use crate::loads::{CLIENTS, SINGLES, fanout};
 use crate::results::{Measurement, Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// Measures `rounds` pairs after an uncounted one, and prints the ratios of this build to `baseline`.
+/// Measures `rounds` pairs after an uncounted one, and prints the ratios of this build to
+/// `baseline`.
 pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
     let (ours, mut ratios) = (binary()?, Results::default());
     for database in [None, Some(postgres)] {

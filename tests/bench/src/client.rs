@@ -1,5 +1,5 @@
-//! The client of the load generator: HTTP/1.1 on persistent connections, as cheap as possible, since
-//! it shares the processors with the system under test.
+//! The client of the load generator: HTTP/1.1 on persistent connections, as cheap as possible,
+//! since it shares the processors with the system under test.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;

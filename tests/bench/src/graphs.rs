@@ -2,18 +2,18 @@
 
 use serde_json::{Value, json};
 
-/// Branches of the fanouts.
+/// Numbers of branches of the fanouts.
 pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
-/// Chains at the same time, and the name of that load.
+/// Number of chains that run at the same time, and the name of that load.
 pub const CHAINS: u64 = 200;
 pub const CHAINS_OF: &str = "200 chains of 50";
-/// Nodes of the chain.
+/// Number of nodes of the chain.
 pub const CHAIN: u64 = 50;
-/// Nodes of the short chain that carries payloads.
+/// Number of nodes of the short chain that carries payloads.
 pub const CARRIERS: u64 = 10;
-/// Nodes of the wide graph: a root, its successors, and a unite.
+/// Number of nodes of the wide graph: a root, its successors, and a unite.
 pub const WIDE: u64 = 100;
-/// Operations of the node that uses the store.
+/// Number of operations of the node that uses the store.
 const OPERATIONS: usize = 100;
 
 /// Returns the name of the load of a fanout.

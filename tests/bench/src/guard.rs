@@ -1,6 +1,6 @@
-//! A guard against large slowdowns: compares the host's rates with the baselines of the same minute,
-//! with much room for noise, in any build. The baseline of the database uses the store's own
-//! transactions, so that only the benchmark shows a slowdown of these.
+//! A guard against large slowdowns: compares the host's rates with the baselines of the same
+//! minute, with much room for noise, in any build. The baseline of the database uses the store's
+//! own transactions, so that only the benchmark shows a slowdown of these.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
@@ -14,14 +14,14 @@ use crate::loads::fanout;
 use crate::results::Results;
 use crate::system_under_test::SystemUnderTest;
 
-/// Branches of the fanout, and chains.
+/// Number of branches of the fanout, and number of chains.
 const BRANCHES: u64 = 5_000;
 const RUNS: u64 = 100;
-/// States that one transaction ends in the database's baseline.
+/// Number of states that one transaction ends in the baseline of the database.
 const BATCH: usize = 64;
 /// Minimum ratio of the host's rate to the slower baseline.
 const MIN_RATIO: f64 = 0.1;
-/// Maximum of tries, since another program may interfere.
+/// Maximum number of tries, since another program may interfere.
 const TRIES: u32 = 3;
 
 /// Measures the ratios, and fails if one is below the minimum.

@@ -15,13 +15,13 @@ use crate::peers::{self, Peers};
 use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// One-state runs, and the clients that start them.
+/// Numbers of one-state runs and of the clients that start them.
 pub const SINGLES: (u64, u64) = (10_000, 64);
-/// One-state runs on an idle host, and its idle time before each.
+/// Number of one-state runs on an idle host, and its idle time before each.
 const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
-/// Runs of the wide graph, and its clients.
+/// Numbers of runs of the wide graph and of its clients.
 const WIDES: (u64, u64) = (100, 16);
-/// Runs that use their store, and their clients.
+/// Numbers of runs that use their store and of their clients.
 const STORES: (u64, u64) = (2_000, 64);
 /// Payloads: name, bytes, runs of the chain that carries them, clients.
 const PAYLOADS: [(&str, usize, u64, u64); 3] =
@@ -76,16 +76,16 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     note(&times, CHAINS_OF, name, (CHAINS * CHAIN) as f64, results);
     let (runs, clients) = SINGLES;
     let mut times = closed(&system.work("single", &json!({})), clients, runs)?;
-    let most = times.rate(runs as f64);
-    results.add(CLIENTS, name, Unit::RunsPerSecond, most);
+    let max_rate = times.rate(runs as f64);
+    results.add(CLIENTS, name, Unit::RunsPerSecond, max_rate);
     results.add_latencies(CLIENTS, name, &mut times.latencies);
     let (runs, clients) = WIDES;
     let times = closed(&system.work("wide", &json!({})), clients, runs)?;
     note(&times, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, results);
-    for (words, bytes, runs, clients) in PAYLOADS {
+    for (label, bytes, runs, clients) in PAYLOADS {
         let inputs = json!({"value": "x".repeat(bytes)});
         let times = closed(&system.work("carriers", &inputs), clients, runs)?;
-        let load = format!("chains of 10 that carry {words}");
+        let load = format!("chains of 10 that carry {label}");
         note(&times, &load, name, (runs * CARRIERS) as f64, results);
     }
     let (runs, clients) = STORES;
@@ -94,7 +94,7 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     let (runs, pause) = ALONE;
     let mut latencies = alone(&system.work("single", &json!({})), runs, pause)?;
     results.add_latencies(ONE_STATE, name, &mut latencies);
-    open_loop::run(system, most, results)
+    open_loop::run(system, max_rate, results)
 }
 
 /// Adds the ratios of the host's rates to the baselines of the same round.

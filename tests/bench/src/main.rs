@@ -1,9 +1,11 @@
 //! The benchmark that `cargo xtask bench` runs: the limits of the machine (baselines), the host's
-//! rates (loads), the cost of history and plugins (growth), the host's memory, idle cost and start
-//! time (resources), and other systems (peers). All run in interleaved rounds, so that each result
-//! also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown file.
+//! rates (loads), the cost of history and plugins (growth), the host's memory, idle cost and
+//! start time (resources), and other systems (peers). All run in interleaved rounds, so that each
+//! result also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown
+//! file.
 //!
-//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures mean.
+//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures
+//! mean.
 
 mod results;
 mod report;
@@ -54,7 +56,7 @@ struct Arguments {
     /// Measure Restate and DBOS, too: they are installed from their registries
     #[arg(long)]
     peers: bool,
-    /// Maximum of finished states in the database, for growth
+    /// Maximum number of finished states in the database, for growth
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     history: u64,
     /// The folder for the report
@@ -94,8 +96,8 @@ fn main() -> Result<()> {
     let (mut results, mut notes) = (Results::default(), Vec::new());
     if wanted(Part::Loads) {
         let peers = arguments.peers.then(|| {
-            let (peers, told) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
-            notes.extend(told);
+            let (peers, remarks) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
+            notes.extend(remarks);
             peers
         });
         loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut results)?;

@@ -17,15 +17,16 @@ use crate::system_under_test::SystemUnderTest;
 
 /// Percentages of the highest rate.
 const PERCENTS: [u32; 3] = [25, 50, 75];
-/// Duration of each.
+/// Duration of the measurement at each rate.
 const DURATION: Duration = Duration::from_secs(6);
-/// Maximum of connections. A run that finds none free waits for one, and that counts.
+/// Maximum number of connections. A run that finds none free waits for one, and the wait
+/// counts.
 const CONNECTIONS: usize = 256;
 
 /// Measures latencies at percentages of the rate that 64 clients reached.
-pub fn run(system: &SystemUnderTest, most: f64, results: &mut Results) -> Result<()> {
+pub fn run(system: &SystemUnderTest, max_rate: f64, results: &mut Results) -> Result<()> {
     for percent in PERCENTS {
-        let rate = most * f64::from(percent) / 100.0;
+        let rate = max_rate * f64::from(percent) / 100.0;
         let mut latencies = at_rate(&system.work("single", &json!({})), rate)?;
         let load = format!("open loop at {percent} % of the highest rate");
         results.add_latencies(&load, system.name, &mut latencies);

@@ -15,15 +15,15 @@ use crate::graphs;
 use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// Branches of the fanout whose memory is watched.
+/// Number of branches of the fanout whose memory is watched.
 const BRANCHES: u64 = 100_000;
-/// Plugins of the idle host, and of the host whose start is timed.
+/// Numbers of plugins of the idle host, and of the host whose start is timed.
 const PLUGINS: (usize, usize) = (10, 100);
 /// Time after its last work until a host counts as idle, and the time for which it is watched then.
 const SETTLES: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Measures all resources.
+/// Measures the memory, the idle cost and the start time of hosts.
 pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()> {
     let mut systems = SystemUnderTest::both(postgres, "resources")?;
     for system in &systems {
@@ -56,8 +56,8 @@ pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()
 fn memory(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
     system.restart()?;
     closed(&system.work("fanout", &json!({"n": BRANCHES})), 1, 1)?;
-    let most = mebibytes(system, "VmHWM")?;
-    results.add("fanout of 100,000, most memory of the host", system.name, Unit::Mebibytes, most);
+    let peak = mebibytes(system, "VmHWM")?;
+    results.add("fanout of 100,000, most memory of the host", system.name, Unit::Mebibytes, peak);
     Ok(())
 }
 

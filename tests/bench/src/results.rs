@@ -42,7 +42,7 @@ impl Unit {
 /// A measurement: the values of all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
-    /// The load.
+    /// The name of the load.
     pub load: String,
     /// The measured system: `SQLite` and `Postgres` are Exosphere on these.
     pub subject: String,
@@ -58,7 +58,7 @@ impl Measurement {
         percentile(&mut self.values.clone(), 50.0)
     }
 
-    /// Returns the least and the greatest value.
+    /// Returns the smallest and the largest value.
     pub fn spread(&self) -> (f64, f64) {
         let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
         (least, self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
@@ -70,7 +70,7 @@ impl Measurement {
 pub struct Results(pub Vec<Measurement>);
 
 impl Results {
-    /// Adds one value.
+    /// Adds one value to a measurement, which is created if it is new.
     pub fn add(&mut self, load: &str, subject: &str, unit: Unit, value: f64) {
         let same = |measurement: &&mut Measurement| {
             measurement.load == load && measurement.subject == subject && measurement.unit == unit

@@ -13,9 +13,9 @@ use crate::resources::numbered;
 use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// Branches of the fanout.
+/// Number of branches of the fanout.
 const BRANCHES: u64 = 20_000;
-/// Plugins of the hosts.
+/// Numbers of plugins of the hosts.
 const PLUGINS: [usize; 3] = [1, 10, 1000];
 
 const COUNT: &str = "SELECT COUNT(*) FROM state";
@@ -56,9 +56,9 @@ fn interleave(
     for number in 0..=rounds {
         eprintln!("growth: round {number} of {rounds}");
         let mut first = None;
-        for (words, system) in systems {
+        for (label, system) in systems {
             let mut found = Results::default();
-            let load = format!("fanout of 20,000, {words}");
+            let load = format!("fanout of 20,000, {label}");
             fanout(system, "fanout", BRANCHES, &load, &mut found)?;
             let rate = found.latest(&load, system.name).context("no rate")?;
             if number > 0 {
@@ -83,7 +83,7 @@ fn upload(system: &SystemUnderTest, numbers: Range<usize>) -> Result<()> {
 
 /// Difference between the id of a row and of its copy. Copies get ids below those of the host's own
 /// rows, so that new rows still go to the end.
-const APART: u64 = 1_000_000;
+const COPY_ID_OFFSET: u64 = 1_000_000;
 
 /// The copied tables: those of a run, with their columns that hold numbers.
 const TABLES: [(&str, &[&str]); 4] = [
@@ -146,7 +146,7 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
 fn copy(table: &str, numbered: &[&str], columns: &[String], numbers: &str, uuid: &str) -> String {
     let value = |column: &String| match column.as_str() {
         "uuid" => uuid.to_owned(),
-        name if numbered.contains(&name) => format!("{name} - n * {APART}"),
+        name if numbered.contains(&name) => format!("{name} - n * {COPY_ID_OFFSET}"),
         name => name.to_owned(),
     };
     let values: Vec<String> = columns.iter().map(value).collect();

@@ -13,14 +13,14 @@ use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Rounds of each load.
+/// Number of rounds of each load.
 const ROUNDS: usize = 5;
-/// Branches of the fanout of trivial nodes.
+/// Number of branches of the fanout of trivial nodes.
 const TRIVIAL: i64 = 10_000;
-/// Branches of the fanout of waiting nodes, the milliseconds that each waits, and how many of them
-/// a host runs at a time.
+/// Number of branches of the fanout of waiting nodes, the milliseconds that each waits, and how
+/// many of them a host runs at a time.
 const WAITING: (i64, i64, u32) = (800, 50, 8);
-/// Finished states in the database.
+/// Number of finished states in the database.
 const FINISHED: i64 = 1_000_000;
 /// Time for which idle hosts are watched.
 const IDLE: Duration = Duration::from_secs(60);

@@ -5,9 +5,9 @@ use anyhow::{Context, Result};
 use exosphere_tests::fuzz;
 
 fn main() -> Result<()> {
-    let mut words = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1);
     let usage =
         || format!("fuzz {} [--seconds N] [--seed N] [--input FILE]", fuzz::TARGETS.join("|"));
-    let target = words.next().with_context(usage)?;
-    fuzz::command(&target, words)
+    let target = arguments.next().with_context(usage)?;
+    fuzz::command(&target, arguments)
 }

@@ -1,5 +1,5 @@
-//! `soak [N]`: makes a million hostile attempts, or N, beside honest runs. Fails if an honest run is
-//! lost or the host grows (`src/soak.rs`).
+//! `soak [N]`: makes a million hostile attempts, or N, beside honest runs. Fails if an honest run
+//! is lost or the host grows (`src/soak.rs`).
 
 use anyhow::Result;
 use exosphere_tests::soak;

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use super::{Mutator, Outcome, Target};
 use crate::guest::{self, Changes};
 
-/// The guest.
+/// The guest as WebAssembly text.
 const MIRROR: &str = include_str!("../../fuzz/mirror.wat");
 
 /// The first byte of an input: how the rest is returned.
@@ -133,8 +133,8 @@ impl Target for Completions {
 fn ensure_output(output: &str) -> Result<()> {
     let value: Value = serde_json::from_str(output)?;
     ensure!(value.is_object(), "an output is not an object: {output}");
-    let most = Limits::default().get(Limit::OutputDepth);
-    ensure!(depth(&value) <= most, "an output has {} levels: {output}", depth(&value));
+    let max = Limits::default().get(Limit::OutputDepth);
+    ensure!(depth(&value) <= max, "an output has {} levels: {output}", depth(&value));
     Ok(())
 }
 

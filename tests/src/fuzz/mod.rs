@@ -24,7 +24,7 @@ use crate::checkout;
 
 /// A reader of untrusted input.
 pub trait Target {
-    /// Draws an input.
+    /// Draws an input of this target.
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8>;
 
     /// Tries an input.
@@ -64,9 +64,9 @@ pub fn target(name: &str) -> Result<Box<dyn Target>> {
 /// Counts of the tried inputs.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tried {
-    /// All inputs.
+    /// The number of inputs.
     pub inputs: u64,
-    /// Accepted inputs.
+    /// The number of accepted inputs.
     pub accepted: u64,
 }
 
@@ -105,10 +105,10 @@ pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
 ///
 /// # Errors
 /// The promise that an input broke, and how to repeat it.
-pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<()> {
+pub fn command(target: &str, mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let (mut seconds, mut seed) = (60, None);
-    while let Some(option) = words.next() {
-        let value = words.next().with_context(|| format!("{option} needs a value"))?;
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().with_context(|| format!("{option} needs a value"))?;
         match option.as_str() {
             "--seconds" => seconds = value.parse()?,
             "--seed" => seed = Some(value.parse()?),
@@ -140,9 +140,9 @@ pub fn repeat(name: &str, file: &Path) -> Result<Outcome> {
 fn try_input(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
     let tried = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
     tried.unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-        bail!("panicked: {}", words.unwrap_or("without a message"))
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        bail!("panicked: {}", message.unwrap_or("without a message"))
     })
 }
 

@@ -16,7 +16,7 @@ use super::{Mutator, Outcome, Target};
 use crate::guest::{self, Changes};
 use crate::{binary, component};
 
-/// Slots of the sandbox.
+/// Number of slots of the sandbox.
 const SLOTS: u32 = 2;
 
 /// A sandbox, and the plugins that are damaged.
@@ -130,10 +130,10 @@ impl Target for Uploads {
             Ok(_) => Ok(Outcome::Accepted),
             Err(refused) => {
                 ensure!(!matches!(refused, AdmissionError::Internal { .. }), "{refused}");
-                let words = refused.to_string();
-                ensure!(words.len() < 16 * 1024, "the message has {} bytes", words.len());
-                let steers = words.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
-                ensure!(!steers, "the message has control characters: {words:?}");
+                let message = refused.to_string();
+                ensure!(message.len() < 16 * 1024, "the message has {} bytes", message.len());
+                let steers = message.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
+                ensure!(!steers, "the message has control characters: {message:?}");
                 Ok(Outcome::Rejected)
             }
         }

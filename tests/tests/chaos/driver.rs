@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::load::HostUrls;
 
-/// Maximum of hosts down or frozen at a time.
+/// Maximum number of hosts that are down or frozen at a time.
 const MAX_HOSTS_OUT: usize = 2;
 /// Pause after a restart of Postgres, before the next one.
 const MIN_RESTART_INTERVAL: Duration = Duration::from_secs(8);
@@ -148,7 +148,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Repairs everything.
+    /// Repairs all current faults.
     pub fn repair_all(&mut self) -> Result<()> {
         self.repair(|_| true)
     }

@@ -1,5 +1,5 @@
-//! The load of the chaos test: runs that are started and watched through any host that answers, with
-//! their exact expected results.
+//! The load of the chaos test: runs that are started and watched through any host that answers,
+//! with their exact expected results.
 //!
 //! Not here: faults (`driver`). A request without an answer is repeated at the next host.
 
@@ -14,20 +14,21 @@ use exosphere_tests::{Host, cluster::Cluster};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-/// Branches of the outer fanout, and of each of the inner ones.
+/// Numbers of branches of the outer fanout, and of each inner one.
 const GROUPS: i64 = 10;
 const WIDTH: i64 = 50;
 /// The ends of the branches of an inner fanout, in turn.
 const TURNS: [&str; 10] =
     ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
-/// Events of a run after which it is read again, at the latest after a second.
+/// Number of events of a run after which it is read again, at the latest after a second.
 const EVENTS_BETWEEN_READS: i64 = 200;
 /// Number of requeues of a branch that requeues, and of retries of one that fails.
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
 /// Number of branches of an inner fanout that continue.
 const GO_ON: i64 = WIDTH * 8 / 10;
-/// States of a run. Of each group: inner, guard, guarded, joined, the workers, the tellers.
+/// Number of states of a run. Of each group: inner, guard, guarded, joined, the workers, the
+/// tellers.
 const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
 
 /// Returns pairs of a number and its turn.
@@ -99,12 +100,12 @@ fn expected_store() -> BTreeMap<String, String> {
 
 /// Returns the inputs that `final` gathers.
 fn expected_answer() -> Value {
-    let told = |(i, turn)| match turn {
+    let value_of = |(i, turn)| match turn {
         "prune" => None,
         "fail" => Some(Value::Null),
         _ => Some(json!(i)),
     };
-    let joined: Vec<Value> = turns().filter_map(told).collect();
+    let joined: Vec<Value> = turns().filter_map(value_of).collect();
     json!(vec![joined; GROUPS as usize])
 }
 
@@ -164,7 +165,7 @@ pub struct Totals {
 pub struct Load<'a> {
     host_urls: &'a HostUrls,
     seed: u64,
-    /// The ends of the times for starting runs, and for ending all of them.
+    /// The deadlines for starting runs, and for the end of all runs.
     time: (Instant, Instant),
     begun: AtomicU64,
     totals: Mutex<Totals>,

@@ -19,9 +19,9 @@ use load::{HostUrls, Load, Totals};
 
 const HOSTS: usize = 4;
 const SLOTS: u32 = 8;
-/// Minimum of states that must have been run.
+/// Minimum number of states that must have been run.
 const STATES: u64 = 20_000;
-/// Runs under way at a time.
+/// Number of runs under way at a time.
 const RUNS_AT_ONCE: usize = 8;
 /// Extra time for a slow machine, to reach [`STATES`] and the end of the last run.
 const SLACK: Duration = Duration::from_secs(120);

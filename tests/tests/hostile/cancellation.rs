@@ -19,25 +19,25 @@ const WATCHED: Duration = Duration::from_millis(100);
 /// CPU time that an idle host uses in that time.
 const IDLE: Duration = Duration::from_millis(25);
 
-/// Maximum of tries of a case: a busy machine may spoil a measurement.
+/// Maximum number of tries of a case: a busy machine may spoil a measurement.
 const TRIES: usize = 5;
 
 /// The cause of the stop.
 #[derive(Clone, Copy)]
-enum By {
+enum StopCause {
     Cancel,
     Deadline,
 }
 
 /// Name, the endless node, the number of guests, and the cause of their stop.
-const CASES: &[(&str, &str, usize, By)] = &[
-    ("stop-one-that-spins", "spin", 1, By::Cancel),
-    ("stop-one-that-sleeps", "sleep", 1, By::Cancel),
-    ("stop-60-that-spin", "spin", 60, By::Cancel),
-    ("stop-60-that-sleep", "sleep", 60, By::Cancel),
-    ("deadline-of-one-that-spins", "spin", 1, By::Deadline),
-    ("deadline-of-one-that-sleeps", "sleep", 1, By::Deadline),
-    ("deadline-of-60-that-sleep", "sleep", 60, By::Deadline),
+const CASES: &[(&str, &str, usize, StopCause)] = &[
+    ("stop-one-that-spins", "spin", 1, StopCause::Cancel),
+    ("stop-one-that-sleeps", "sleep", 1, StopCause::Cancel),
+    ("stop-60-that-spin", "spin", 60, StopCause::Cancel),
+    ("stop-60-that-sleep", "sleep", 60, StopCause::Cancel),
+    ("deadline-of-one-that-spins", "spin", 1, StopCause::Deadline),
+    ("deadline-of-one-that-sleeps", "sleep", 1, StopCause::Deadline),
+    ("deadline-of-60-that-sleep", "sleep", 60, StopCause::Deadline),
 ];
 
 /// Returns whether the name of a case contains `part`.
@@ -56,12 +56,12 @@ pub fn rows() -> Result<Vec<(&'static str, Result<Row>)>> {
     Ok(CASES.iter().map(|case| (case.0, row(&host, case))).collect())
 }
 
-fn row(host: &Host, (name, node, count, by): &(&str, &str, usize, By)) -> Result<Row> {
+fn row(host: &Host, (name, node, count, by): &(&str, &str, usize, StopCause)) -> Result<Row> {
     let mut row = Row::new(name);
     for _ in 0..TRIES {
         row.times.push(match by {
-            By::Cancel => cancelled(host, name, node, *count)?,
-            By::Deadline => overdue(host, name, node, *count)?,
+            StopCause::Cancel => cancelled(host, name, node, *count)?,
+            StopCause::Deadline => overdue(host, name, node, *count)?,
         });
     }
     let best = row.times.iter().min().copied().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The format of a case: a folder of `tests/hostile` with a `case.json` and, if the guest is written
-//! for it, a `guest.wat`.
+//! The format of a case: a folder of `tests/hostile` with a `case.json` and, if the guest is
+//! written for it, a `guest.wat`.
 //!
 //! Not here: running a case (`harness`), and building its uploads (`exosphere_tests::guest`,
 //! `generated_uploads`).
@@ -20,13 +20,13 @@ use crate::trial::Trial;
 pub struct Case {
     pub name: String,
     pub folder: PathBuf,
-    pub said: Said,
+    pub file: CaseFile,
 }
 
 /// The contents of a `case.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Said {
+pub struct CaseFile {
     /// The guest's behaviour, in one sentence.
     #[serde(rename = "what")]
     _what: String,
@@ -108,7 +108,7 @@ pub struct Success {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Maximum of lines.
+    /// Maximum number of lines.
     pub most_lines: usize,
     /// Maximum bytes of all lines.
     pub most_bytes: usize,
@@ -134,15 +134,15 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(folder.join("case.json")).context(name.clone())?;
         let text = text.replace("@origin@", origin);
-        let said: Said =
+        let file: CaseFile =
             serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
-        let in_steps = matches!(said.expect, Expect::Trial(_));
-        let explained = said.repeat >= 20 || said.why_so_seldom.is_some() || in_steps;
+        let in_steps = matches!(file.expect, Expect::Trial(_));
+        let explained = file.repeat >= 20 || file.why_so_seldom.is_some() || in_steps;
         ensure!(
-            explained && said.repeat >= 1,
+            explained && file.repeat >= 1,
             "{name}: `why_so_seldom` must explain fewer than 20 repetitions"
         );
-        cases.push(Case { name, folder, said });
+        cases.push(Case { name, folder, file });
     }
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     ensure!(!cases.is_empty(), "tests/hostile has no cases");
@@ -152,23 +152,23 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
 impl Case {
     /// Returns the plugin and the node.
     pub fn node(&self) -> (&str, &str) {
-        let named = self.said.node.as_deref().and_then(|node| node.split_once('/'));
+        let named = self.file.node.as_deref().and_then(|node| node.split_once('/'));
         named.unwrap_or((&self.name, "attack"))
     }
 
     /// Returns a graph of the one node, which has one attempt, and of a node that reads secrets if
     /// there are some.
     pub fn graph(&self) -> Value {
-        let said = &self.said;
+        let file = &self.file;
         let (plugin, node) = self.node();
         let mut attack = json!({
             "node_name": node, "identifier": "attack", "plugin": plugin,
-            "inputs": said.inputs, "next_nodes": [],
+            "inputs": file.inputs, "next_nodes": [],
         });
-        if !said.limits.is_empty() {
-            attack["limits"] = json!(said.limits);
+        if !file.limits.is_empty() {
+            attack["limits"] = json!(file.limits);
         }
-        if let Some(millis) = said.timeout_ms {
+        if let Some(millis) = file.timeout_ms {
             attack["timeout_ms"] = json!(millis);
         }
         let mut graph = json!({
@@ -176,9 +176,9 @@ impl Case {
             "retry_policy": {"max_retries": 0},
             "store_config": {"keep": true},
         });
-        if !said.secrets.is_empty() {
+        if !file.secrets.is_empty() {
             // A graph has only secrets that a node declares: a reader after the attack.
-            graph["secrets"] = json!(said.secrets);
+            graph["secrets"] = json!(file.secrets);
             graph["nodes"][0]["next_nodes"] = json!(["reader"]);
             let inputs = json!({"name": "token"});
             let reader = json!({"node_name": "secret", "identifier": "reader", "plugin": "lab",

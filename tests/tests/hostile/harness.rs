@@ -1,5 +1,5 @@
-//! The harness of the hostile cases: one host, on which each case is sent, its answer is checked, and
-//! the host is checked to be unchanged.
+//! The harness of the hostile cases: one host, on which each case is sent, its answer is checked,
+//! and the host is checked to be unchanged.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::case::{Answer, Case, Expect, Failure, Log, Success};
 use crate::http_server::HttpServer;
 use crate::report::Row;
 
-/// Descriptors and threads by which the host may exceed its first sample: connections of the test,
-/// and idle threads.
+/// Number of descriptors and threads by which the host may exceed its first sample: connections
+/// of the test, and idle threads.
 const SLACK: usize = 10;
 
 /// Maximum growth in kilobytes in a round of repetitions, after the first two.
 const GROWTH: i64 = 5 * 1024;
 
-/// Maximum of such rounds, of which one must stay below [`GROWTH`].
+/// Maximum number of such rounds, of which one must stay below [`GROWTH`].
 const ROUNDS: usize = 4;
 
 pub struct Harness {
@@ -70,9 +70,9 @@ impl Harness {
     pub fn try_case(&self, case: &Case) -> Result<Row> {
         let uploads = uploads(case, &self.host)?;
         let mut row = Row::new(&case.name);
-        if !matches!(case.said.expect, Expect::Upload(_)) {
+        if !matches!(case.file.expect, Expect::Upload(_)) {
             self.push(case, uploads.first())?;
-            if let Expect::Apply(answer) = &case.said.expect {
+            if let Expect::Apply(answer) = &case.file.expect {
                 let path = format!("/graphs/{}", case.name);
                 let (status, found) = self.host.refused("PUT", &path, &case.graph())?;
                 row.answer = judge_answer(answer, status, &found)?;
@@ -80,8 +80,8 @@ impl Harness {
             }
             self.host.apply(&case.name, &case.graph())?;
         }
-        self.repeat(case, &uploads, 2.min(case.said.repeat), &mut row)?;
-        let more = case.said.repeat.saturating_sub(2);
+        self.repeat(case, &uploads, 2.min(case.file.repeat), &mut row)?;
+        let more = case.file.repeat.saturating_sub(2);
         if more > 0 {
             self.adds_nothing(case, &uploads, more, &mut row)?;
         }
@@ -98,14 +98,14 @@ impl Harness {
                 problem(response)?.1
             );
         }
-        if let Some(grants) = &case.said.grants {
+        if let Some(grants) = &case.file.grants {
             self.host.grant(case.node().0, grants)?;
         }
         Ok(())
     }
 
-    /// Checks that repetitions do not leak memory. The allocator and the database cache memory up to
-    /// a bound, while a leak grows each time.
+    /// Checks that repetitions do not leak memory. The allocator and the database cache memory up
+    /// to a bound, while a leak grows each time.
     fn adds_nothing(
         &self,
         case: &Case,
@@ -130,7 +130,7 @@ impl Harness {
     fn repeat(&self, case: &Case, uploads: &[Vec<u8>], times: u32, row: &mut Row) -> Result<()> {
         for _ in 0..times {
             let (begun, time) = (Instant::now(), row.times.len());
-            let answer = match &case.said.expect {
+            let answer = match &case.file.expect {
                 Expect::Upload(answer) => {
                     self.upload(&case.name, &uploads[time % uploads.len()], answer)
                 }
@@ -154,7 +154,7 @@ impl Harness {
         }
         let (status, found) = problem(response)?;
         // Terminals and pages show the message.
-        ensure!(steers_nothing(&found) && found.to_string().len() < 64 * 1024, "{found}");
+        ensure!(has_no_controls(&found) && found.to_string().len() < 64 * 1024, "{found}");
         judge_answer(answer, status, &found)
     }
 
@@ -164,7 +164,7 @@ impl Harness {
         let states = self.host.states(&run, "attack")?;
         let [state] = states.as_slice() else { bail!("{} states: {found:#}", states.len()) };
         ensure_clean(state)?;
-        match &case.said.expect {
+        match &case.file.expect {
             Expect::Failure(failure) => judge_failure(failure, &found),
             Expect::Success(success) => judge_success(success, &found, state),
             Expect::Upload(_) | Expect::Apply(_) | Expect::Trial(_) => {
@@ -197,24 +197,24 @@ impl Harness {
 
 /// Returns the bytes of each upload of a case; empty if its node is of an existing plugin.
 pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
-    let said = &case.said;
-    if said.node.is_some() {
+    let file = &case.file;
+    if file.node.is_some() {
         return Ok(Vec::new());
     }
-    if let Some(recipe) = &said.recipe {
+    if let Some(recipe) = &file.recipe {
         return recipe.make(host.data());
     }
-    let file = case.folder.join("guest.wat");
-    let functions = match &said.acts {
+    let guest_wat = case.folder.join("guest.wat");
+    let functions = match &file.acts {
         Some(acts) => acts::functions(acts)?,
-        None if file.exists() => std::fs::read_to_string(file)?,
+        None if guest_wat.exists() => std::fs::read_to_string(guest_wat)?,
         None => String::new(),
     };
     // A guest that is a whole component needs no frame.
     if functions.lines().any(|line| line.starts_with("(component") || line.starts_with("(module")) {
         return Ok(vec![wat::parse_str(&functions)?]);
     }
-    let description = said.description.as_ref().map(|description| -> Result<Vec<u8>> {
+    let description = file.description.as_ref().map(|description| -> Result<Vec<u8>> {
         match description {
             Value::String(text) => Ok(text.clone().into_bytes()),
             value => Ok(expand(value)?.to_string().into_bytes()),
@@ -225,7 +225,7 @@ pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
         functions: &functions,
         component: "",
         description: description.as_deref(),
-        edits: &said.edits,
+        edits: &file.edits,
     };
     Ok(vec![guest::component(&changes)?])
 }
@@ -243,17 +243,17 @@ fn ensure_healthy(host: &Host) -> Result<()> {
 fn ensure_clean(state: &Value) -> Result<()> {
     ensure!(state["failure"]["kind"] != "internal", "{state:#}");
     let shown = [&state["failure"], &state["attempts"]];
-    ensure!(shown.into_iter().all(steers_nothing), "a text has control characters: {state:#}");
+    ensure!(shown.into_iter().all(has_no_controls), "a text has control characters: {state:#}");
     Ok(())
 }
 
-fn steers_nothing(shown: &Value) -> bool {
+fn has_no_controls(shown: &Value) -> bool {
     match shown {
         Value::String(text) => !text.contains(|c: char| {
             c.is_control() && !matches!(c, '\n' | '\t') || ('\u{202a}'..='\u{202e}').contains(&c)
         }),
-        Value::Array(list) => list.iter().all(steers_nothing),
-        Value::Object(map) => map.values().all(steers_nothing),
+        Value::Array(list) => list.iter().all(has_no_controls),
+        Value::Object(map) => map.values().all(has_no_controls),
         _ => true,
     }
 }

@@ -25,7 +25,7 @@ pub const CASES: &[(&str, Test)] = &[
     ("isolation-code-cache-tampered", a_tampered_code_cache_is_compiled_again),
 ];
 
-/// Does a case.
+/// Runs a case.
 pub fn row(name: &str, test: Test) -> Result<Row> {
     let begun = Instant::now();
     test()?;

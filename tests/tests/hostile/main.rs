@@ -48,7 +48,7 @@ fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
     let only = std::env::var("CASE").unwrap_or_default();
     let mut cases = case::all(origin)?;
     cases.retain(|case| {
-        case.name.contains(&only) && matches!(case.said.expect, Expect::Trial(_)) == trials
+        case.name.contains(&only) && matches!(case.file.expect, Expect::Trial(_)) == trials
     });
     Ok(cases)
 }
@@ -80,7 +80,7 @@ fn every_trial() -> Result<()> {
     let mut table = Table::default();
     // No trial calls the HTTP server.
     for case in cases("127.0.0.1:9", true)? {
-        if let Expect::Trial(trial) = &case.said.expect {
+        if let Expect::Trial(trial) = &case.file.expect {
             table.add(&case.name, trial::row(&case, trial));
         }
     }

@@ -38,7 +38,7 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
-    /// Maximum of the host's memory (RSS) in megabytes, at any time.
+    /// Maximum memory of the host (RSS) in megabytes, at any time.
     memory_mb: u64,
     /// Plugins of this project that the attack needs.
     #[serde(default)]
@@ -46,12 +46,12 @@ pub struct Trial {
     /// Further arguments of `serve`.
     #[serde(default)]
     arguments: Vec<String>,
-    /// Maximum of files that the host may open.
+    /// Maximum number of files that the host may open.
     open_files: Option<u32>,
     /// True if the host's standard error has no reader, and much is logged.
     #[serde(default)]
     closed_stderr: bool,
-    /// The reason for which the time bounds are not met yet, if so. It is printed each time, and
+    /// The reason why the time bounds are not met yet, if so. It is printed each time, and
     /// honest runs must still succeed.
     unmet: Option<String>,
     steps: Vec<Step>,
@@ -67,7 +67,7 @@ const UNMET_HEALTH: Duration = Duration::from_secs(1);
 enum Step {
     /// Uploads the guest of the case under each of several names.
     Upload(Upload),
-    /// Sends requests.
+    /// Sends requests, and checks each answer.
     Send(Send),
     /// Starts runs and waits for their ends.
     Run(Run),
@@ -145,7 +145,7 @@ struct Cancel {
     graph: Option<String>,
     #[serde(default)]
     inputs: Value,
-    /// Milliseconds for which it runs before the cancel.
+    /// Milliseconds for which the run continues before the cancel.
     after_ms: u64,
 }
 
@@ -193,8 +193,8 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
         || Ok((host.get("//health")?["holding"] == 0).then_some(())),
     )?;
     let (took, status) = honest_traffic::sigterm_time(&mut host)?;
-    let most = SIGTERM_MAX.mul_f64(honest_traffic::slack());
-    ensure!(status.success() && took < most, "SIGTERM: {status} after {took:.1?}");
+    let max = SIGTERM_MAX.mul_f64(honest_traffic::slack());
+    ensure!(status.success() && took < max, "SIGTERM: {status} after {took:.1?}");
     row.times.push(begun.elapsed());
     Ok(row)
 }
@@ -203,8 +203,8 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
     let arguments: Vec<&str> = trial.arguments.iter().map(String::as_str).collect();
     let reader = trial.closed_stderr.then(std::io::pipe).transpose()?;
     let host = Host::start_with(data, &arguments, |command| {
-        if let Some(most) = trial.open_files {
-            limit_open_files(command, most);
+        if let Some(max) = trial.open_files {
+            limit_open_files(command, max);
         }
         if let Some((_, writer)) = &reader {
             let writer = writer.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
@@ -216,10 +216,11 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
     host
 }
 
-/// Puts a shell before the program, which lowers the hard limit too.
-fn limit_open_files(command: &mut Command, most: u32) {
+/// Runs the program through a shell that lowers its limit of open files, the hard limit
+/// included.
+fn limit_open_files(command: &mut Command, max: u32) {
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit -n {most} && exec \"$@\""), "sh"]);
+    shell.args(["-c", &format!("ulimit -n {max} && exec \"$@\""), "sh"]);
     shell.arg(command.get_program()).args(command.get_args());
     shell.env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
     *command = shell;
@@ -266,7 +267,7 @@ impl Attacker<'_> {
             let response = self.host.upload(&name, bytes.clone())?;
             judged(&upload.answer, response)?;
         }
-        if let Some(grants) = &self.case.said.grants {
+        if let Some(grants) = &self.case.file.grants {
             self.host.grant(self.case.node().0, grants)?;
         }
         Ok(())
@@ -371,7 +372,7 @@ impl Attacker<'_> {
         let address = self.host.url().trim_start_matches("http://");
         let mut held = Vec::new();
         for _ in 0..connect.connections {
-            // A host that is full may refuse a connection or close it at once.
+            // A host that is full may refuse a connection or close it immediately.
             let Ok(mut stream) = TcpStream::connect(address) else { continue };
             let _ = stream.write_all(connect.says.as_bytes());
             held.push(stream);
@@ -390,8 +391,8 @@ impl Attacker<'_> {
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let status = client.get(format!("{}/health", self.host.url())).send()?.status();
         let took = begun.elapsed();
-        let most = Duration::from_secs(1).mul_f64(honest_traffic::slack());
-        ensure!(status.is_success() && took < most, "a new client: {status} after {took:.1?}");
+        let max = Duration::from_secs(1).mul_f64(honest_traffic::slack());
+        ensure!(status.is_success() && took < max, "a new client: {status} after {took:.1?}");
         Ok(())
     }
 }

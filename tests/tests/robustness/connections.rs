@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::{address, connect, until_closed};
 
-/// Connections that stay idle.
+/// Number of connections that stay idle.
 const IDLE: usize = 1_000;
 
 /// Sets the limit of descriptors of a host that is about to start.
-fn descriptors(command: &mut Command, most: u64) {
-    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+fn descriptors(command: &mut Command, max: u64) {
+    let limit = Rlimit { current: Some(max), maximum: Some(max) };
     // SAFETY: one system call, which allocates nothing.
     #[expect(unsafe_code, reason = "the only way to do so between fork and exec")]
     unsafe {
@@ -65,8 +65,8 @@ fn incomplete_headers_time_out() -> Result<()> {
             std::thread::sleep(Duration::from_millis(300));
         }
     });
-    let (said, took) = until_closed(&mut half)?;
-    ensure!(said.is_empty() && took < Duration::from_secs_f64(3.0 * slack()), "{said} {took:?}");
+    let (text, took) = until_closed(&mut half)?;
+    ensure!(text.is_empty() && took < Duration::from_secs_f64(3.0 * slack()), "{text} {took:?}");
     let mut silent = connect(&host)?;
     let (_, took) = until_closed(&mut silent)?;
     ensure!(took < Duration::from_secs_f64(3.0 * slack()), "{took:?}");

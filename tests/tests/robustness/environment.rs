@@ -1,5 +1,5 @@
-//! The environment of a host: a standard error without a reader, data folders that are open to other
-//! users, a renamed lock, and killed compilers.
+//! The environment of a host: a standard error without a reader, data folders that are open to
+//! other users, a renamed lock, and killed compilers.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -31,12 +31,12 @@ fn survives_unwritable_stderr(database: &str, set_up: impl FnOnce(&mut Command))
     host.apply("fan", &graph)?;
     let run = host.run("fan", &json!({}), &json!({}))?;
     postgres.stop(Mode::Immediate)?;
-    until("the host to be unwell", || {
+    until("the host to be unhealthy", || {
         let status = host.request("GET", "//health")?.send()?.status();
         Ok((status == 503).then_some(()))
     })?;
     postgres.start_again()?;
-    until("the host to be well", || Ok(host.get("//health").ok()))?;
+    until("the host to be healthy", || Ok(host.get("//health").ok()))?;
     ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
     let again = host.run("fan", &json!({}), &json!({}))?;
     ensure!(host.wait_for(&again)?["status"] == "SUCCESS");
@@ -74,7 +74,7 @@ fn a_closed_standard_output_harms_nothing() -> Result<()> {
     let mut serve = Command::new(exosphere_tests::binary()?);
     let serve = serve.arg("serve").arg("--data").arg(folder.path());
     let mut host = serve.args(["--listen", &free.to_string()]).stdout(writer).spawn()?;
-    let well = until("the host to be well", || {
+    let well = until("the host to be healthy", || {
         let answer = reqwest::blocking::get(format!("http://{free}/health"));
         Ok(answer.ok().map(|answer| answer.status().as_u16()))
     });
@@ -105,7 +105,7 @@ fn data_folder_permissions_are_tightened() -> Result<()> {
     for file in ["exosphere.db", "exosphere.db-wal", "host.id", "lock"] {
         ensure!(mode(&data.join(file))? == 0o600, "{file}");
     }
-    until("a word in the log", || {
+    until("the warning in the log", || {
         let log = fs::read_to_string(folder.path().join("log"))?;
         Ok(log.contains("it is 0700 now").then_some(()))
     })
@@ -122,8 +122,8 @@ fn another_users_open_folder_is_rejected() -> Result<()> {
         return Ok(());
     }
     let data = data.to_str().unwrap();
-    let words = failing_start(&["--data", data])?;
-    ensure!(words.contains("chmod 700") && words.contains("65534"), "{words}");
+    let message = failing_start(&["--data", data])?;
+    ensure!(message.contains("chmod 700") && message.contains("65534"), "{message}");
     Ok(())
 }
 
@@ -134,8 +134,8 @@ fn a_renamed_lock_still_excludes_hosts() -> Result<()> {
     let data = folder.path().to_str().unwrap();
     for moved in ["lock", "host.id"] {
         fs::rename(folder.path().join(moved), folder.path().join("moved"))?;
-        let words = failing_start(&["--data", data])?;
-        ensure!(words.contains("in use by another exosphere host"), "{moved}: {words}");
+        let message = failing_start(&["--data", data])?;
+        ensure!(message.contains("in use by another exosphere host"), "{moved}: {message}");
     }
     ensure!(host.get("//health")?["status"] == "ok");
     Ok(())
@@ -148,13 +148,13 @@ fn slow_component() -> Result<Vec<u8>> {
 }
 
 /// Kills the compilers of a host, as the system does when memory is low.
-fn kill_compilers(host: &Host, most: usize) -> Result<usize> {
+fn kill_compilers(host: &Host, max: usize) -> Result<usize> {
     let (mut killed, begun) = (0, Instant::now());
-    while killed < most && begun.elapsed() < Duration::from_secs(20) {
+    while killed < max && begun.elapsed() < Duration::from_secs(20) {
         for task in fs::read_dir(format!("/proc/{}/task", host.pid()))?.flatten() {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             for child in children.split_whitespace() {
-                if killed == most {
+                if killed == max {
                     return Ok(killed);
                 }
                 let Some(pid) = Pid::from_raw(child.parse()?) else { continue };

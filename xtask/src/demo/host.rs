@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 
-/// The line of the host's output that tells it is ready, up to its address.
+/// The line of the host's output that says it is ready, up to its address.
 const READY: &str = "exosphere is listening on ";
 /// Timeout for the start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -55,13 +55,17 @@ impl Host {
             }
         });
         address.recv_timeout(START_TIMEOUT).map_err(|error| match error {
-            RecvTimeoutError::Timeout => self.trouble("the host is not ready after a minute"),
-            RecvTimeoutError::Disconnected => self.trouble("the host ended before it was ready"),
+            RecvTimeoutError::Timeout => {
+                self.error_with_log("the host is not ready after a minute")
+            }
+            RecvTimeoutError::Disconnected => {
+                self.error_with_log("the host ended before it was ready")
+            }
         })
     }
 
     /// Returns an error with the last lines of the host's log.
-    pub fn trouble(&self, what: &str) -> anyhow::Error {
+    pub fn error_with_log(&self, what: &str) -> anyhow::Error {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
@@ -80,11 +84,13 @@ impl Host {
         while start.elapsed() < STOP_TIMEOUT {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(self.trouble(&format!("the host ended with {status}"))),
+                Some(status) => {
+                    return Err(self.error_with_log(&format!("the host ended with {status}")));
+                }
                 None => thread::sleep(Duration::from_millis(20)),
             }
         }
-        bail!(self.trouble("the host did not stop when told to"))
+        bail!(self.error_with_log("the host did not stop when told to"))
     }
 }
 

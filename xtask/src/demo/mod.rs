@@ -38,7 +38,7 @@ pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {
     let host = clock.step("host started", || Host::start(&exosphere, folder.path()))?;
     let cli = Cli::new(&exosphere, &host.url);
     let end = count_words(project, &cli, &components, &text, &mut clock);
-    let end = end.map_err(|error| error.context(host.trouble("the demo failed")));
+    let end = end.map_err(|error| error.context(host.error_with_log("the demo failed")));
     // Stopped in any case, even if the run failed.
     let stopped = clock.step("host stopped", || host.stop());
     let (result, run) = end?;

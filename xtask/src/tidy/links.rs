@@ -64,7 +64,7 @@ fn targets(line: &str) -> impl Iterator<Item = &str> {
     targets.filter(|target| !target.is_empty() && !target.contains([':', ' ']))
 }
 
-/// Tells whether a link leads to a file, and to a heading if it names one.
+/// Returns whether a link leads to a file, and to a heading if it names one.
 fn leads_somewhere(root: &Path, document: &File, link: &str) -> bool {
     let (path, heading) = link.split_once('#').map_or((link, None), |(path, it)| (path, Some(it)));
     if path.is_empty() {
@@ -91,7 +91,7 @@ fn beside(document: &Path, link: &str) -> PathBuf {
     path
 }
 
-/// Tells whether a document has a heading with this anchor.
+/// Returns whether a document has a heading with this anchor.
 fn has_heading(text: &str, anchor: &str) -> bool {
     let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
     headings.map(|heading| anchor_of(heading.trim_start_matches('#'))).any(|it| it == anchor)

@@ -95,7 +95,7 @@ fn sources<'a>(manifest: &'a File, files: &'a [File]) -> impl Iterator<Item = &'
     })
 }
 
-/// Tells whether a source names a crate in a path, or derives by it.
+/// Returns whether a source names a crate in a path, or derives by it.
 fn uses(text: &str, name: &str) -> bool {
     let name = name.replace('-', "_");
     let derives = DERIVES.iter().filter(|(derived, _)| *derived == name);

@@ -32,7 +32,7 @@ struct File {
 }
 
 impl File {
-    /// Tells whether the name ends with `.` and an extension.
+    /// Returns whether the name ends with `.` and an extension.
     fn has_extension(&self, extension: &str) -> bool {
         self.name.extension().is_some_and(|found| found == extension)
     }

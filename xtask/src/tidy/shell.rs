@@ -1,6 +1,6 @@
 //! Rule for commands in documents: the shell can parse each block.
 //!
-//! Not here: running them. They name hosts and files of the reader's.
+//! Not here: running them. They name hosts and files of the reader.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

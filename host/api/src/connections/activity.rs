@@ -17,10 +17,10 @@ use crate::body;
 /// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    /// From the first byte of a request, or from the accepted connection, to the end of
-    /// the headers.
+    /// The timeout from the first byte of a request, or from the accepted connection, to the
+    /// end of the headers.
     pub header: Duration,
-    /// From the end of a response to the first byte of the next request.
+    /// The timeout from the end of a response to the first byte of the next request.
     pub idle: Duration,
 }
 
@@ -54,7 +54,7 @@ struct SlowAnswer {
     begun: Instant,
     progress: Instant,
     bytes: usize,
-    /// The socket accepts no bytes at the moment.
+    /// Set while the socket accepts no bytes.
     is_blocked: bool,
 }
 
@@ -105,8 +105,8 @@ impl Activity {
         }
     }
 
-    /// Returns since when the connection has been idle, or `None` while a request or a
-    /// response is under way.
+    /// Returns the time since which the connection has been idle, or `None` while a request or
+    /// a response is under way.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let times = self.lock();
         let is_blocked = times.slow.as_ref().is_some_and(|slow| slow.is_blocked);

@@ -24,9 +24,9 @@ use service::ConnectionService;
 /// Limits on the connections of the API, as set by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Connections in all, besides those reserved for `/health` and cancels.
+    /// Maximum number of connections in all, besides those reserved for `/health` and cancels.
     pub max_connections: usize,
-    /// Connections per peer: an IPv4 address, or a /64 network of IPv6.
+    /// Maximum number of connections per peer: an IPv4 address, or a /64 network of IPv6.
     pub max_per_peer: usize,
     /// Timeout for the headers of a request.
     pub header_timeout: Duration,
@@ -47,9 +47,9 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duratio
 /// The longest wait for a connection that was told to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Serves the routes until `stop` resolves; if `local`, refuses requests that name
-/// another host than this machine. Then idle connections are closed at once, and
-/// requests under way may finish.
+/// Serves the routes until `stop` resolves. Then it closes idle connections immediately and
+/// lets requests under way finish. If `local`, it refuses requests for any other host than this
+/// machine.
 pub(crate) async fn serve(
     listener: TcpListener,
     (router, local): (Router, bool),
@@ -118,7 +118,7 @@ async fn admit(
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it closes.
 async fn attend(
     stream: TcpStream,
     permit: ConnectionPermit,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::activity::Activity;
 
-/// Connections beyond the limit that are accepted while all others are busy, for
+/// The number of connections that are accepted beyond the limit while all others are busy, for
 /// `/health` and cancels only.
 pub(crate) const RESERVED_CONNECTIONS: usize = 16;
 
@@ -62,11 +62,11 @@ struct Connection {
 
 /// The decision on a new connection.
 pub(crate) enum Admission {
-    /// It was registered.
+    /// The connection was registered.
     Open(ConnectionPermit),
-    /// It can be registered after an idle connection, which is closing, has closed.
+    /// The connection can be registered once an idle one, which is closing, has closed.
     Wait,
-    /// Every connection that it could replace is busy.
+    /// The connection is refused: every connection that it could replace is busy.
     Refused,
 }
 
@@ -89,9 +89,8 @@ impl Registry {
         self.0.open.lock()
     }
 
-    /// Registers a new connection. If its peer, or the host as a whole, is at the
-    /// limit, an idle connection is told to close; if none is idle, a reserved slot is
-    /// used.
+    /// Registers a new connection. If its peer, or the host as a whole, is at the limit, an
+    /// idle connection is asked to close; if none is idle, a reserved slot is used.
     pub(crate) fn admit(&self, peer: Peer, activity: impl Fn(bool) -> Activity) -> Admission {
         let mut open = self.lock();
         let ordinary = open.connections.len() - open.reserved;
@@ -157,8 +156,8 @@ impl Registry {
 }
 
 impl Open {
-    /// Closes an idle connection: of the peer with the most connections, the one with
-    /// the longest idle time. Returns false if none is idle.
+    /// Closes the connection with the longest idle time, of the peer with the most connections.
+    /// Returns false if none is idle.
     fn close_idle(&mut self, may_go: impl Fn(&Connection) -> bool) -> bool {
         let idle = self.connections.iter().filter(|(_, it)| !it.is_closing && may_go(it));
         let idle = idle.filter_map(|(number, it)| {

@@ -88,9 +88,9 @@ fn is_urgent(method: &Method, path: &str) -> bool {
 }
 
 fn full() -> Problem {
-    let words = "the host, or this address, has no connection left; try again, or ask the \
+    let message = "the host, or this address, has no connection left; try again, or ask the \
                  operator to raise `exosphere serve --connections`";
-    Problem::new(Kind::Full, words).retry_after(RETRY_AFTER_S)
+    Problem::new(Kind::Full, message).retry_after(RETRY_AFTER_S)
 }
 
 /// A request under way; its end is recorded on drop.

@@ -35,7 +35,7 @@ pub struct Lines {
 
 enum Item {
     Line(Vec<u8>),
-    /// Answered once every line before it has been tried.
+    /// Answered once every line before it has been written or dropped.
     Flush(SyncSender<()>),
 }
 
@@ -64,7 +64,7 @@ impl Lines {
         }
     }
 
-    /// Waits until the lines so far have been written, for one second at most.
+    /// Waits until the lines queued so far have been written, for at most one second.
     pub fn flush(&self) {
         let (done, flushed) = mpsc::sync_channel(1);
         let end = std::time::Instant::now() + FLUSH_TIMEOUT;

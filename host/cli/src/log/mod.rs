@@ -1,6 +1,6 @@
-//! The host's log, on standard error. It repeats much untrusted text: from databases,
-//! from the engine about a guest's code, from callers. Each event is therefore one
-//! line, without a character that a terminal would obey.
+//! The host's log, on standard error. It contains much untrusted text: from databases, from the
+//! engine about a guest's code, from callers. Each event is therefore one line, without a
+//! character that a terminal would obey.
 //!
 //! Not here: the queue and the thread that write the lines (`lines`).
 
@@ -101,19 +101,19 @@ fn filter() -> EnvFilter {
 /// default formatter escapes control sequences, but keeps line breaks.)
 fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let one = debug_fn(|writer, field, value| {
-        let mut words = String::new();
-        write!(words, "{value:?}")?;
-        let words = sanitize::line(&words);
+        let mut shown = String::new();
+        write!(shown, "{value:?}")?;
+        let shown = sanitize::line(&shown);
         match field.name() {
-            "message" => write!(writer, "{words}"),
-            name => write!(writer, "{name}={words}"),
+            "message" => write!(writer, "{shown}"),
+            name => write!(writer, "{name}={shown}"),
         }
     });
     one.delimited(" ")
 }
 
-/// A writer that takes each JSON event in one piece. It escapes characters that JSON
-/// allows: the C1 control characters and the marks of direction.
+/// A writer that takes each JSON event in one piece. It escapes characters that JSON allows and
+/// a terminal obeys: the C1 control characters and direction marks.
 struct Json<W>(W);
 
 impl<W: Write> Write for Json<W> {

@@ -1,13 +1,11 @@
-//! Lookalikes: letters that some servers turn into ones with a meaning in a
-//! path. They do so by a compatibility normalisation (NFKC), or by the best fit
-//! of an old code page.
+//! Lookalikes: letters that some servers convert to characters with a meaning in a path. They
+//! do so by compatibility normalisation (NFKC), or by the best-fit mapping of an old code page.
 //!
 //! Not here: how a path with such letters is treated; see [`super::path`].
 
-/// Non-ASCII letters, each with the letters that a server may turn it into, as
-/// far as a path gives those a meaning. NFKC first, then best fits of Windows
-/// and of code pages in which a currency sign stands in the place of the
-/// backslash.
+/// Non-ASCII letters, each with the path characters to which a server may convert it. NFKC
+/// first, then the best-fit mappings of Windows and of code pages that have a currency sign in
+/// the place of the backslash.
 const LOOKALIKES: [(char, &str); 38] = [
     ('\u{ff0e}', "."),
     ('\u{fe52}', "."),
@@ -38,7 +36,7 @@ const LOOKALIKES: [(char, &str); 38] = [
     ('\u{2101}', "a/s"),
     ('\u{2105}', "c/o"),
     ('\u{2106}', "c/u"),
-    // Best fits.
+    // Best-fit mappings.
     ('\u{3002}', "."),
     ('\u{fe12}', "."),
     ('\u{ff61}', "."),
@@ -51,8 +49,7 @@ const LOOKALIKES: [(char, &str); 38] = [
     ('\u{20a9}', "\\"),
 ];
 
-/// Returns the plain letters that a server may take a letter for, if they have
-/// a meaning in a path.
+/// Returns the path characters to which a server may convert a letter, if there are any.
 pub fn plain(letter: char) -> Option<&'static str> {
     if letter.is_ascii() {
         return None;
@@ -60,8 +57,8 @@ pub fn plain(letter: char) -> Option<&'static str> {
     LOOKALIKES.iter().find(|(known, _)| *known == letter).map(|(_, plain)| *plain)
 }
 
-/// Returns whether a letter has no width, so that some servers drop it:
-/// joiners, marks of direction, variation selectors, tags.
+/// Returns whether a letter has zero width, so that some servers drop it: joiners, direction
+/// marks, variation selectors, tags.
 pub fn is_unseen(letter: char) -> bool {
     matches!(letter,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'

@@ -9,8 +9,8 @@ use super::lookalike::{is_unseen, plain};
 /// The longest path with its query, in bytes.
 pub const MAX_PATH_BYTES: usize = 8 * 1024;
 
-/// The most times that a path is decoded before it is refused. No honest path
-/// is encoded so often.
+/// The maximum number of times that a path is decoded before it is refused. No honest path is
+/// encoded more than once or twice.
 const MAX_DECODINGS: usize = 3;
 
 /// The reason why a text is not a valid path.
@@ -22,14 +22,13 @@ pub enum BadPath {
     /// The path does not begin with a slash: an absolute address, or `*`.
     #[error("the path {0:?} does not begin with a '/'")]
     NotAbsolute(String),
-    /// The path has characters that are not allowed in one.
+    /// The path has characters that are not allowed in a path.
     #[error("the path {0:?} has characters that must be percent-encoded, or must not be there")]
     Characters(String),
     /// A `%` is not followed by two hexadecimal digits.
     #[error("the path {0:?} has a '%' without two hexadecimal digits behind it")]
     Percent(String),
-    /// The path has segments that a server may take for an empty segment or for
-    /// a step up.
+    /// The path has segments that a server may take for an empty, a `.` or a `..` segment.
     #[error(
         "the path {0:?} has empty or dot segments, or backslashes, perhaps encoded; write it plainly"
     )]
@@ -109,7 +108,7 @@ fn check_segments(path: &str) -> Result<(), ()> {
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
         let name = segment.split([';', '?', '#']).next().unwrap_or_default();
-        if is_tidied_up(name) || (segment.is_empty() && !is_last) {
+        if is_normalized_away(name) || (segment.is_empty() && !is_last) {
             return Err(());
         }
     }
@@ -118,7 +117,7 @@ fn check_segments(path: &str) -> Result<(), ()> {
 
 /// Returns whether a server may take a segment for a dot segment or an empty
 /// one. Servers trim blanks around or between dots, and drop invisible letters.
-fn is_tidied_up(name: &str) -> bool {
+fn is_normalized_away(name: &str) -> bool {
     // A form encodes a blank as a plus.
     let is_blank = |letter: char| letter.is_whitespace() || letter == '+' || is_unseen(letter);
     let is_dots =
@@ -131,8 +130,8 @@ fn is_tidied_up(name: &str) -> bool {
     !is_plain || name.len() <= 2
 }
 
-/// Decodes percent-encodings once. Also returns whether each `%` began a valid
-/// one; the invalid ones stay as they are.
+/// Decodes percent-encodings once. Also returns whether every `%` began a valid encoding;
+/// invalid ones stay as they are.
 fn decode(path: &[u8]) -> (Vec<u8>, bool) {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(path.len());

@@ -87,9 +87,9 @@ impl fmt::Display for HostPattern {
 pub struct HttpRequest<'a> {
     /// The method, in capitals.
     pub method: &'a str,
-    /// The scheme.
+    /// The scheme of the request's URL.
     pub scheme: Scheme,
-    /// The host.
+    /// The host of the request's URL.
     pub host: &'a HttpHost,
     /// The port, even if it is the scheme's default.
     pub port: u16,
@@ -149,7 +149,7 @@ impl HttpRule {
         &self.methods
     }
 
-    /// Returns the scheme.
+    /// Returns the scheme of the allowed requests.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -181,8 +181,8 @@ impl HttpRule {
             && self.covers(path)
     }
 
-    /// Returns whether a path equals the rule's path or lies below it. A rule's
-    /// path with a `/` at its end does not cover the path without it.
+    /// Returns whether a path equals the rule's path or lies below it. A rule's path that ends
+    /// in `/` does not cover the path without it.
     fn covers(&self, path: &str) -> bool {
         path.strip_prefix(self.path.as_str()).is_some_and(|rest| {
             rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/')
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_invalid_rule_is_refused_with_reason() {
-        for (text, words) in [
+        for (text, message) in [
             ("", "needs `http://`"),
             ("example.com", "needs `http://`"),
             ("ftp://example.com/", "needs `http://`"),
@@ -336,7 +336,7 @@ mod tests {
             ("https://a.example/v1/%2e%2e/", "empty or dot segments"),
         ] {
             let error = text.parse::<HttpRule>().unwrap_err().to_string();
-            assert!(error.contains(words), "{text}: {error}");
+            assert!(error.contains(message), "{text}: {error}");
         }
         assert!("https://a.example/".repeat(200).parse::<HttpRule>().is_err());
     }

@@ -1,4 +1,4 @@
-//! Building of a [`Graph`] from raw data: the one place where a graph is made.
+//! Builds a [`Graph`] from raw data: the one place where a graph is created.
 
 use std::collections::BTreeMap;
 

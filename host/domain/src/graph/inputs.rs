@@ -18,11 +18,11 @@ use crate::node::{DescribedNode, NodeDescription};
 use crate::schema::Refusal;
 use crate::template::Placeholder;
 
-/// The most required inputs that are checked here. A schema with more is left
-/// to the check before every execution.
+/// The maximum number of required inputs that are checked here. A schema with more is left to
+/// the check before every execution.
 const MAX_REQUIRED: usize = 1_000;
 
-/// Steps to check one input of a node.
+/// Steps that the check of one input of a node takes.
 const INPUT_STEPS: u64 = 100;
 
 /// Checks the inputs of all nodes whose description is known.
@@ -35,8 +35,7 @@ pub fn check(
     let values = Values::within(budget);
     // Many nodes of a graph may run the same node of a plugin.
     let mut checks: BTreeMap<*const DescribedNode, InputNames<'_>> = BTreeMap::new();
-    // If two nodes have the same identifier, which is a problem, the first is
-    // meant.
+    // Of two nodes with the same identifier, which is a problem, references mean the first.
     let by_identifier = raw.nodes.iter().zip(described).rev();
     let by_identifier: BTreeMap<_, _> = by_identifier
         .filter_map(|(node, known)| Some((node.identifier.as_ref()?, &(*known)?.description)))
@@ -208,7 +207,7 @@ impl<'a> Values<'a> {
             node.each_input(self.budget).and_then(|schema| schema.check(&alone(), self.budget));
         match checked {
             Ok(()) => {}
-            Err(Refusal::GraphMismatch(message)) => problems.add(
+            Err(Refusal::Mismatch(message)) => problems.add(
                 member(path, name),
                 format!("this does not fit the input's schema: {message}"),
             ),

@@ -56,7 +56,7 @@ pub struct Graph {
     reach: Vec<NodeSet>,
 }
 
-/// One node of a graph, with everything about it that is known before a run.
+/// One node of a graph, with everything that is known about it before a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// The node's identifier in the graph.
@@ -84,9 +84,9 @@ pub struct Node {
     /// The scopes in which the node's states are counted; if empty, the run
     /// counts them.
     pub counts_in: Vec<NodeIx>,
-    /// The earlier nodes whose one execution and output a state here must know.
-    /// The inputs of this node, or of nodes that continue its branch, refer to
-    /// them. In ascending order.
+    /// The earlier nodes whose one execution and output a state at this node must know. The
+    /// inputs of this node, or of nodes that continue its branch, refer to them. In ascending
+    /// order.
     pub carries: Vec<NodeIx>,
     singles: Vec<NodeIx>,
     gathers: Vec<NodeIx>,
@@ -96,8 +96,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Returns the nodes to whose single output, on a state's own branch, the
-    /// inputs refer. In ascending order.
+    /// Returns the nodes whose single output, on a state's own branch, the inputs refer to. In
+    /// ascending order.
     pub fn singles(&self) -> &[NodeIx] {
         &self.singles
     }
@@ -108,8 +108,8 @@ impl Node {
         &self.gathers
     }
 
-    /// Returns the output fields of a node that the inputs name, if they refer
-    /// to that node.
+    /// Returns the output fields of the node `of` that the inputs name, if they refer to that
+    /// node.
     pub fn fields(&self, of: NodeIx) -> Option<&FieldSet> {
         self.fields.get(&of)
     }
@@ -143,7 +143,7 @@ pub struct Unites {
 pub enum Strategy {
     /// No member may have failed.
     AllSuccess,
-    /// Any ends, up to a number of failed members.
+    /// Any end is accepted, up to a number of failed members.
     AllDone(MaxFailed),
 }
 
@@ -239,17 +239,17 @@ impl Graph {
     /// Returns whether a failure at `above` leaves a gap at `below`. It does if
     /// a path between them has no unite, `below` included, whose region
     /// contains `above`: such a unite would absorb the failure.
-    pub fn above(&self, above: NodeIx, below: NodeIx) -> bool {
+    pub fn leaves_gap(&self, above: NodeIx, below: NodeIx) -> bool {
         let absorbs = |ix: &NodeIx| self.node(above).scopes.contains(ix);
-        let mut met = NodeSet::empty(self.nodes.len());
+        let mut visited = NodeSet::empty(self.nodes.len());
         let mut open = vec![above];
         while let Some(ix) = open.pop() {
             for next in self.node(ix).next.iter().filter(|next| !absorbs(next)) {
                 if *next == below {
                     return true;
                 }
-                if !met.contains(next.at()) {
-                    met.insert(next.at());
+                if !visited.contains(next.at()) {
+                    visited.insert(next.at());
                     open.push(*next);
                 }
             }

@@ -1,6 +1,5 @@
-//! Collection of problems: every mistake is recorded with its path, and the
-//! walk goes on. Also the helpers for reading hostile JSON: paths, quoting,
-//! suggestions, objects with known keys.
+//! Collects problems: every mistake is recorded with its path, and validation continues. Also
+//! the helpers for reading hostile JSON: paths, quoting, suggestions, objects with known keys.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -9,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 
-/// The most problems that are reported one by one.
+/// The maximum number of problems that are reported one by one.
 pub const MAX_PROBLEMS: usize = 500;
 
-/// The most suggestions that are computed: each compares a word with many.
+/// The maximum number of suggestions that are computed: each compares a word with many.
 const MAX_SUGGESTIONS: usize = 100;
 
 /// The longest word that is compared or shown whole, in characters.
@@ -202,8 +201,8 @@ impl<'a> Object<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Reads a member with a function that returns, for an invalid value, a
-    /// message of what it expected.
+    /// Reads a member with a function. For an invalid value, the function returns a message
+    /// that says what it expected.
     pub fn read_as<T>(
         &self,
         key: &str,
@@ -219,7 +218,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reads a required member in the same way.
+    /// Reads a required member as [`Object::read_as`] does.
     pub fn require<T>(
         &self,
         key: &str,
@@ -234,7 +233,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Reads a string.
+/// Reads a string, for [`Object::read_as`].
 pub fn string(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| format!("this is {}, and must be a string", kind(value)))
 }
@@ -244,20 +243,20 @@ pub fn parsed<T: std::str::FromStr<Err: Display>>(value: &Value) -> Result<T, St
     string(value)?.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// Reads a boolean.
+/// Reads a boolean, for [`Object::read_as`].
 pub fn boolean(value: &Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("this is {}, and must be true or false", kind(value)))
 }
 
 /// Reads a whole number within bounds.
-pub fn whole(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+pub fn whole(value: &Value, min: u64, max: u64) -> Result<u64, String> {
     value
         .as_u64()
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| format!("this must be a whole number from {least} to {most}"))
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("this must be a whole number from {min} to {max}"))
 }
 
-/// Reads an array.
+/// Reads an array, for [`Object::read_as`].
 pub fn array(value: &Value) -> Result<&Vec<Value>, String> {
     value.as_array().ok_or_else(|| format!("this is {}, and must be an array", kind(value)))
 }

@@ -1,5 +1,5 @@
-//! Parsing of a template's form: JSON becomes plain data, and every mistake of
-//! form is recorded. All readable parts are kept for later checks.
+//! Parses the form of a template: JSON becomes plain data, and every mistake of form is
+//! recorded. All readable parts are kept for later checks.
 //!
 //! Not here: meaning. Names are resolved later.
 
@@ -18,19 +18,19 @@ use crate::limits::{Limit, LimitValues};
 use crate::retry::RetryPolicy;
 use crate::template::Template;
 
-/// The most nodes of a graph.
+/// The maximum number of nodes of a graph.
 pub const MAX_NODES: usize = 1_000;
 
-/// The most edges of a graph.
+/// The maximum number of edges of a graph.
 pub const MAX_EDGES: usize = 10_000;
 
-/// The most edges that leave one node.
+/// The maximum number of edges that leave one node.
 pub const MAX_NEXT_NODES: usize = 100;
 
-/// The most required keys, and the most default values, of a store.
+/// The maximum number of required keys, and of default values, of a store.
 pub const MAX_STORE_KEYS: usize = 1_000;
 
-/// The most secrets of a graph.
+/// The maximum number of secrets of a graph.
 pub const MAX_SECRETS: usize = 100;
 
 /// The longest secret, in bytes.

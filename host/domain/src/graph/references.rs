@@ -14,12 +14,11 @@ use crate::template::Placeholder;
 /// The references of one node's inputs.
 #[derive(Default)]
 pub struct References {
-    /// The nodes whose outputs it refers to, each with the path of an input
-    /// that does.
+    /// The nodes whose outputs the inputs refer to, each with the path of one such input.
     pub outputs: Vec<(usize, String)>,
-    /// The store keys that it refers to, ascending.
+    /// The store keys that the inputs refer to, ascending.
     pub store_keys: Vec<String>,
-    /// True if it refers to the branches that it unites.
+    /// True if the inputs refer to the branches of the unite.
     pub branches: bool,
 }
 

@@ -9,7 +9,7 @@ use super::problems::{Problems, element};
 use super::raw::{RawGraph, RawNode};
 use crate::ids::Name;
 
-/// The index of each identifier: that of its node in the template.
+/// The index of each identifier's node in the template.
 pub struct NodeIndex<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> NodeIndex<'a> {

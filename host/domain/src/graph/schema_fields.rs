@@ -11,7 +11,7 @@ use crate::template::element_index;
 /// The maximum number of local references that are followed in a row.
 const MAX_REFERENCES: usize = 32;
 
-/// Keywords that may add fields or remove some.
+/// Keywords that may add or remove fields.
 const OPEN_KEYWORDS: [&str; 10] = [
     "allOf",
     "anyOf",
@@ -25,8 +25,7 @@ const OPEN_KEYWORDS: [&str; 10] = [
     "$dynamicRef",
 ];
 
-/// A cursor in a schema: one of its subschemas, and the whole for local
-/// references.
+/// A cursor in a schema: a subschema, and the whole schema for local references.
 #[derive(Clone, Copy)]
 pub struct SchemaCursor<'a> {
     root: &'a Value,

@@ -108,13 +108,13 @@ fn check_store(
 }
 
 fn too_much(number: u64, limit: Limit, limits: &Limits) -> Option<String> {
-    let most = limits.get(limit);
-    (number > most).then(|| {
+    let max = limits.get(limit);
+    (number > max).then(|| {
         let (unit, what) = (limit.unit(), limit.what());
         format!(
             "too much: {what}: {}; the limit is {} (`{limit}`)",
             unit.show(number),
-            unit.show(most)
+            unit.show(max)
         )
     })
 }

@@ -69,7 +69,7 @@ pub fn unites(resolved: &ResolvedGraph) -> impl Iterator<Item = (usize, usize)> 
     resolved.source.iter().enumerate().filter_map(|(unite, source)| Some((unite, (*source)?)))
 }
 
-/// Finds a shortest path between two nodes that avoids a third.
+/// Finds a shortest path between two nodes that avoids a third node.
 pub fn shortest_path(
     resolved: &ResolvedGraph,
     from: usize,

@@ -14,12 +14,12 @@ use super::topology::{Topology, shortest_path, unites};
 
 /// The references of all nodes, by kind.
 pub struct ReferenceKinds {
-    /// For each node, the nodes to whose single output on its branch it refers.
+    /// For each node, the nodes whose single output on its branch it refers to.
     pub singles: Vec<NodeSet>,
-    /// For each node, the nodes to all of whose outputs in the scope it refers.
+    /// For each node, the nodes whose outputs in the scope it gathers.
     pub gathers: Vec<NodeSet>,
-    /// For each node, the nodes whose single output a state there must know:
-    /// its own singles, and those of the nodes that continue its branch.
+    /// For each node, the nodes whose single output a state there must know: those that it
+    /// refers to, and those that the nodes continuing its branch refer to.
     pub carries: Vec<NodeSet>,
 }
 
@@ -129,8 +129,7 @@ impl Diagnoser<'_> {
             );
         }
         let (unite, from_there) = self.closing(target, node);
-        // Up to the unite any path will do: the branches end there in each
-        // case.
+        // Any path to the unite will do, because the branches end there in each case.
         let mut path = shortest_path(self.resolved, target, unite, usize::MAX).unwrap_or_default();
         path.extend(from_there);
         let unite = name_of(self.raw, unite);
@@ -146,7 +145,7 @@ impl Diagnoser<'_> {
     /// that unite on a path to `node`, none of which sees the output.
     fn closing(&self, target: usize, node: usize) -> (usize, Vec<usize>) {
         let mut at = node;
-        // From the end: the path is walked backwards.
+        // Collected from the end, because the path is walked backwards.
         let mut walked = Vec::new();
         // Every step leads to an earlier node that does not see the target.
         for _ in 0..self.resolved.next.len() {

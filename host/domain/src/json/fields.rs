@@ -23,11 +23,12 @@ pub struct FieldSet {
 /// One step on the path to wanted fields.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct FieldStep {
-    /// The slot of the value here, if it is wanted; then nothing lies below.
+    /// The slot of the value at this path, if the value is wanted. Such a step has no further
+    /// steps below it.
     slot: Option<usize>,
     members: BTreeMap<String, FieldStep>,
-    /// Members that name array elements, if there is an array here: index and
-    /// name, in the order of the indices.
+    /// Members that are array indices, in case the value is an array: index and name, in the
+    /// order of the indices.
     elements: Vec<(usize, String)>,
 }
 
@@ -46,11 +47,11 @@ impl FieldSet {
         set
     }
 
-    /// Picks the fields out of a stored output, which has no duplicate keys.
-    /// Subtracts their estimated memory from the `room`, in bytes.
+    /// Picks the fields out of a stored output, which has no duplicate keys. Subtracts their
+    /// estimated memory from `bytes_left`.
     ///
     /// # Errors
-    /// Malformed text; fields that need more memory than the `room`.
+    /// Malformed text; fields that need more memory than is left.
     pub fn pick(&self, text: &str, bytes_left: &mut u64) -> Result<PickedFields, JsonError> {
         let mut reader = Reader::new(text, Rules::LENIENT, *bytes_left).with_slots(self.slots)?;
         reader.whole(Mode::Some(&self.root))?;

@@ -5,15 +5,15 @@ use std::fmt::{self, Write};
 
 use serde_json::{Number, Value};
 
-/// The most significant digits with which every decimal survives conversion to
-/// a double and back (`DBL_DIG`), if it lies within [`SAFE_POINTS`].
+/// The maximum number of significant digits with which every decimal survives conversion to a
+/// double and back (`DBL_DIG`), if it lies within [`SAFE_POINTS`].
 const SAFE_DIGITS: usize = 15;
 
 /// Positions of the decimal point, counted from the first significant digit,
 /// for which a double is neither infinite nor subnormal.
 const SAFE_POINTS: std::ops::RangeInclusive<i64> = -300..=300;
 
-/// The most significant digits of the shortest text of a double.
+/// The maximum number of significant digits in the shortest text of a double.
 const MAX_DIGITS: usize = 17;
 
 /// The longest number that a message shows, in bytes. A longer number is not

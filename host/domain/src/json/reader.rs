@@ -24,7 +24,7 @@ const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 pub(super) struct Rules {
     /// True if duplicate keys and rounded numbers are refused.
     pub is_strict: bool,
-    /// The most levels of nesting; at most [`MAX_DEPTH`].
+    /// The maximum number of nested levels; at most [`MAX_DEPTH`].
     pub depth: usize,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Mode<'f> {
     /// Nothing: the text is checked.
     Nothing,
     /// Nothing: memory is estimated as if the whole value were built.
-    Weigh,
+    Estimate,
     /// The whole value.
     All,
     /// The named fields, each put into its slot.
@@ -53,7 +53,7 @@ pub(super) enum Stop {
     Syntax(usize, &'static str),
     /// Nesting deeper than the rules allow; recorded as a problem.
     TooDeep,
-    /// No memory left in the room for another value.
+    /// Not enough memory left for another value.
     TooLargeInMemory,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// Creates a parser whose values may take `room` bytes of memory.
+    /// Creates a parser whose values may take `bytes_left` bytes of memory.
     pub(super) fn new(text: &'t str, rules: Rules, bytes_left: u64) -> Self {
         Reader {
             text,
@@ -204,7 +204,7 @@ impl<'t> Reader<'t> {
             self.slots[slot] = Some(value);
             return Ok(Value::Null);
         }
-        if let Mode::All | Mode::Weigh = mode {
+        if let Mode::All | Mode::Estimate = mode {
             self.charge(json_size::ITEM)?;
         }
         match self.peek() {
@@ -295,7 +295,7 @@ impl<'t> Reader<'t> {
         let checked = if self.rules.is_strict { decimal.check() } else { Ok(()) };
         let built = match mode {
             Mode::All => decimal.rounded().ok_or(Inexact::OutOfRange),
-            Mode::Nothing | Mode::Weigh | Mode::Some(_) => Ok(Value::Null),
+            Mode::Nothing | Mode::Estimate | Mode::Some(_) => Ok(Value::Null),
         };
         match checked.and(built) {
             Ok(value) => Ok(value),
@@ -341,7 +341,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Enters an array or an object.
+    /// Enters an array or an object; fails if it is nested too deep.
     fn enter(&mut self, path: &ValuePath<'_>) -> Result<(), Stop> {
         if self.depth == self.rules.depth {
             let depth = self.rules.depth;
@@ -372,7 +372,7 @@ impl<'t> Reader<'t> {
         let mut list = Vec::new();
         let mut wanted = match mode {
             Mode::Some(step) => Some(step.elements()),
-            Mode::Nothing | Mode::Weigh | Mode::All => None,
+            Mode::Nothing | Mode::Estimate | Mode::All => None,
         };
         let mut is_open = !self.eat(b']');
         let mut index = 0;
@@ -400,7 +400,7 @@ impl<'t> Reader<'t> {
             Mode::Nothing if self.rules.is_strict => self.checked_members(path)?,
             Mode::Nothing => self.skipped_members(path)?,
             Mode::All => self.built_members(path)?,
-            Mode::Weigh => self.weighed_members(path)?,
+            Mode::Estimate => self.estimated_members(path)?,
             Mode::Some(step) => self.picked_members(step, path)?,
         };
         self.depth -= 1;
@@ -434,13 +434,13 @@ impl<'t> Reader<'t> {
         Ok(Value::Null)
     }
 
-    fn weighed_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
+    fn estimated_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
         self.charge(json_size::OBJECT)?;
         let mut is_open = !self.eat(b'}');
         while is_open {
             let key = self.key()?;
             self.charge(json_size::MEMBER + key.len() as u64)?;
-            self.value(Mode::Weigh, &ValuePath::Member(path, &key))?;
+            self.value(Mode::Estimate, &ValuePath::Member(path, &key))?;
             is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)

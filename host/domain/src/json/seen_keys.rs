@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// The most keys that are compared one by one.
+/// The maximum number of keys that are compared one by one.
 const MAX_SCANNED_KEYS: usize = 12;
 
 /// The keys of an object seen so far.

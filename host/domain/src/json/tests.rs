@@ -51,8 +51,8 @@ fn duplicate_keys_are_refused_with_their_paths() {
 #[test]
 fn long_keys_are_not_cut_in_messages() {
     let key = "x".repeat(65);
-    let told = problems(&format!("{{\"{key}\":[{{\"{key}\":1e400}}]}}"));
-    assert!(told[0].starts_with("$[a key of 65 bytes][0][a key of 65 bytes]: "), "{told:?}");
+    let found = problems(&format!("{{\"{key}\":[{{\"{key}\":1e400}}]}}"));
+    assert!(found[0].starts_with("$[a key of 65 bytes][0][a key of 65 bytes]: "), "{found:?}");
     let deep = "{\"some key\":".repeat(60) + "1e400" + &"}".repeat(60);
     assert!(problems(&deep)[0].split(": ").next().unwrap().len() <= 203);
 }
@@ -92,7 +92,7 @@ fn numbers_are_kept_or_refused() {
             "{kept}"
         );
     }
-    for (refused, words) in [
+    for (refused, message) in [
         ("18446744073709551616", "would be rounded"),
         ("-9223372036854775809", "would be rounded"),
         ("12345678901234567890123", "would be rounded"),
@@ -105,9 +105,12 @@ fn numbers_are_kept_or_refused() {
         ("1e400", "out of range"),
         ("-1e99999999999999999999", "out of range"),
     ] {
-        let told = problems(&format!(r#"{{"a":[{refused}]}}"#));
-        assert!(told[0].starts_with("$.a[0]: the number ") && told[0].contains(words), "{told:?}");
-        assert!(told[0].ends_with("send it as a string"), "{told:?}");
+        let found = problems(&format!(r#"{{"a":[{refused}]}}"#));
+        assert!(
+            found[0].starts_with("$.a[0]: the number ") && found[0].contains(message),
+            "{found:?}"
+        );
+        assert!(found[0].ends_with("send it as a string"), "{found:?}");
         assert!(check(refused, 0).is_err(), "{refused}");
     }
     let long = "1".repeat(41);
@@ -119,14 +122,14 @@ fn numbers_are_kept_or_refused() {
 #[test]
 fn problems_are_bounded_in_number() {
     let text = format!("[{}0]", "1e400,".repeat(100));
-    let told = problems(&text);
-    assert_eq!(told.len(), MAX_PROBLEMS + 1);
-    assert_eq!(told[MAX_PROBLEMS], "$: and 80 more problems");
+    let found = problems(&text);
+    assert_eq!(found.len(), MAX_PROBLEMS + 1);
+    assert_eq!(found[MAX_PROBLEMS], "$: and 80 more problems");
 }
 
 #[test]
 fn malformed_text_is_refused_with_its_line() {
-    for (text, words) in [
+    for (text, message) in [
         ("", "EOF: the text ends too early, at line 1 column 1"),
         ("{\"a\":\n tru", "EOF: the text ends too early, at line 2 column 5"),
         ("{\"ä\": x}", "expected a value, at line 1 column 7"),
@@ -148,12 +151,12 @@ fn malformed_text_is_refused_with_its_line() {
         ("+1", "expected a value"),
         ("\u{feff}{}", "expected a value"),
     ] {
-        let told = read_all(text).unwrap_err();
+        let found = read_all(text).unwrap_err();
         assert!(
-            matches!(&told, JsonError::Malformed(why) if why.contains(words)),
-            "{text}: {told}"
+            matches!(&found, JsonError::Malformed(why) if why.contains(message)),
+            "{text}: {found}"
         );
-        assert_eq!(check(text, MAX_DEPTH).unwrap_err(), told);
+        assert_eq!(check(text, MAX_DEPTH).unwrap_err(), found);
     }
 }
 
@@ -178,11 +181,11 @@ fn memory_is_counted_while_values_are_built() {
     assert_eq!(read(text, &mut (bytes_left - 1)), Err(JsonError::TooLargeInMemory));
     read(text, &mut bytes_left).unwrap();
     assert_eq!(bytes_left, 0);
-    let most = MAX_MEMORY_PER_BYTE;
+    let max = MAX_MEMORY_PER_BYTE;
     for heavy in ["[]", "{}", "[{}]", "[[[],[]]]", r#"{"":{"":{}}}"#, "0"] {
         let list = format!("[{}0]", format!("{heavy},").repeat(1_000));
         let bytes = json_size::estimate_value(&read_all(&list).unwrap());
-        assert!(bytes <= most * list.len() as u64, "{heavy}: {bytes} of {}", list.len());
+        assert!(bytes <= max * list.len() as u64, "{heavy}: {bytes} of {}", list.len());
     }
     let many = format!("[{}{{}}]", "{},".repeat(1_000_000));
     assert_eq!(read(&many, &mut (1 << 20)), Err(JsonError::TooLargeInMemory));
@@ -326,7 +329,7 @@ proptest! {
             let bytes = json_size::estimate_value(&value);
             prop_assert_eq!(read_stored_within(&text, &mut { bytes }), Ok(value));
             prop_assert_eq!(
-                Reader::new(&text, Rules::LENIENT, bytes - 1).whole(Mode::Weigh),
+                Reader::new(&text, Rules::LENIENT, bytes - 1).whole(Mode::Estimate),
                 Err(JsonError::TooLargeInMemory)
             );
         }
@@ -376,8 +379,8 @@ proptest! {
     }
 }
 
-/// Returns a decimal's sign, digits without surrounding zeros, and exponent, by
-/// other means than the parser's.
+/// Returns a decimal's sign, digits without surrounding zeros, and exponent, computed
+/// independently of the parser.
 fn normal(text: &str) -> (bool, String, i64) {
     let (sign, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));

@@ -1,10 +1,10 @@
-//! The path of a value in its text. It lives on the stack beside the call that
-//! reads the value, so that reading pays nothing for the paths of problems.
+//! The path of a value in its text. It lives on the stack beside the call that reads the value,
+//! so that paths cost nothing until there is a problem.
 
 use crate::graph::problems::{element, member};
 
-/// The longest path of a problem, in bytes. A path ends after a whole step:
-/// messages are cut, and a cut may not fall into a secret.
+/// The longest path of a problem, in bytes. A path ends after a whole step: messages are cut,
+/// and a cut must not fall into a secret.
 const MAX_PATH_BYTES: usize = 200;
 
 /// The longest key that is shown, in bytes. A longer key is not shown at all:

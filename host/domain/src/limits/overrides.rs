@@ -26,8 +26,8 @@ impl LimitValues {
     pub fn add(&mut self, limit: Limit, value: u64) -> Result<(), NotALimit> {
         let range = limit.range();
         if !range.contains(&value) {
-            let (least, most) = (range.start(), range.end());
-            return Err(NotALimit(format!("`{limit}` can be from {least} to {most}, not {value}")));
+            let (min, max) = (range.start(), range.end());
+            return Err(NotALimit(format!("`{limit}` can be from {min} to {max}, not {value}")));
         }
         self.0.insert(limit, value);
         Ok(())

@@ -11,7 +11,7 @@ fn after(host_losses: u32) -> AttemptCounts {
     AttemptCounts { attempt: 7, retries: 2, requeues: 3, host_losses, conflicts: 1 }
 }
 
-/// Returns the end of a state that was lost with its host.
+/// Plans the end of a state whose host was lost.
 fn lose(attempts: AttemptCounts, has_begun: bool) -> Transition {
     let graph = GraphBuilder::from_text("a").build().unwrap();
     let (root, _) = root_state(&graph, &SameId);
@@ -20,7 +20,7 @@ fn lose(attempts: AttemptCounts, has_begun: bool) -> Transition {
     plan(&graph, &state, outcome_of_lost_claim(attempts, has_begun), 0.0, &SameId).unwrap().end
 }
 
-/// Returns the tries of a state that is to run again at once.
+/// Returns the counters of a state that runs again without delay.
 fn attempts(end: &Transition) -> AttemptCounts {
     match end {
         Transition::Reschedule { after: 0, attempts, .. } => *attempts,

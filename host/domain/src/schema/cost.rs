@@ -1,14 +1,11 @@
-//! An upper bound on the steps of a schema check, known before the check
-//! begins.
+//! An upper bound on the steps of a schema check, known before the check begins.
 //!
-//! A value may be visited by many parts of a schema, and many times by the same
-//! part. Two references in an `allOf` that lead back to the whole double the
-//! work with every level of the value. So the reachable parts are numbered,
-//! with the parts that each applies to the same value and to the members below.
-//! Visits are then counted, not made.
+//! A value may be visited by many parts of a schema, and many times by the same part. Two
+//! references in an `allOf` that lead back to the whole schema double the work with every level
+//! of the value. So every reachable part gets a number, and a list of the parts that it applies
+//! to the same value and to the members below. Visits are then counted, not made.
 //!
-//! Not here: the meaning of keywords. Every part that might apply is counted as
-//! if it did.
+//! Not here: the meaning of keywords. Every part that might apply is counted as if it did.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,24 +15,24 @@ use super::Refusal;
 use crate::budget::{Budget, StepBudget};
 use crate::graph::problems::quoted;
 
-/// The most steps of one check. A check cannot be interrupted, so it has to be
+/// The maximum number of steps of one check. A check cannot be interrupted, so it has to be
 /// short: 100 ms.
 pub const MAX_STEPS: u64 = 10_000_000;
 
-/// Steps to count one visit of a part to a value.
+/// Steps taken for counting one visit of a part to a value.
 const RECKONING_STEPS: u64 = 10;
 
-/// Visits that are counted between two requests to the budget.
+/// Number of visits that are counted between two requests to the budget.
 const VISITS_AT_ONCE: u64 = 100;
 
-/// The most parts of a schema; a part is counted when a reference or keyword
+/// The maximum number of parts of a schema; a part is counted when a reference or keyword
 /// reaches it.
 pub const MAX_PARTS: usize = 2_000;
 
-/// The most parts that apply to the same value by way of each other.
+/// The maximum length of a chain of parts that apply each other to the same value.
 pub const MAX_CHAIN: usize = 24;
 
-/// The most patterns in a schema.
+/// The maximum number of patterns in a schema.
 pub const MAX_PATTERNS: usize = 100;
 
 /// Steps of a pattern for each [`CHUNK`] of a text.
@@ -62,18 +59,17 @@ const REFUSED: [&str; 5] =
 #[derive(Debug)]
 pub struct Cost {
     parts: Vec<Part>,
-    /// Rank of each part, in an order in which a part precedes the parts that
-    /// it applies to the same value.
+    /// The rank of each part. A part precedes the parts that it applies to the same value.
     rank: Vec<usize>,
     /// The part at each rank.
     order: Vec<usize>,
-    /// The most steps for each unit of a value's size; `None` if the schema is
+    /// The maximum number of steps for each unit of a value's size; `None` if the schema is
     /// recursive.
-    most: Option<u64>,
+    max: Option<u64>,
     patterns: usize,
 }
 
-/// A subschema, as far as its cost is concerned.
+/// A subschema, reduced to its cost.
 #[derive(Debug, Default)]
 struct Part {
     /// Steps for each unit of a value's size.
@@ -118,7 +114,7 @@ impl Count<'_> {
             self.budget.take(VISITS_AT_ONCE * RECKONING_STEPS)?;
         }
         if self.steps > MAX_STEPS {
-            return Err(Refusal::GraphMismatch(format!(
+            return Err(Refusal::Mismatch(format!(
                 "$ takes more than {MAX_STEPS} steps to check against the schema; use a smaller \
                  value or a simpler schema"
             )));
@@ -147,10 +143,10 @@ impl Cost {
                 "more than {MAX_CHAIN} parts of the schema apply by way of each other"
             ));
         }
-        let most = sorted(&parts, |part| part.all().collect()).map(|order| total(&parts, &order));
+        let max = sorted(&parts, |part| part.all().collect()).map(|order| total(&parts, &order));
         let mut rank = vec![0; parts.len()];
         order.iter().enumerate().for_each(|(place, &part)| rank[part] = place);
-        Ok(Cost { parts, rank, order, most, patterns })
+        Ok(Cost { parts, rank, order, max, patterns })
     }
 
     /// Returns the number of parts.
@@ -170,7 +166,7 @@ impl Cost {
     /// # Errors
     /// If the bound exceeds [`MAX_STEPS`], or the budget is exhausted.
     pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<u64, Refusal> {
-        let bound = self.most.map(|most| most.saturating_mul(size_of_all(value)));
+        let bound = self.max.map(|max| max.saturating_mul(size_of_all(value)));
         if let Some(bound) = bound.filter(|bound| *bound <= MAX_STEPS) {
             return Ok(bound);
         }
@@ -295,7 +291,7 @@ fn longest_chain(parts: &[Part], order: &[usize]) -> usize {
     chain.into_iter().max().unwrap_or(0)
 }
 
-/// Sums the weights of all ways through a schema that is not recursive.
+/// Sums the weights of all paths through a schema that is not recursive.
 fn total(parts: &[Part], order: &[usize]) -> u64 {
     let mut ways = vec![0u64; parts.len()];
     ways[0] = 1;

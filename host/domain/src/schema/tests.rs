@@ -71,9 +71,9 @@ fn invalid_schemas_are_refused() {
         (deep, "64 levels"),
         (chain, "more than 24 parts"),
     ];
-    for (schema, words) in table {
+    for (schema, message) in table {
         let Err(error) = compiled(&schema) else { panic!("{schema} compiles") };
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
         assert!(error.chars().count() <= MAX_MESSAGE + 1);
     }
 }
@@ -143,8 +143,8 @@ fn large_values_are_ordinary() {
     assert_eq!(checked(schema, json!({"counts": vec![entry; 2000]})), Ok(()));
 }
 
-/// Checks the longest ways through a schema that the limits allow, on the stack
-/// of a test's thread: 2 MiB, as for a host's worker.
+/// Checks the longest paths through a schema that the limits allow, on the stack of a test's
+/// thread: 2 MiB, as for a host's worker.
 #[test]
 fn deep_values_do_not_overflow_the_stack() {
     for around in ["properties", "items", "unevaluatedProperties", "patternProperties"] {

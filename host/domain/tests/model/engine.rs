@@ -61,7 +61,7 @@ pub struct Unite {
     branches: u32,
 }
 
-/// The reason for which a request is rejected.
+/// The reason why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NotFailed,
@@ -213,13 +213,13 @@ impl Engine {
         taken
     }
 
-    /// Reclaims up to `most` states of a lost host's session in one transaction. Returns them.
-    pub fn reclaim(&mut self, session: SessionId, most: usize) -> Vec<usize> {
+    /// Reclaims up to `max` states of a lost host's session in one transaction. Returns them.
+    pub fn reclaim(&mut self, session: SessionId, max: usize) -> Vec<usize> {
         if self.status != RunStatus::Running {
             return Vec::new();
         }
         let is_held = |&at: &usize| self.rows[at].session == Some(session);
-        let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(most).collect();
+        let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(max).collect();
         for &at in &held {
             let row = &self.rows[at];
             self.end(at, outcome_of_lost_claim(row.attempts, row.begun));
@@ -248,22 +248,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Sweeps up to `most` states of the cancelled run, in path order after those of the last
+    /// Sweeps up to `max` states of the cancelled run, in path order after those of the last
     /// sweep, and ends the open ones. Returns whether more may follow.
-    pub fn sweep(&mut self, most: usize) -> bool {
+    pub fn sweep(&mut self, max: usize) -> bool {
         assert_eq!(self.status, RunStatus::Cancelled, "only a cancelled run is swept");
         let swept = self.swept.as_ref();
         let follows = |&at: &usize| swept.is_none_or(|swept| self.rows[at].place.path > *swept);
         let mut next: Vec<_> = (0..self.rows.len()).filter(follows).collect();
         next.sort_by(|a, b| self.rows[*a].place.path.cmp(&self.rows[*b].place.path));
-        next.truncate(most);
+        next.truncate(max);
         for &at in &next {
             let row = &mut self.rows[at];
             if !row.status.is_terminal() {
                 (row.status, row.session) = (Status::Cancelled, None);
             }
         }
-        if next.len() < most {
+        if next.len() < max {
             self.run.open = 0;
             return false;
         }
@@ -441,7 +441,7 @@ impl Engine {
         };
     }
 
-    /// Renders the inputs of a state from the run's present values.
+    /// Renders the inputs of a state from the run's current values.
     pub fn inputs(&self, at: usize) -> Map<String, Value> {
         let row = &self.rows[at];
         let node = self.graph.node(row.place.node);

@@ -48,9 +48,9 @@ pub fn domain_graph(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
                 let (strategy, max_failed) = match unites.strategy {
                     Strategy::AllSuccess => ("ALL_SUCCESS", Value::Null),
                     Strategy::AllDone(MaxFailed::Any) => ("ALL_DONE", Value::Null),
-                    Strategy::AllDone(MaxFailed::Count(most)) => ("ALL_DONE", json!(most)),
-                    Strategy::AllDone(MaxFailed::Percent(most)) => {
-                        ("ALL_DONE", json!(format!("{most}%")))
+                    Strategy::AllDone(MaxFailed::Count(max)) => ("ALL_DONE", json!(max)),
+                    Strategy::AllDone(MaxFailed::Percent(max)) => {
+                        ("ALL_DONE", json!(format!("{max}%")))
                     }
                 };
                 json["unites"]["strategy"] = json!(strategy);
@@ -141,8 +141,8 @@ impl Lockstep {
 
     /// Commits executions in one transaction. A claim that no longer holds changes nothing.
     pub fn commit(&mut self, holds: &[HostClaim]) {
-        let said = |hold: &HostClaim| (hold.at, hold.claim, self.next_outcome(hold.at));
-        let batch: Vec<_> = holds.iter().map(said).collect();
+        let with_outcome = |hold: &HostClaim| (hold.at, hold.claim, self.next_outcome(hold.at));
+        let batch: Vec<_> = holds.iter().map(with_outcome).collect();
         let taken = self.engine.commit(&batch);
         for ((hold, (at, _, outcome)), taken) in holds.iter().zip(batch).zip(taken) {
             let ought = self.reference.apply(self.twins[at], hold.ticket, &outcome);
@@ -319,7 +319,7 @@ impl Lockstep {
 /// Asserts that a state matches the reference.
 fn compare_state(row: &Row, exec: &Exec) {
     let status = match row.status {
-        // The reference keeps the holder of a state apart from its status.
+        // The reference stores the holder of a state separately from its status.
         Status::Queued => Status::Created.as_str(),
         status => status.as_str(),
     };

@@ -30,7 +30,7 @@ use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
 use crate::simulation::FaultPlan;
 
-/// Maximum of states of a run, so that many runs can be tried.
+/// Maximum number of states of a run, so that many runs can be tried.
 const MAX_STATES: u64 = 4000;
 
 /// Returns a proptest configuration of `PROPTEST_CASES` cases, by default `cases`.
@@ -143,9 +143,9 @@ fn random_cases_reach_every_event() {
         lockstep.simulate(&mut SeededRng::new(order), faults);
         count_events(&lockstep, &mut met);
     }
-    for (what, least) in MIN_EVENTS {
+    for (what, min) in MIN_EVENTS {
         let count = met.get(what).copied().unwrap_or_default();
-        assert!(count >= least, "too few {what}: {met:#?}");
+        assert!(count >= min, "too few {what}: {met:#?}");
     }
 }
 

@@ -14,11 +14,11 @@ pub enum ScriptedOutcome {
     Outputs(u32),
     /// A prune: the branch ends.
     Prune,
-    /// A requeue: again, later.
+    /// A requeue: the state runs again later.
     Requeue,
     /// A failure of this kind.
     Fail(&'static str),
-    /// A poison state: the host dies of it, with all its claims.
+    /// A poison state: its execution ends the host, with all the host's claims.
     KillsHost,
     /// A release: the host stopped before the execution began.
     Released,
@@ -37,11 +37,11 @@ pub struct RandomOutcomes {
     pub prunes: u32,
     /// Percentage of executions that requeue.
     pub repeats: u32,
-    /// Maximum of outputs.
+    /// Maximum number of outputs.
     pub fanout: u32,
 }
 
-/// Maximum of executions of a state that do not end it.
+/// Maximum number of executions of a state that do not end it.
 const MAX_DISTURBED_EXECUTIONS: u32 = 12;
 
 impl RandomOutcomes {
@@ -52,7 +52,7 @@ impl RandomOutcomes {
         // Some states have the same fault at each attempt.
         let luck = SeededRng::from_parts(self.seed ^ 1, key, 0).below(100);
         let mut rng = SeededRng::from_parts(self.seed, key, before);
-        // A run whose root fails ends at once and tests little, so roots fail less often.
+        // A run whose root fails ends immediately and tests little, so roots fail less often.
         let spared = if key == "/" { 6 } else { 1 };
         match (luck, before) {
             (0, ..MAX_DISTURBED_EXECUTIONS) if self.repeats > 0 => {
@@ -88,15 +88,15 @@ impl RandomOutcomes {
     }
 }
 
-/// Returns the largest fanout, up to 4, with which a run has at most `most` states in every case.
-pub fn max_fanout(graph: &Graph, most: u64) -> Option<u32> {
+/// Returns the largest fanout, up to 4, with which a run has at most `max` states in every case.
+pub fn max_fanout(graph: &Graph, max: u64) -> Option<u32> {
     (1..=4).rev().find(|fanout| {
         let states = (0..graph.nodes.len()).map(|node| max_states_at(graph, node, *fanout));
-        states.fold(0, u64::saturating_add) <= most
+        states.fold(0, u64::saturating_add) <= max
     })
 }
 
-/// Returns the maximum of states at a node.
+/// Returns the maximum number of states at a node.
 fn max_states_at(graph: &Graph, node: usize, fanout: u32) -> u64 {
     if let Some(unites) = &graph.nodes[node].unites {
         return max_states_at(graph, unites.source, fanout);

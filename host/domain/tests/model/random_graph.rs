@@ -15,16 +15,16 @@ struct Seed {
     max_retries: u32,
 }
 
-/// Returns valid graphs of up to `most` nodes.
-pub fn graphs(most: usize) -> impl Strategy<Value = Graph> {
-    (proptest::collection::vec(seeds(), 2..most), any::<u64>())
+/// Returns valid graphs of up to `max` nodes.
+pub fn graphs(max: usize) -> impl Strategy<Value = Graph> {
+    (proptest::collection::vec(seeds(), 2..max), any::<u64>())
         .prop_map(|(seeds, order)| mixed(grown(&seeds), order))
 }
 
 /// Returns graphs of which most are invalid: their edges and unites are arbitrary.
-pub fn wild_graphs(most: usize) -> impl Strategy<Value = Graph> {
+pub fn wild_graphs(max: usize) -> impl Strategy<Value = Graph> {
     let wild = (proptest::collection::vec(any::<u8>(), 1..3), proptest::option::of(any::<u8>()));
-    proptest::collection::vec(wild, 1..most).prop_map(|nodes| {
+    proptest::collection::vec(wild, 1..max).prop_map(|nodes| {
         let mut graph = Graph { nodes: vec![named(0)] };
         for (at, (parents, unites)) in (1..).zip(nodes) {
             graph.nodes.push(named(at));
@@ -43,9 +43,9 @@ fn seeds() -> impl Strategy<Value = Seed> {
     let ends = prop_oneof![
         2 => Just(Ends::AllSuccess),
         2 => Just(Ends::AllDone(MaxFailed::Any)),
-        1 => (0u32..3).prop_map(|most| Ends::AllDone(MaxFailed::Count(most))),
+        1 => (0u32..3).prop_map(|max| Ends::AllDone(MaxFailed::Count(max))),
         1 => prop::sample::select(vec![0, 30, 50, 100])
-            .prop_map(|most| Ends::AllDone(MaxFailed::Percent(most))),
+            .prop_map(|max| Ends::AllDone(MaxFailed::Percent(max))),
     ];
     let unites = proptest::option::weighted(0.5, (any::<u8>(), ends, any::<bool>()));
     let parents = proptest::collection::vec(any::<u8>(), 1..4);

@@ -52,14 +52,14 @@ impl Status {
 #[derive(Debug, Clone)]
 pub struct Exec {
     pub node: usize,
-    /// The execution above: the one whose output it takes, or which it unites.
+    /// The execution above: its output starts this state, or this state unites it.
     pub above: Option<usize>,
     /// The steps from the root.
     pub steps: Vec<Step>,
     /// The path: the steps as text.
     pub key: String,
     pub status: Status,
-    /// The reason of the failure.
+    /// The reason for the failure.
     pub why: Option<&'static str>,
     /// The number of returned outputs.
     pub outputs: u32,
@@ -67,7 +67,7 @@ pub struct Exec {
     pub counts_in: Vec<usize>,
     /// Claims that had an outcome, or whose outcome is unknown.
     pub attempts: u32,
-    /// Failures since the last manual retry after which it was tried again.
+    /// Failed attempts since the last manual retry that another attempt followed.
     pub retries: u32,
     /// Consecutive losses of hosts that it may have caused.
     pub losses: u32,
@@ -120,14 +120,14 @@ impl RunStatus {
     }
 }
 
-/// The reason for which a request is rejected.
+/// The reason why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The state has not failed.
     NotFailed,
-    /// The state is a blocked unite: its cause is to be retried.
+    /// The state is a blocked unite: the failed state below it must be retried instead.
     Blocked,
-    /// A unite above has gone on without it.
+    /// A unite above has continued without the state.
     WentOn,
     /// No state can be retried.
     Nothing,
@@ -149,7 +149,7 @@ pub enum Branch {
     Errored(usize),
 }
 
-/// A run.
+/// A run: a tree of executions.
 pub struct Run {
     graph: Graph,
     shape: Shape,
@@ -285,7 +285,7 @@ impl Run {
         self.execs.iter().filter(is_held).count()
     }
 
-    /// Cancels the run.
+    /// Cancels the run, or returns why it cannot be cancelled.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         if self.status() != RunStatus::Running {
             return Err(Refusal::Over);
@@ -294,24 +294,24 @@ impl Run {
         Ok(())
     }
 
-    /// Sweeps the next `most` states in path order, and ends the open ones.
-    pub fn sweep(&mut self, most: usize) {
+    /// Sweeps the next `max` states in path order, and ends the open ones.
+    pub fn sweep(&mut self, max: usize) {
         let mut all: Vec<_> = self.execs.iter_mut().collect();
         all.sort_by(|a, b| a.steps.cmp(&b.steps));
-        for exec in all.into_iter().skip(self.swept).take(most) {
+        for exec in all.into_iter().skip(self.swept).take(max) {
             if exec.status.is_open() {
                 (exec.status, exec.held) = (Status::Cancelled, None);
             }
         }
-        self.swept += most;
+        self.swept += max;
     }
 
     fn fail(&mut self, at: usize, kind: &'static str) {
-        let most = self.graph.nodes[self.execs[at].node].max_retries;
+        let max = self.graph.nodes[self.execs[at].node].max_retries;
         let exec = &mut self.execs[at];
         let for_good = ["permanent", "invalid-input", "invalid-output"].contains(&kind);
         (exec.losses, exec.conflicts) = (0, 0);
-        if for_good || exec.retries == most {
+        if for_good || exec.retries == max {
             exec.status = Status::Errored;
             exec.why = Some(kind);
         } else {
@@ -381,8 +381,8 @@ impl Run {
         let met = match unites.strategy {
             Strategy::AllSuccess => failed == 0,
             Strategy::AllDone(MaxFailed::Any) => true,
-            Strategy::AllDone(MaxFailed::Count(most)) => failed <= most,
-            Strategy::AllDone(MaxFailed::Percent(most)) => failed * 100 <= most * branches,
+            Strategy::AllDone(MaxFailed::Count(max)) => failed <= max,
+            Strategy::AllDone(MaxFailed::Percent(max)) => failed * 100 <= max * branches,
         };
         let exec = &mut self.execs[unite];
         if failed == 0 && arrived == 0 && !unites.run_when_empty {
@@ -457,8 +457,8 @@ impl Run {
         Ok(())
     }
 
-    /// Redrives all failed states, except blocked unites and states that are too late. Returns the
-    /// numbers of retried and of late ones. The order does not matter.
+    /// Redrives all failed states, except blocked unites and states that are too late. Returns
+    /// how many were retried, and how many came too late. The order does not matter.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         let all: Vec<_> = (0..self.execs.len()).map(|at| self.retry(at)).collect();
         let count = |wanted| all.iter().filter(|&&one| one == wanted).count();
@@ -493,7 +493,7 @@ impl Run {
         }
     }
 
-    /// Returns the entries that a unite gathers of a node that it unites or that lies between.
+    /// Returns the entries that a unite gathers of its source or of a node in its region.
     pub fn gather(&self, unite: usize, node: usize) -> Vec<Entry> {
         let united = self.execs[unite].above.unwrap();
         if self.execs[united].node == node {
@@ -514,9 +514,9 @@ impl Run {
         entries
     }
 
-    /// Returns the end of each branch that a unite joins. A branch failed if one of its states
-    /// failed that counts in this unite or in another of the same execution. It succeeded if an
-    /// output of it reached one of them.
+    /// Returns the end of each branch that a unite joins. A branch failed if a failed state in
+    /// it counts in this unite or in another one of the same execution. It succeeded if one of
+    /// its outputs reached such a unite.
     pub fn branches(&self, unite: usize) -> Vec<Branch> {
         let united = self.execs[unite].above.unwrap();
         let members = self.members(unite);
@@ -552,8 +552,7 @@ impl Run {
         (0..self.execs[united].outputs).map(status).collect()
     }
 
-    /// Returns all states below the execution that a unite joins, at the nodes between, in path
-    /// order.
+    /// Returns all states of a unite's region below the execution that it joins, in path order.
     fn members(&self, unite: usize) -> Vec<usize> {
         let united = self.execs[unite].above.unwrap();
         let region = &self.shape.region[self.execs[unite].node];

@@ -21,7 +21,7 @@ pub struct Node {
     /// The unite's source and strategy, if it is a unite.
     pub unites: Option<Unites>,
     pub max_retries: u32,
-    /// The nodes of which its inputs reference a single output.
+    /// The nodes whose single output its inputs reference.
     pub singles: Vec<usize>,
 }
 
@@ -45,7 +45,7 @@ pub enum Strategy {
     AllDone(MaxFailed),
 }
 
-/// Maximum of accepted failures.
+/// Maximum number of accepted failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxFailed {
     /// Any number.
@@ -121,7 +121,7 @@ impl Graph {
         }
     }
 
-    /// Returns whether every path from the root to a node leads through another.
+    /// Returns whether every path from the root to `node` leads through `before`.
     fn always_before(&self, before: usize, node: usize) -> bool {
         let root = self.root();
         before != node && (before == root || !self.below(root, Some(before)).contains(&node))
@@ -148,7 +148,7 @@ impl Graph {
             && !(0..self.nodes.len()).any(closed)
     }
 
-    /// Returns the nodes of which a node may reference a single output: those on each path to it.
+    /// Returns the nodes whose single output a node may reference: those on each path to it.
     pub fn sees(&self, node: usize) -> BTreeSet<usize> {
         if let Some(unites) = &self.nodes[node].unites {
             return self.sees(unites.source);
@@ -195,8 +195,8 @@ impl Shape {
         Shape { region, counts_in }
     }
 
-    /// Returns whether a failure at one node leaves a gap at another, further down: whether a path
-    /// leads there past no unite that stands for the failure.
+    /// Returns whether a failure at one node leaves a gap at another one below: whether a path
+    /// between them passes no unite that absorbs the failure.
     pub fn stops(&self, graph: &Graph, failed: usize, node: usize) -> bool {
         self.stops_from(graph, failed, failed, node)
     }

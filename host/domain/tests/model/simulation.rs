@@ -12,23 +12,23 @@ use crate::lockstep::Lockstep;
 use crate::outcomes::ScriptedOutcome;
 use crate::reference::{Loss, Refusal};
 
-/// Hosts that work on a run.
+/// Number of hosts that work on a run.
 const HOSTS: usize = 3;
 
-/// Maximum of steps of a run; one with more hangs.
+/// Maximum number of steps of a run; a run with more hangs.
 const MAX_STEPS: u32 = 200_000;
 
-/// Losses that a state survives; one more ends it.
+/// Number of losses that a state survives; one more ends it.
 const MAX_LOSSES: u32 = 9;
 
 /// The faults of a run, beside the outcomes of its states.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FaultPlan {
-    /// Maximum of manual retries and redrives.
+    /// Maximum number of manual retries and redrives.
     pub retries: u32,
-    /// Maximum of hosts lost at random.
+    /// Maximum number of hosts lost at random.
     pub losses: u32,
-    /// Maximum of pauses.
+    /// Maximum number of pauses.
     pub pauses: u32,
     /// Percentage of steps at which the run is cancelled.
     pub cancels: u32,
@@ -164,7 +164,7 @@ impl Lockstep {
         true
     }
 
-    /// Does one piece of work. Returns whether there was any.
+    /// Performs one piece of work. Returns whether there was any.
     fn work(&mut self, rng: &mut SeededRng, spares_innocent: bool) -> bool {
         let claimable = self.engine.claimable();
         let (held, begun) = (self.hosts.holds(false), self.hosts.holds(true));

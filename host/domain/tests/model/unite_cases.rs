@@ -221,8 +221,8 @@ fn a_retry_reopens_the_blocked_unite() {
     assert_eq!(status(&lockstep, "merger"), Status::Errored);
     let failure = lockstep.engine.all("merger")[0].failure.clone().unwrap();
     assert_eq!(failure.kind.as_str(), "blocked");
-    let words = "1 of its members failed: branch 1: worker (permanent: /1.0 fails). Retry those to heal it.";
-    assert_eq!(failure.message, words);
+    let expected = "1 of its members failed: branch 1: worker (permanent: /1.0 fails). Retry those to heal it.";
+    assert_eq!(failure.message, expected);
     let merger = lockstep.engine.rows.iter().position(|row| row.unite.is_some()).unwrap();
     assert_eq!(lockstep.retry(merger), Err(Refusal::Blocked));
     let worker = lockstep.engine.rows.iter().position(|row| row.key == "/1.0").unwrap();

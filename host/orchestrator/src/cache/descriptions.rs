@@ -13,14 +13,14 @@ use exosphere_store::{Store, StoreError, description};
 use crate::cache::Cache;
 use crate::host_work::{Bounds, HostWork};
 
-/// Bytes of a description up to which it is read inline.
+/// The largest description that is read inline, in bytes.
 const MAX_INLINE_BYTES: usize = 64 * 1024;
 
-/// Bytes of memory from which a description is heavy.
+/// The memory from which a description is heavy, in bytes.
 const HEAVY_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Bytes of all cached descriptions: light ones, and heavy ones, which evict no light
-/// ones.
+/// The maximum memory of all cached descriptions, in bytes: light ones, and heavy ones, which
+/// evict no light ones.
 const MAX_CACHE_BYTES: (u64, u64) = (64 * 1024 * 1024, 128 * 1024 * 1024);
 
 /// The nodes of a plugin by name.

@@ -23,8 +23,8 @@ pub(crate) struct Current {
 pub(crate) struct GraphCache {
     revisions: Cache<i64, Arc<Graph>>,
     current: Cache<(Name, Name), Arc<Current>>,
-    /// Number of times that a graph was dropped: a row read before the last of them may
-    /// be old. Current revisions are cached and dropped under this lock.
+    /// Number of times that a graph was dropped. A row that was read before the latest drop may
+    /// be outdated. Current revisions are cached and dropped under this lock.
     dropped: Mutex<u64>,
 }
 
@@ -44,7 +44,7 @@ impl GraphCache {
         self.current.get(&(namespace.clone(), name.clone()))
     }
 
-    /// Reads the current revision of a graph as it is now, if there is one.
+    /// Reads the current revision of a graph from the database, if there is one.
     pub(crate) async fn current(
         &self,
         store: &Store,

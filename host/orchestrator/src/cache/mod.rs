@@ -1,6 +1,5 @@
-//! The one cache of the host, bounded by weight, which evicts the least recently used
-//! values first. The modules below have its uses, apart from secrets
-//! (`execution/secrets.rs`).
+//! The one cache of the host, bounded by weight, which evicts the least recently used values
+//! first. The modules below use it, as does the cache of secrets (`execution/secrets.rs`).
 
 pub(crate) mod runs;
 pub(crate) mod graphs;
@@ -12,7 +11,8 @@ use std::hash::Hash;
 
 use parking_lot::Mutex;
 
-/// Values of a cache whose values are small, such as settings and current revisions.
+/// Maximum number of entries of a cache of small values, such as settings and current
+/// revisions.
 pub(crate) const MAX_CACHE_ENTRIES: usize = 4096;
 
 /// A cache of values by key, up to `max_weight` bytes.
@@ -35,13 +35,13 @@ struct Entry<V> {
 }
 
 impl<K: Eq + Hash + Clone, V> Entries<K, V> {
-    /// Evicts the least recently used values, down to a weight. It evicts several at
-    /// once, so that not every new value scans all of them.
+    /// Evicts the least recently used values, down to a weight. It evicts several at a time, so
+    /// that not every new value scans all of them.
     fn evict_oldest(&mut self, weight: u64) -> Vec<Entry<V>> {
         let mut keys: Vec<_> =
             self.by_key.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
         keys.sort_unstable_by_key(|(used, _)| *used);
-        // The newest stays, since it was just put there.
+        // The newest entry stays: the caller has just inserted it.
         keys.pop();
         let mut gone = Vec::new();
         for (_, key) in keys {
@@ -57,7 +57,7 @@ impl<K: Eq + Hash + Clone, V> Entries<K, V> {
     }
 }
 
-/// Bytes that an entry weighs without its value.
+/// The weight of an entry without its value, in bytes.
 const ENTRY_BYTES: u64 = 256;
 
 impl<K: Eq + Hash + Clone, V> Cache<K, V> {
@@ -112,7 +112,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         drop(evicted);
     }
 
-    /// Drops a value.
+    /// Drops a cached value, if there is one.
     pub(crate) fn remove(&self, key: &K) {
         let removed = {
             let mut entries = self.entries.lock();

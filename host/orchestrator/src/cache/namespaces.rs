@@ -53,7 +53,7 @@ impl Default for NamespaceCache {
 }
 
 impl NamespaceCache {
-    /// Returns a namespace as it is now, or was up to [`CACHE_TTL`] ago.
+    /// Returns a namespace's settings, at most [`CACHE_TTL`] old.
     pub(crate) async fn get(
         &self,
         store: &Store,
@@ -97,7 +97,8 @@ impl NamespaceCache {
         match own {
             Some(own) => {
                 if slots.len() >= MAX_CACHE_ENTRIES && !slots.contains_key(&namespace) {
-                    // Its own slots count again once its entry is read again: within a second.
+                    // The other namespace gets its own slots again when its entry is read again:
+                    // within a second.
                     let other = slots.keys().next().copied();
                     other.and_then(|other| slots.remove(&other));
                 }

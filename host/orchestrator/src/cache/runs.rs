@@ -7,10 +7,10 @@ use exosphere_store::{RunInfo, Store, StoreError};
 
 use crate::cache::Cache;
 
-/// Bytes of all cached runs: mostly their inputs.
+/// Maximum size of all cached runs, in bytes: mostly their inputs.
 const MAX_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Bytes of a run without its inputs.
+/// Size of a run without its inputs, in bytes.
 const RUN_BYTES: u64 = 1024;
 
 /// The cache of runs.

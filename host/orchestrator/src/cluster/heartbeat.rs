@@ -25,7 +25,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 /// Interval after a heartbeat that failed.
 const FAILED_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Heartbeats between two checks for sweeps that no host continues.
+/// Number of heartbeats between two checks for sweeps that no host continues.
 const HEARTBEATS_PER_SWEEP_CHECK: u32 = 5;
 
 /// Sends heartbeats until the session closes. Work that takes longer is spawned on

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::inner::HostInner;
 use parking_lot::Mutex;
 
-/// Runs in one notification, which must stay below 8,000 bytes.
+/// Maximum number of runs in one notification, which must stay below 8,000 bytes.
 const MAX_RUNS_PER_NOTIFICATION: usize = 100;
 
 /// The notifier, with the notification to send next.

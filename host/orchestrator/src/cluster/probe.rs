@@ -37,12 +37,12 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// Records that a commit went through.
+    /// Records that a commit succeeded.
     pub(crate) fn committed(&self) {
         *self.lock() = ProbeState { at: Instant::now(), last_error: None };
     }
 
-    /// Returns the reason for which the database does not answer, if it does not.
+    /// Returns the reason why the database does not answer, if it does not.
     pub(crate) fn health(&self) -> Result<(), String> {
         self.lock().last_error.clone().map_or(Ok(()), Err)
     }
@@ -75,7 +75,7 @@ async fn run(inner: Arc<HostInner>) {
                 }
                 *state = ProbeState { at: begun, last_error: None };
             }
-            // A commit went through meanwhile.
+            // A commit succeeded meanwhile.
             Err(_) if state.at > begun => {}
             Err(error) => {
                 if state.last_error.is_none() {

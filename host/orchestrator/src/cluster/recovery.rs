@@ -13,7 +13,7 @@ use futures::future::join_all;
 use crate::execution::claims::ClaimTable;
 use crate::inner::HostInner;
 
-/// States that one transaction reclaims.
+/// Maximum number of states that one transaction reclaims.
 const MAX_STATES_PER_TRANSACTION: u32 = 500;
 
 /// Reclaims the states of ended sessions.
@@ -37,7 +37,7 @@ pub(crate) async fn reclaim_states(
             let replies =
                 join_all(operations.into_iter().map(|m| inner.pipeline.committer.submit(m))).await;
             all += replies.iter().filter(|reply| matches!(reply, Ok(Reply::Done))).count();
-            // It is not a failure if another host was quicker.
+            // Another host may have reclaimed a state first, which is not a failure.
             if let Some(error) = replies.into_iter().find_map(Result::err) {
                 return Err(error);
             }
@@ -75,8 +75,8 @@ pub(crate) async fn orphaned_claims(
     }
 }
 
-/// Builds the end of an execution that was lost; nothing if its run cannot be read, so
-/// that its state cannot be planned.
+/// Builds the end of a lost execution. Returns nothing if its run cannot be read, because its
+/// end cannot be planned then.
 async fn finish_op(
     inner: &HostInner,
     state: Claimed,
@@ -93,8 +93,8 @@ async fn finish_op(
     let jitter = crate::system::jitter();
     let changes = match plan(&run.graph, &state, outcome, jitter, &NoIds) {
         Ok(changes) => changes,
-        Err(misfit) => {
-            tracing::error!(%misfit, state = %state.id, "a held state does not fit its graph");
+        Err(mismatch) => {
+            tracing::error!(%mismatch, state = %state.id, "a held state does not fit its graph");
             return Ok(None);
         }
     };

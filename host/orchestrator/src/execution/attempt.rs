@@ -65,12 +65,12 @@ impl AttemptResult {
     }
 }
 
-/// The reason for which host work for an attempt was not done.
+/// The reason why host work for an attempt was not done.
 enum WorkError {
     Cancelled,
     /// The attempt ran past its deadline.
     TooLate,
-    /// The job was lost.
+    /// The job panicked.
     JobLost(JobLost),
 }
 
@@ -150,7 +150,7 @@ impl Attempt<'_> {
         matches!(self.inner.pipeline.committer.submit(operation).await, Ok(Reply::Done))
     }
 
-    /// Gives the state back, since an unavailable database is not its fault.
+    /// Gives the state back, because an unavailable database is not the node's fault.
     fn release(&self, why: &str) -> AttemptResult {
         tracing::warn!(why, state = %self.claimed.state.id, "an attempt is given up: the database is unavailable");
         AttemptResult::without_invocation(Outcome::Released)
@@ -214,8 +214,8 @@ impl Attempt<'_> {
         Ok(self.validate_outputs(completion, &described, &secrets, limits, deadline).await)
     }
 
-    /// Reads and checks the inputs; returns their text, and the CPU time of a check as
-    /// host work. The values that they are made of are dropped here.
+    /// Reads and checks the inputs; returns their text, and the CPU time of a check as host
+    /// work. The values from which they are rendered are dropped here.
     async fn checked_inputs(
         &self,
         node: &Arc<DescribedNode>,
@@ -253,7 +253,7 @@ impl Attempt<'_> {
             checked => (inputs, checked),
         };
         checked.map_err(|refusal| match refusal {
-            Refusal::GraphMismatch(why) => Failure::new(
+            Refusal::Mismatch(why) => Failure::new(
                 FailureKind::InvalidInput,
                 format!("the inputs break their schema: {why}"),
             ),
@@ -262,8 +262,8 @@ impl Attempt<'_> {
         Ok((to_text(&inputs, limits)?, cpu))
     }
 
-    /// Checks the outputs of a completion against their schema. The message of a misfit
-    /// repeats a part of the output, so secrets are hidden in it.
+    /// Checks the outputs of a completion against their schema. The message of a mismatch
+    /// repeats a part of the output, so secrets in it are redacted.
     async fn validate_outputs(
         &self,
         completion: Completion,
@@ -308,7 +308,7 @@ impl Attempt<'_> {
                 Progress::TooLargeInMemory => {
                     return Outcome::Failed(limits.reached(Limit::JsonBytes));
                 }
-                Progress::GraphMismatch { output, why } => {
+                Progress::Mismatch { output, why } => {
                     let why = format!("output {output} breaks its schema: {why}");
                     let why = secrets.hide(why);
                     return Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
@@ -336,8 +336,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Does host work for this attempt, until it is cancelled or past its deadline. The
-    /// wait for the turn counts as its time.
+    /// Runs host work for this attempt, until the attempt is cancelled or past its deadline.
+    /// The wait for the turn counts towards the attempt's time.
     async fn run_host_work<T: Send + 'static>(
         &self,
         turn: impl Future<Output = Option<FairPermit<Name>>>,

@@ -18,7 +18,7 @@ pub(crate) struct ClaimTable {
     permits: Arc<Semaphore>,
     capacity: u32,
     held: Mutex<ClaimedStates>,
-    /// Notified when a claim permit was released, or a claim was lost track of.
+    /// Notified when a claim permit was released, or when this host lost track of a claim.
     changed: Notify,
     needs_reconcile: AtomicBool,
 }
@@ -133,18 +133,19 @@ impl ClaimTable {
         self.capacity - self.free()
     }
 
-    /// Waits until a claim permit was released, or a claim was lost track of.
+    /// Waits until a claim permit was released, or until this host lost track of a claim.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Notes that the database may hold claims of this host that it does not know of.
+    /// Requests a reconcile: the database may hold claims of this host that the table does not
+    /// have.
     pub(crate) fn request_reconcile(&self) {
         self.needs_reconcile.store(true, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
-    /// Returns `true` if the database may hold unknown claims, and resets that.
+    /// Returns `true` if a reconcile was requested, and clears the request.
     pub(crate) fn take_reconcile_request(&self) -> bool {
         self.needs_reconcile.swap(false, Ordering::Relaxed)
     }

@@ -54,7 +54,8 @@ struct RunningTask {
     task: AbortHandle,
 }
 
-/// Cancelled runs that are remembered. The sweep covers claimed states of older ones.
+/// Maximum number of cancelled runs that are remembered. The sweep covers claimed states of
+/// older ones.
 const MAX_CANCELLED_RUNS: usize = 1024;
 
 impl Executor {
@@ -76,8 +77,8 @@ impl Executor {
         self.slots.close();
     }
 
-    /// Stops executions of runs that were cancelled, and begins none of runs that are
-    /// paused.
+    /// Stops executions of runs that were cancelled, and keeps states of paused runs from
+    /// starting.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
         for update in runs.iter().filter(|update| update.status_changed) {
             match update.status {
@@ -110,7 +111,8 @@ impl Executor {
         runs.into_iter().collect()
     }
 
-    /// Notes that paused runs were resumed: nothing is claimed of a paused one.
+    /// Records that the runs of claimed states were resumed: no state of a paused run is
+    /// claimed.
     fn record_resumed(&self, claimed: &[(ClaimedState, ClaimPermit)]) {
         let mut tasks = self.lock();
         if !tasks.paused.is_empty() {
@@ -127,8 +129,8 @@ impl Executor {
         if tasks.cancelled.contains(&run) {
             return;
         }
-        // The lock is held until the task is noted: a task that ends takes it to be
-        // forgotten.
+        // The lock is held until the task is registered: a task that ends takes the lock to be
+        // removed.
         let cancel = Cancel::default();
         let work = execute(inner.clone(), claimed, permit, cancel.clone(), Instant::now());
         let task = self.work.spawn(work);
@@ -172,8 +174,8 @@ impl Executor {
     }
 }
 
-/// Executes claimed states, each in its own task. Outputs that the claim did not bring
-/// are read for all of them at once.
+/// Executes claimed states, each in its own task. Outputs that the claims did not include are
+/// read for all of them together.
 pub(crate) fn dispatch(inner: &Arc<HostInner>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
     // Called in the order of the commits, so that a later pause counts.
     inner.pipeline.executor.record_resumed(&claimed);
@@ -215,7 +217,7 @@ async fn execute(
     let run = match inner.caches.runs.get(&inner.db.retrying_store, claimed.state.run).await {
         Ok(run) => run,
         Err(error) => {
-            // Without its run, a state cannot even be failed, so it is given back.
+            // Without its run, a state cannot even be marked as failed, so it is given back.
             tracing::error!(%error, state = %id, "a claimed state has no readable run");
             inner.pipeline.executor.forget(id);
             drop(permit);

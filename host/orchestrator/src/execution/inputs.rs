@@ -1,5 +1,5 @@
-//! Renders the inputs of a claimed state. It reads only the data that the graph says it
-//! needs, and these can no longer change.
+//! Renders the inputs of a claimed state. It reads only the data that the graph names, and this
+//! data can no longer change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use crate::execution::claims::ClaimPermit;
 use crate::execution::json_budget::JsonBudget;
 use crate::inner::HostInner;
 
-/// Bytes of outputs that are read ahead for one batch. Each output may have an equal
-/// share; larger ones are read by each state itself.
+/// Maximum bytes of outputs that are read ahead for one batch. Each output may have an equal
+/// share; each state reads larger outputs itself.
 const MAX_PREFETCH_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of a gather's texts in memory at a time, or one output if that is larger. The
+/// Maximum bytes of a gather's texts in memory at a time, or one output if that is larger. The
 /// fields picked out of them stay, and are bounded by `json_bytes`.
 const MAX_PAGE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Outputs that one read asks for.
+/// Maximum number of outputs that one read asks for.
 const MAX_PAGE_OUTPUTS: usize = 10_000;
 
-/// The reason for which a state has no inputs.
+/// The reason why a state has no inputs.
 pub(crate) enum InputError {
     /// The state fails.
     Failed(Failure),
@@ -55,8 +55,8 @@ impl From<StoreError> for InputError {
     }
 }
 
-/// Reads the outputs that some claimed states need, all at once. Each state reads the
-/// rest itself, and fails if it cannot.
+/// Reads the outputs that some claimed states need, all together. Each state reads the rest
+/// itself, and fails if it cannot.
 pub(crate) async fn prefetch_outputs(
     inner: &HostInner,
     claimed: &mut [(ClaimedState, ClaimPermit)],
@@ -168,7 +168,7 @@ impl FieldPicker<'_, '_> {
         self.json.read_texts(outputs, pick).await
     }
 
-    /// Picks the named fields out of outputs whose sizes alone are known. It reads a page
+    /// Picks the named fields out of outputs of which only the sizes are known. It reads a page
     /// at a time, which bounds the texts in memory.
     async fn pick_pages(
         &mut self,
@@ -214,7 +214,7 @@ fn not_stored(state: StateId, number: u32) -> Failure {
     internal(&format!("output {number} of state {state} is not stored"))
 }
 
-/// Picks the fields of the outputs on the state's branch that its inputs name.
+/// Picks the fields that a state's inputs name out of the outputs on its branch.
 async fn pick_singles(
     node: &Node,
     claimed: &ClaimedState,

@@ -18,19 +18,19 @@ use serde_json::Value;
 use crate::error::internal;
 use crate::host_work::{Bounds, HostWork, Meter};
 
-/// Bytes of memory up to which a reader needs no turn.
+/// Maximum bytes of memory that a reader may take without a turn.
 const MAX_INLINE_VALUE_BYTES: u64 = 1024 * 1024;
 
-/// Bytes of text up to which its values cannot weigh more than
-/// [`MAX_INLINE_VALUE_BYTES`]: the worst text weighs some 230 times as much.
+/// Maximum bytes of a text whose values certainly take less than [`MAX_INLINE_VALUE_BYTES`]:
+/// the worst text takes some 230 times its size.
 const MAX_UNMEASURED_TEXT_BYTES: u64 = 4 * 1024;
 
-/// Bytes of text from which a text is read in a turn, on other threads than those that
-/// serve requests.
+/// The size from which a text is large, in bytes. It is read in a turn, on other threads than
+/// those that serve requests.
 const LARGE_TEXT_BYTES: u64 = 256 * 1024;
 
-/// The memory budget of one attempt for JSON values, which reads its texts. A turn that it
-/// holds ends with it.
+/// The memory budget of one attempt for JSON values; it reads the texts of the attempt. A turn
+/// that it holds ends with it.
 pub(crate) struct JsonBudget<'a> {
     host_work: &'a HostWork,
     namespace: &'a Name,
@@ -61,7 +61,7 @@ impl<'a> JsonBudget<'a> {
         self.bytes
     }
 
-    /// Returns `true` if it has a turn, and so its values are large.
+    /// Returns `true` if the budget has a turn, which means that its values are large.
     pub(crate) fn has_turn(&self) -> bool {
         self.turn.is_some()
     }

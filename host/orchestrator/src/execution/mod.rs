@@ -1,4 +1,4 @@
-//! The way of a state through the host: claimed by the committer, handed to the executor
+//! The pipeline of a state through the host: claimed by the committer, handed to the executor
 //! by the dispatcher, invoked, and committed by the committer again.
 //!
 //! Not here: requests of callers (`service`), and the other hosts (`cluster`).

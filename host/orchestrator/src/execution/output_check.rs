@@ -30,7 +30,7 @@ pub(crate) enum Progress {
     /// An output takes more memory than the limit `json_bytes`.
     TooLargeInMemory,
     /// An output does not match its schema.
-    GraphMismatch { output: usize, why: String },
+    Mismatch { output: usize, why: String },
 }
 
 impl OutputCheck {
@@ -40,7 +40,7 @@ impl OutputCheck {
         OutputCheck { outputs, next: 0, node, json_bytes }
     }
 
-    /// Returns the outputs.
+    /// Returns the outputs, checked or not.
     pub(crate) fn into_outputs(self) -> Vec<String> {
         self.outputs
     }
@@ -63,14 +63,14 @@ impl OutputCheck {
                 Ok(value) => value,
                 Err(JsonError::TooLargeInMemory) => return Progress::TooLargeInMemory,
                 Err(error) => {
-                    return Progress::GraphMismatch { output: self.next, why: error.to_string() };
+                    return Progress::Mismatch { output: self.next, why: error.to_string() };
                 }
             };
             match self.node.outputs(budget).and_then(|schema| schema.check(&value, budget)) {
                 Ok(()) => self.next += 1,
                 Err(Refusal::Exhausted) => return Progress::Paused,
-                Err(Refusal::GraphMismatch(why)) => {
-                    return Progress::GraphMismatch { output: self.next, why };
+                Err(Refusal::Mismatch(why)) => {
+                    return Progress::Mismatch { output: self.next, why };
                 }
             }
         }
@@ -106,14 +106,14 @@ mod tests {
     fn a_paused_check_resumes_where_it_stopped() {
         let mut check = check(&["{}", r#"{"a":1}"#, r#"{"a":"x"}"#]);
         let mut pauses = 0;
-        let misfit = loop {
+        let mismatch = loop {
             match check.resume(&StepBudget::new(40), || false) {
                 Progress::Paused => pauses += 1,
-                Progress::GraphMismatch { output, why } => break (output, why),
+                Progress::Mismatch { output, why } => break (output, why),
                 _ => panic!("the last one is wrong"),
             }
         };
-        assert_eq!(misfit.0, 2);
+        assert_eq!(mismatch.0, 2);
         assert!(pauses >= 2, "{pauses}");
     }
 

@@ -16,11 +16,12 @@ use crate::backoff::{database_backoff, pause};
 use crate::error::internal;
 use crate::inner::HostInner;
 
-/// New states up to which an outcome is planned inline: less than a millisecond.
+/// Maximum number of new states with which an outcome is planned inline: less than a
+/// millisecond.
 const MAX_INLINE_STATES: u64 = 1_000;
 
-/// Plans the end of an attempt for its commit. Returns nothing if the state cannot even
-/// be ended.
+/// Plans the end of an attempt for its commit. Returns nothing if not even a failure of the
+/// state can be planned.
 pub(super) async fn into_finish_op(
     inner: &HostInner,
     run: Arc<RunInfo>,
@@ -38,10 +39,11 @@ pub(super) async fn into_finish_op(
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
         Err(why) => fail_permanently(&run.graph, &state, internal(&why)),
     };
-    let changes = planned.or_else(|misfit| fail_permanently(&run.graph, &state, internal(&misfit)));
+    let changes =
+        planned.or_else(|mismatch| fail_permanently(&run.graph, &state, internal(&mismatch)));
     let changes = changes
         .inspect_err(
-            |misfit| tracing::error!(%misfit, state = %state.id, "a state cannot be ended"),
+            |mismatch| tracing::error!(%mismatch, state = %state.id, "a state cannot be ended"),
         )
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
@@ -65,7 +67,7 @@ async fn plan_on_blocking_thread(
         .unwrap_or_else(|_| fail_permanently(&graph.graph, &place, internal(&"the host panicked")))
 }
 
-/// Reserves ids for new states, however long that takes: an outcome waits for its
+/// Reserves ids for new states. Retries without a deadline, because an outcome waits for its
 /// database.
 async fn reserve_numbers(inner: &HostInner, count: u64) -> Result<IdBlock, StoreError> {
     let mut backoff = database_backoff();

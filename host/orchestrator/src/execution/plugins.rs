@@ -13,7 +13,7 @@ use exosphere_store::StoreError;
 use crate::host_work::{Bounds, Meter};
 use crate::inner::HostInner;
 
-/// The reason for which a plugin cannot be executed, for the host's log.
+/// The reason why a plugin cannot be executed, for the host's log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PluginError {
     /// The plugin is not valid.
@@ -24,7 +24,7 @@ pub(crate) enum PluginError {
     Store(#[from] StoreError),
 }
 
-/// Returns a plugin, ready to be invoked, and the node with its schemas compiled.
+/// Returns a plugin that is ready to be invoked, and the node with compiled schemas.
 pub(crate) async fn load(
     inner: &HostInner,
     namespace: &Name,

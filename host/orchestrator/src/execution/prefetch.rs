@@ -1,10 +1,10 @@
-//! Prefetch targets: how many states this host may claim, in all, of a namespace and of a
-//! run. A free slot should have work while a commit is synced. Few more states are
-//! claimed than can begin soon, since a waiting state is kept from other hosts and other
-//! runs. How soon a state can begin follows from the time that executions take.
+//! Prefetch targets: how many states this host may claim, in all, of a namespace and of a run.
+//! A free slot should have work while a commit is synced. Only slightly more states are claimed
+//! than can begin soon, since a waiting state is kept from other hosts and other runs. How soon
+//! a state can begin follows from the time that executions take.
 //!
-//! Not here: the claimed states (`claims`), slots (`executor`), claims (`committer`) and
-//! giving back states that wait in vain (`recall`).
+//! Not here: the claimed states (`claims`), slots (`executor`), claims (`committer`) and giving
+//! back states that wait too long (`recall`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,15 +19,16 @@ use parking_lot::{Mutex, MutexGuard};
 /// several times over.
 const PREFETCH_HORIZON: Duration = Duration::from_millis(50);
 
-/// Execution time from which states are claimed for free slots alone. The wait for the
-/// next commit costs such executions a few per cent at most.
+/// Execution time from which states are claimed only for free slots. The wait for the next
+/// commit costs such executions a few per cent at most.
 const SLOW_EXECUTION: Duration = Duration::from_millis(400);
 
-/// States that may be claimed ahead for each slot, however fast executions are.
+/// Maximum number of states that may be claimed ahead for each slot, however fast executions
+/// are.
 pub(crate) const MAX_AHEAD_PER_SLOT: u32 = 7;
 
-/// Slots of a run from which it does not get the last slot of its namespace. A small run
-/// that comes then need not wait until a slow node has ended. It costs a large run one
+/// Number of slots of a run from which it does not get the last slot of its namespace. A small
+/// run that starts later need not wait until a slow node has ended. It costs a large run one
 /// slot of seventeen at most, and nothing where a namespace has fewer.
 pub(crate) const LARGE_RUN_SLOTS: u32 = 16;
 
@@ -37,7 +38,8 @@ const RUN_WEIGHT: f64 = 1.0 / 8.0;
 /// Weight of the newest execution in the mean time of a namespace.
 const NAMESPACE_WEIGHT: f64 = 1.0 / 16.0;
 
-/// Namespaces with slow executions that are remembered while none of their states runs.
+/// Maximum number of namespaces with slow executions that are remembered while none of their
+/// states runs.
 const MAX_IDLE_NAMESPACES: usize = 256;
 
 /// A meter of executions, from which the prefetch targets are derived.
@@ -151,7 +153,7 @@ impl Prefetch {
         }
     }
 
-    /// Returns the prefetch targets of now; `slots_of` returns the slots of a namespace.
+    /// Returns the current prefetch targets; `slots_of` returns the slots of a namespace.
     pub(crate) fn targets(&self, slots_of: impl Fn(NamespaceKey) -> u32) -> Targets {
         self.targets_at(Instant::now(), slots_of)
     }
@@ -182,7 +184,7 @@ impl Prefetch {
         self.lock().values().map(|pace| pace.running).sum()
     }
 
-    /// Notes that states were claimed, or that the host stops.
+    /// Signals that states were claimed, or that the host stops.
     pub(crate) fn notify(&self) {
         self.claimed.notify_one();
     }

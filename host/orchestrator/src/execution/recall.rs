@@ -1,6 +1,6 @@
-//! Gives back claimed states that wait for a slot in vain, because the host holds more
-//! than the targets allow after executions proved slow. They can be claimed again, by a
-//! host with free slots or after states of other runs.
+//! Gives back claimed states that have waited too long for a slot, because the host holds more
+//! than the targets allow after executions proved slow. They can be claimed again, by a host
+//! with free slots or after states of other runs.
 //!
 //! Not here: the targets; that is `prefetch`.
 
@@ -90,7 +90,7 @@ fn surplus(held: &ClaimCounts, targets: &Targets) -> Surpluses {
     let size = |namespace: &NamespaceKey| held.namespaces[namespace].total;
     all.by_size.sort_by_key(|namespace| std::cmp::Reverse((size(namespace), *namespace)));
     for (namespace, claims) in &held.namespaces {
-        // A namespace that executes nothing has just come, or has no slot to wait for.
+        // A namespace that executes nothing has just begun, or has no slot to wait for.
         let Some(target) = targets.namespaces.get(namespace) else { continue };
         let over = |(run, held): (&RunKey, &u32)| {
             Some((*run, held.checked_sub(target.get(*run)).filter(|over| *over > 0)?))

@@ -1,5 +1,5 @@
-//! The secrets of an execution: all those of its graph. It may read those that its node
-//! declares and its plugin is granted. The rest are hidden from its output all the same,
+//! The secrets of an execution: all those of its graph. The node may read those that it
+//! declares and that its plugin is granted. The others are redacted from its output as well,
 //! since another node may have passed them on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +50,7 @@ impl SecretDeclarations {
     }
 }
 
-/// Bytes of all cached secrets, with the matchers that find them in a text.
+/// Maximum bytes of all cached secrets, with the matchers that find them in a text.
 const MAX_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bytes of a graph's secrets from which the matcher is built as host work.

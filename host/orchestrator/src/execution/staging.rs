@@ -1,6 +1,6 @@
-//! Commits the end of an execution that is too large for one batch. Its outputs and
-//! children are staged in pieces, between which other operations are committed, and the
-//! end itself makes them count. Leftovers of staging in vain are removed in pieces, too.
+//! Commits the end of an execution that is too large for one batch. Its outputs and children
+//! are staged in pieces, between which other operations are committed, and the end itself makes
+//! them visible. Leftovers of abandoned staging are removed in pieces, too.
 //!
 //! Not here: the effect of a piece (`exosphere_store`), and the commit order of pieces of
 //! different runs (`committer`).
@@ -23,11 +23,12 @@ use crate::execution::committer::{MAX_BATCH_BYTES, ROW_BYTES, cost_of_end};
 use crate::execution::sweeps;
 use crate::inner::HostInner;
 
-/// The cost from which an end is staged, in bytes: two batches. A fanout of 2,000 is
-/// written at once, a wider one in pieces.
+/// The cost from which an end is staged, in bytes: two batches. A fanout of 2,000 is written in
+/// one batch, a wider one in pieces.
 const STAGED_FROM_BYTES: u64 = 2 * MAX_BATCH_BYTES;
 
-/// Outputs, and children, that are removed in one piece: about 20 ms of a commit.
+/// Maximum number of outputs, and of children, that are removed in one piece: about 20 ms of a
+/// commit.
 const MAX_REMOVED_PER_PIECE: u32 = 1_000;
 
 /// An end that is being staged.
@@ -38,7 +39,7 @@ struct Staging {
     staged: Staged,
 }
 
-/// The reason for which an end cannot be staged.
+/// The reason why an end cannot be staged.
 enum StagingError {
     /// The state is no longer claimed, or its run is over.
     Stale,
@@ -138,8 +139,8 @@ fn expect_staged(
 }
 
 impl Staging {
-    /// Takes the next piece: the number of its first output, outputs and children. Its
-    /// cost is up to that of a batch, or it is one larger output.
+    /// Takes the next piece: the number of its first output, the outputs, and the children. A
+    /// piece costs at most as much as a batch, or it is one larger output.
     fn next(&mut self) -> Option<(u32, Vec<String>, Vec<NewState>)> {
         let first = self.staged.outputs as u32;
         let (mut outputs, mut children, mut cost) = (Vec::new(), Vec::new(), 0);
@@ -176,8 +177,8 @@ fn fail(finished: &mut Finished, failure: Failure) {
     }
 }
 
-/// Removes staged rows of an earlier attempt, which would be in the way. Returns `false`
-/// if the host is stopping.
+/// Removes staged rows of an earlier attempt, which would conflict with the new ones. Returns
+/// `false` if the host is stopping.
 async fn remove_earlier_attempt(inner: &Arc<HostInner>, finished: &Finished) -> bool {
     match inner.db.retrying_store.staged(finished.state.id).await {
         Ok(None) => true,

@@ -16,10 +16,10 @@ use crate::execution::staging;
 use crate::inner::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
-/// States of one piece of a sweep or a redrive: about 5 ms of a commit.
+/// Maximum number of states of one piece of a sweep or a redrive: about 5 ms of a commit.
 const MAX_STATES_PER_PIECE: u32 = 250;
 
-/// States that one read scans for failed ones.
+/// Maximum number of states that one read scans for failed ones.
 const MAX_STATES_PER_READ: u32 = 5_000;
 
 /// The time for which a request waits for its sweep, so that a small run is swept when
@@ -65,8 +65,8 @@ impl Sweeps {
         self.state.lock()
     }
 
-    /// Records the unswept runs of now. Returns those that were unswept at the last call,
-    /// too, and that no task of this host sweeps.
+    /// Records the currently unswept runs. Returns those that were already unswept at the last
+    /// call and that no task of this host sweeps.
     fn abandoned(&self, pending: Vec<PendingSweep>) -> Vec<PendingSweep> {
         let mut state = self.lock();
         let now: HashSet<PendingSweep> = pending.into_iter().collect();
@@ -94,8 +94,8 @@ pub(crate) async fn resume_sweeps(inner: &Arc<HostInner>) -> Result<(), StoreErr
     adopt(inner, inner.db.store.pending_sweeps().await?).await
 }
 
-/// Continues sweeps that no host seems to continue: they have not changed since the last
-/// call. It does no harm if another host does continue one.
+/// Continues sweeps that no host seems to continue: they have not changed since the last call.
+/// It is harmless if another host does continue one.
 pub(crate) async fn adopt_abandoned(inner: &Arc<HostInner>) -> Result<(), StoreError> {
     staging::remove_leftovers(inner).await?;
     let abandoned = inner.pipeline.sweeps.abandoned(inner.db.store.pending_sweeps().await?);

@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use exosphere_store::{BadKeys, KEY_BYTES, Keyring, MAX_KEYS};
 use zeroize::Zeroizing;
 
-/// The reason for which a key file cannot be used.
+/// The reason why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file cannot be read, created or replaced.
     #[error("the key file {file} cannot be used: {error}")]
     Io {
-        /// The file.
+        /// The path of the file.
         file: String,
-        /// The cause.
+        /// The error of the system.
         error: io::Error,
     },
     /// The file is not a valid key file.
@@ -29,9 +29,9 @@ pub enum KeyFileError {
          keys cannot be read without it"
     )]
     Bad {
-        /// The file.
+        /// The path of the file.
         file: String,
-        /// The cause.
+        /// The reason why the file is not valid.
         why: BadKeys,
     },
     /// Another process is rotating the keys.
@@ -65,7 +65,7 @@ fn parse(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError
 /// Reads the bytes of a file. If other users can read it, its mode is set to 0600.
 fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let max_bytes = KEY_BYTES * MAX_KEYS + 1;
-    // The full capacity at once, since a buffer that grew would leave copies.
+    // The full capacity is allocated first, since a buffer that grew would leave copies.
     let mut bytes = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
     let mut open = File::open(file)?;
     Read::by_ref(&mut open).take(max_bytes as u64).read_to_end(&mut bytes)?;
@@ -76,8 +76,7 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Creates a key file. Hosts that share it may start at the same time; the first file
-/// counts.
+/// Creates a key file. Hosts that share it may start at the same time; the first file wins.
 fn create(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = Keyring::generate().to_bytes();
     let draft = with_ending(file, &crate::system::random_id().to_string());

@@ -1,6 +1,6 @@
 //! The keys that encrypt secrets: their source, their file, and their rotation.
 //!
-//! Not here: the encryption, which is the store's business.
+//! Not here: the encryption (`exosphere_store`).
 
 pub(crate) mod source;
 pub(crate) mod file;

@@ -1,12 +1,12 @@
-//! Key rotation: encrypts the secrets of a database under another key, while hosts use
-//! it. It may be ended at any moment: the key file can decrypt every secret at all times,
-//! and the next call finishes.
+//! Key rotation: encrypts the secrets of a database under another key, while hosts use it. It
+//! may be ended at any moment: the key file can decrypt every secret at all times, and the next
+//! call finishes.
 //!
-//! The steps, in this order: the new key is put first in the file, before the old ones;
-//! the database records it as one in use; every secret is encrypted under it; the old
-//! ones are out of use; they leave the file.
+//! The steps, in this order: the new key is put first in the file, before the old ones; the
+//! database records it as one in use; every secret is encrypted under it; the old ones are no
+//! longer in use; they leave the file.
 //!
-//! Not here: the encryption, which is the store's business.
+//! Not here: the encryption (`exosphere_store`).
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ pub struct Rotated {
     pub has_older: bool,
 }
 
-/// The reason for which secrets are not under another key.
+/// The reason why secrets are not under another key.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
     /// The keys are not in a file, so a new key cannot be added.
@@ -94,12 +94,12 @@ impl KeyRotation {
         url.map_or_else(|| Database::Sqlite(database_in(&self.data)), Database::Postgres)
     }
 
-    /// Creates a new key and encrypts every secret under it. The old keys leave the key
-    /// file, unless they are to be kept for backups of the database.
+    /// Creates a new key and encrypts every secret under it. The old keys leave the key file,
+    /// unless they are to be kept for backups of the database.
     ///
     /// # Errors
     ///
-    /// If it cannot be completed. It can be called again then.
+    /// If it cannot be completed; it can then be called again.
     pub async fn rotate(&self, keep_old: bool) -> Result<Rotated, RotationError> {
         let file = self.keys.file_or_keys(&self.data).map_err(|_| RotationError::NoFile)?;
         let _lock = key_file::lock(&file)?;
@@ -111,12 +111,12 @@ impl KeyRotation {
         done
     }
 
-    /// Encrypts every secret under the current key. With [`LostSecrets::Delete`], it also
-    /// opens a database that would be refused for secrets that no key decrypts.
+    /// Encrypts every secret under the current key. With [`LostSecrets::Delete`], it also opens
+    /// a database that would be refused for secrets that no key decrypts.
     ///
     /// # Errors
     ///
-    /// If it cannot be completed. It can be called again then.
+    /// If it cannot be completed; it can then be called again.
     pub async fn reencrypt(&self, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
         ensure_current_schema(&self.database()).await?;
         let cipher = self.keys.cipher(&self.data, key_file::read)?;

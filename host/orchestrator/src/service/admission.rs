@@ -200,11 +200,11 @@ mod tests {
             memory_bytes: 100 << 20,
             ..Facts::default()
         };
-        let told = facts_warnings(&facts, &Limits::default());
-        for (warning, words) in told.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
-            assert!(warning.contains(words), "{warning}");
+        let found = facts_warnings(&facts, &Limits::default());
+        for (warning, message) in found.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
+            assert!(warning.contains(message), "{warning}");
         }
-        assert_eq!(told.len(), 3);
+        assert_eq!(found.len(), 3);
     }
 
     #[test]
@@ -221,8 +221,8 @@ mod tests {
             secrets: vec![name.clone()],
         };
         let asked = capabilities((&name, &name), &grants, &imports, &[node]);
-        let told: Vec<_> = asked.iter().map(|it| (it.asked.capability(), it.granted)).collect();
-        assert_eq!(told, [(grant::Capability::Http, false), (grant::Capability::Secrets, true)]);
+        let found: Vec<_> = asked.iter().map(|it| (it.asked.capability(), it.granted)).collect();
+        assert_eq!(found, [(grant::Capability::Http, false), (grant::Capability::Secrets, true)]);
         assert!(asked[0].remedy.starts_with("exosphere grant add web --http"));
     }
 }

@@ -62,8 +62,7 @@ pub struct GraphApplied {
     pub graph: Graph,
 }
 
-/// Node names among which a suggestion for a misspelt one is looked for; each costs a
-/// comparison.
+/// Maximum number of node names that are searched for a suggestion; each costs a comparison.
 const MAX_SUGGESTED_NAMES: u32 = 1_000;
 
 /// The longest version label of a plugin, in characters.
@@ -75,10 +74,10 @@ impl Host {
         let inner = &self.inner;
         let PluginUpload { namespace, name, version, bytes } = upload;
         if version.chars().count() > MAX_VERSION_CHARS || version.chars().any(char::is_control) {
-            let words = format!(
+            let message = format!(
                 "use at most {MAX_VERSION_CHARS} characters, none of them a control character"
             );
-            return Err(Error::invalid("the version", "version", words));
+            return Err(Error::invalid("the version", "version", message));
         }
         let candidate = inner.sandbox.inspect_upload(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
@@ -116,8 +115,8 @@ impl Host {
         found.ok_or_else(|| Error::not_found("plugin", name))
     }
 
-    /// Validates a template as it would be applied. `turn` is the turn that a large
-    /// template was read in.
+    /// Validates a template as it would be applied. `turn` is the turn in which a large
+    /// template was read.
     pub async fn validate_graph(
         &self,
         namespace: &Name,
@@ -128,8 +127,8 @@ impl Host {
         Ok(self.validated(namespace, name, template, turn).await?.graph)
     }
 
-    /// Makes a template the current revision of a graph. `turn` is the turn that a large
-    /// template was read in.
+    /// Makes a template the current revision of a graph. `turn` is the turn in which a large
+    /// template was read.
     pub async fn apply_graph(
         &self,
         namespace: &Name,
@@ -253,9 +252,9 @@ impl Host {
 
 /// Builds the refusal of a graph whose nodes have heavy descriptions.
 fn too_large_in_memory() -> Error {
-    let words = "the descriptions of the plugins whose nodes this graph names would take more memory \
+    let message = "the descriptions of the plugins whose nodes this graph names would take more memory \
                  than `json_bytes` allows; name nodes of fewer plugins, or give them smaller schemas";
-    Error::invalid("the graph", "$.nodes", words)
+    Error::invalid("the graph", "$.nodes", message)
 }
 
 /// The newest uploads of a namespace by exported node, for the nodes that a template

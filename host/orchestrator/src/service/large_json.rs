@@ -8,16 +8,16 @@ use std::fmt;
 use exosphere_domain::ids::Name;
 use exosphere_sandbox::{FairPermit, FairSemaphore};
 
-/// Large request bodies that arrive at a time, and those of one namespace among them.
+/// Maximum number of large request bodies that arrive at a time, in all and of one namespace.
 /// They have their own permits, since a body takes as long as its sender likes.
 const MAX_LARGE_BODIES: (u32, u32) = (8, 2);
 
-/// Large answers in memory at a time, from their reading until the caller has them, and
-/// those of one namespace among them.
+/// Maximum number of large answers in memory at a time, in all and of one namespace. An answer
+/// counts from its reading until the caller has it.
 const MAX_LARGE_ANSWERS: (u32, u32) = (8, 2);
 
-/// Read connections that read something large at a time, and those for one namespace
-/// among them.
+/// Maximum number of connections that read something large at a time, in all and for one
+/// namespace.
 const MAX_LARGE_READS: (u32, u32) = (2, 1);
 
 /// Bytes from which an answer is large.

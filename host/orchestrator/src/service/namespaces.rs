@@ -34,7 +34,7 @@ pub struct NamespaceDetails {
 pub struct PluginGrants {
     /// The name of the plugins.
     pub plugin: Name,
-    /// The grants.
+    /// The grants of the plugins.
     pub grants: Grants,
     /// The version of the grants, for conditional updates.
     pub version: Digest,
@@ -62,7 +62,7 @@ impl Host {
         Ok(self.inner.db.store.hosts().await?)
     }
 
-    /// Lists the namespaces.
+    /// Lists namespaces in the order of their names.
     pub async fn namespaces(&self, part: &PageRequest) -> Result<Page<NamespaceDetails>, Error> {
         let Page { items, next } = self.inner.db.store.list_namespaces(part).await?;
         let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
@@ -137,8 +137,8 @@ impl Host {
         PluginGrants::new(plugin.clone(), self.inner.db.store.grants_of(namespace, plugin).await?)
     }
 
-    /// Replaces the grants of the plugins of one name, if their version is as expected.
-    /// No such plugin need be uploaded yet.
+    /// Replaces the grants of the plugins of one name, if their version is as expected. The
+    /// plugin need not be uploaded yet.
     pub async fn set_grants(
         &self,
         namespace: &Name,

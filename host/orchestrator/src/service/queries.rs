@@ -17,19 +17,19 @@ use crate::error::Error;
 use crate::service::large_json::AnswerPermit;
 use crate::watchers::{Latest, WaitFor};
 
-/// Failed states in the details of a run.
+/// Maximum number of failed states in the details of a run.
 const MAX_NAMED_FAILURES: u32 = 10;
 
 /// Poll interval while waiting for a run that another host may be executing.
 const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Outputs of one state in its details.
+/// Maximum number of outputs of one state in its details.
 const MAX_SHOWN_OUTPUTS: u32 = 1000;
 
 /// The details of a run.
 #[derive(Debug)]
 pub struct RunDetails {
-    /// The run.
+    /// The status and the counters of the run.
     pub run: RunView,
     /// The graph of the run.
     pub graph: Arc<Graph>,
@@ -44,11 +44,11 @@ pub struct RunDetails {
 /// The details of a state.
 #[derive(Debug)]
 pub struct StateDetails {
-    /// The run.
+    /// The id of the run.
     pub run: RunId,
     /// The graph of the run.
     pub graph: Arc<Graph>,
-    /// The state.
+    /// The state, with its status and counters.
     pub state: StateView,
     /// The first outputs of the state, as JSON texts.
     pub outputs: Vec<String>,

@@ -132,7 +132,7 @@ impl Request {
         match timeout_at(self.begun + ANSWER_TIMEOUT + wait, work).await {
             Ok(Err(Error::Unavailable)) | Err(_) => Err(Error::Unanswered {
                 effect: Effect::Done,
-                words: format!(
+                message: format!(
                     "{}, but the run {run} cannot be shown now: the database does not answer; ask for it later",
                     self.kind.done()
                 ),
@@ -143,20 +143,20 @@ impl Request {
 
     /// Creates the error of a request that has no effect, now or later.
     pub(crate) fn not_done(&self) -> Error {
-        let words = format!(
+        let message = format!(
             "not {}: the host is stopping or its database is unavailable; try again",
             self.kind.participle()
         );
-        Error::Unanswered { effect: Effect::None, words }
+        Error::Unanswered { effect: Effect::None, message }
     }
 
     fn unknown(&self) -> Error {
-        let words = format!(
+        let message = format!(
             "not known whether it was {}: the database has not answered in time; {}",
             self.kind.participle(),
             self.kind.remedy()
         );
-        Error::Unanswered { effect: Effect::Unknown, words }
+        Error::Unanswered { effect: Effect::Unknown, message }
     }
 }
 

@@ -21,7 +21,7 @@ const REDRIVE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The result of a redrive.
 #[derive(Debug)]
 pub struct Redriven {
-    /// The run.
+    /// The run after the redrive.
     pub run: RunDetails,
     /// States that run again.
     pub retried: usize,

@@ -52,7 +52,7 @@ pub struct StartRequest {
 pub struct Started {
     /// The run, with its end if that came within the wait.
     pub run: RunDetails,
-    /// Set if this request began the run, and not an earlier one with the same key.
+    /// Set if this request began the run; not set if an earlier one with the same key did.
     pub new: bool,
 }
 
@@ -65,7 +65,7 @@ const MAX_KEY_BYTES: usize = 256;
 /// The longest delay of a start, in milliseconds: a year.
 const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 
-/// Attempts of a start, each after the graph was applied again meanwhile.
+/// Maximum number of attempts of a start, each after the graph was applied again meanwhile.
 const MAX_START_ATTEMPTS: u32 = 20;
 
 /// The outcome of a start, before its run is read.
@@ -134,8 +134,8 @@ impl Host {
         {
             return Ok((CommittedStart::Existing(existing), digest));
         }
-        // All attempts share one id: if a commit that seemed to fail goes through late,
-        // the next attempt finds its own run.
+        // All attempts share one id: if a commit that seemed to fail succeeds late, the next
+        // attempt finds its own run.
         let id = RunId(time_ordered_id(inner.db.clock.now()));
         for _ in 0..MAX_START_ATTEMPTS {
             let cached = inner.caches.graphs.cached(namespace, graph_name);
@@ -151,7 +151,7 @@ impl Host {
             let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
             let new = self.prepare(id, namespace, graph_name, &current, request);
             let new = match request.turn {
-                // The time to read and check large inputs is not the database's.
+                // The time to read and check large inputs does not count towards the deadlines.
                 Some(_) => pending.uncounted(new).await,
                 None => pending.before_commit(new).await,
             };
@@ -303,8 +303,8 @@ fn is_key(text: &str) -> bool {
     (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.contains('\0')
 }
 
-/// Refuses a request that differs from the one by which its key has started a run. For a
-/// run without a stored digest, the graph alone is compared.
+/// Refuses a request that differs from the one with which its key started a run. For a run
+/// without a stored digest, only the graph is compared.
 fn check_same_request(
     existing: &ExistingRun,
     graph: &Name,

@@ -1,5 +1,5 @@
-//! Reasons to refuse an upload: one kind for each thing that its author can do about
-//! it, with a message for people and a word for programs.
+//! Reasons to refuse an upload: one kind for each remedy that its author has, with a message
+//! for people and a word for programs.
 //!
 //! Not here: the checks that find these reasons; they are in `admission`, `inspect` and
 //! `compiler`.
@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::sanitize::{clean_lines, cut};
 
-/// The reason for which an upload is not a valid plugin. The text is for its author.
+/// The reason why an upload is not a valid plugin. The text is for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum AdmissionError {
     /// The upload is empty.
     #[error("the upload is empty; {FIX}")]
     Empty,
-    /// The upload begins like another kind of file.
+    /// The first bytes of the upload are those of another kind of file.
     #[error("the upload is {found}, not a WebAssembly component; {FIX}")]
     NotAComponent {
         /// The kind of file that it seems to be.
@@ -32,7 +32,7 @@ pub enum AdmissionError {
     /// The component uses a WebAssembly proposal that is switched off here.
     #[error("the component uses {proposal}, a WebAssembly proposal that is off here: {why}; {FIX}")]
     Proposal {
-        /// The proposal.
+        /// The name of the proposal.
         proposal: String,
         /// The place, in the validator's words.
         why: String,
@@ -57,7 +57,7 @@ pub enum AdmissionError {
         /// The value of its limit.
         value: u64,
     },
-    /// The compiler broke on the component.
+    /// The compiler failed on the component.
     #[error(
         "the compiler fails on the component: {why}; change or leave out what is unusual in it"
     )]
@@ -150,7 +150,7 @@ pub enum CompileLimit {
 }
 
 impl CompileLimit {
-    /// Returns the name of the limit, as it is written everywhere.
+    /// Returns the name of the limit, the same in every interface.
     pub fn name(self) -> &'static str {
         match self {
             CompileLimit::Cpu => "compile_cpu_s",
@@ -202,15 +202,15 @@ fn too_costly(limit: CompileLimit, value: u64) -> String {
 /// The remedy for an upload that does not fit the contract.
 const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 
-/// Bytes of a reason. It may hold names that the upload chose.
+/// Maximum bytes of a reason in a message. It may repeat names from the upload.
 const WHY_BYTES: usize = 2048;
 
 /// Cleans the message of an error about an upload, so that it is safe to show.
-pub(crate) fn words(error: &dyn std::fmt::Display) -> String {
+pub(crate) fn message_of(error: &dyn std::fmt::Display) -> String {
     clean_lines(cut(&format!("{error:#}"), WHY_BYTES))
 }
 
 /// Returns the refusal of a component that the parser or the validator rejects.
 pub(crate) fn invalid(error: &dyn std::fmt::Display) -> AdmissionError {
-    AdmissionError::Invalid { why: words(error) }
+    AdmissionError::Invalid { why: message_of(error) }
 }

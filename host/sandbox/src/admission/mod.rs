@@ -24,7 +24,7 @@ use crate::invoke::{CallError, Cancel, Describe};
 use crate::load::CompiledPlugin;
 use crate::plugins::Plugin;
 use crate::sandbox::{Purpose, Sandbox};
-use error::{AdmissionError, words};
+use error::{AdmissionError, message_of};
 use format::check_format;
 use inspect::ComponentSummary;
 
@@ -43,12 +43,12 @@ pub struct Admitted {
     pub summary: ComponentSummary,
 }
 
-/// The CPU time and the wall time of a `describe` call, which needs milliseconds. The
-/// wall time is far longer, since the host may be busy.
+/// The limits of CPU time and wall-clock time of a `describe` call, which needs milliseconds.
+/// The wall-clock limit is far longer, since the host may be busy.
 const DESCRIBE_CPU_MS: u64 = 2_000;
 const DESCRIBE_WALL_MS: u64 = 30_000;
 
-/// Bytes of a description. Schemas of many nodes fit well.
+/// Maximum bytes of a description. The schemas of many nodes fit.
 const DESCRIPTION_BYTES: u64 = 1024 * 1024;
 
 impl Sandbox {
@@ -85,8 +85,8 @@ impl Sandbox {
         };
         let plugin = &compiled.plugin;
         let description = self.describe(plugin).await?;
-        // Asked again in a second sandbox: the stored description has to be the one
-        // that every host would get.
+        // The plugin is asked again in a second sandbox: the stored description has to be the
+        // one that every host would get.
         if self.describe(plugin).await? != description {
             return Err(AdmissionError::DescribeDiffers);
         }
@@ -129,11 +129,11 @@ impl Sandbox {
         let never = Cancel::default();
         let (answer, _) = self.call_guest(plugin, params, Describe, (false, &never)).await;
         answer.map_err(|error| match error {
-            CallError::Typecheck(error) => AdmissionError::Exports { why: words(&error) },
+            CallError::Typecheck(error) => AdmissionError::Exports { why: message_of(&error) },
             CallError::Failed(failure) => AdmissionError::Describe(failure),
             CallError::Cancelled => {
-                let words = "the host has stopped asking";
-                AdmissionError::Describe(Failure::new(FailureKind::Internal, words))
+                let message = "the host has stopped asking";
+                AdmissionError::Describe(Failure::new(FailureKind::Internal, message))
             }
         })
     }

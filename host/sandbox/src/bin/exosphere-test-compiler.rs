@@ -1,5 +1,5 @@
-//! The compiler program of this crate's tests: the real compiler if it is told to
-//! `compile`, else a program that fails in one way.
+//! The compiler program of this crate's tests: the real compiler if its argument is `compile`,
+//! else a program that fails in one way.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -63,24 +63,24 @@ fn main() -> ExitCode {
 fn probe(parent: Option<Pid>, environment: String, confined: String) {
     // The input first, as the real compiler does.
     let _ = std::io::copy(&mut std::io::Read::take(stdin(), 8), &mut std::io::sink());
-    let told = |result: std::io::Result<()>| match result {
+    let errno = |result: std::io::Result<()>| match result {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().unwrap_or(-1),
     };
     let tries = [
-        ("tcp", told(TcpStream::connect("127.0.0.1:9").map(drop))),
-        ("listen", told(TcpListener::bind("127.0.0.1:0").map(drop))),
-        ("udp", told(UdpSocket::bind("127.0.0.1:0").map(drop))),
-        ("pair", told(UnixStream::pair().map(drop))),
-        ("read", told(File::open("/etc/passwd").map(drop))),
-        ("write", told(File::create("/tmp/exosphere-must-not-be").map(drop))),
-        ("remove", told(std::fs::remove_file("/tmp/exosphere-must-not-be"))),
-        ("list", told(std::fs::read_dir("/").map(drop))),
-        ("fork", told(Command::new("/bin/true").spawn().map(drop))),
-        ("exec", told(Err(Command::new("/bin/true").exec()))),
-        ("signal", told(signal(parent))),
-        ("execute", told(make_executable())),
-        ("thread", told(std::thread::Builder::new().spawn(|| ()).map(drop))),
+        ("tcp", errno(TcpStream::connect("127.0.0.1:9").map(drop))),
+        ("listen", errno(TcpListener::bind("127.0.0.1:0").map(drop))),
+        ("udp", errno(UdpSocket::bind("127.0.0.1:0").map(drop))),
+        ("pair", errno(UnixStream::pair().map(drop))),
+        ("read", errno(File::open("/etc/passwd").map(drop))),
+        ("write", errno(File::create("/tmp/exosphere-must-not-be").map(drop))),
+        ("remove", errno(std::fs::remove_file("/tmp/exosphere-must-not-be"))),
+        ("list", errno(std::fs::read_dir("/").map(drop))),
+        ("fork", errno(Command::new("/bin/true").spawn().map(drop))),
+        ("exec", errno(Err(Command::new("/bin/true").exec()))),
+        ("signal", errno(signal(parent))),
+        ("execute", errno(make_executable())),
+        ("thread", errno(std::thread::Builder::new().spawn(|| ()).map(drop))),
     ];
     let tries: Vec<_> = tries.iter().map(|(name, errno)| format!("{name}={errno}")).collect();
     eprintln!("confined={confined} environment={environment} {}", tries.join(" "));
@@ -99,8 +99,8 @@ fn make_executable() -> std::io::Result<()> {
     mapped.map(|_| ()).map_err(Into::into)
 }
 
-/// Starts a long compilation, prints its process id and waits for ever, like a host
-/// that is about to be killed.
+/// Starts a long compilation, prints its process id and waits forever, like a host that is
+/// about to be killed.
 fn host() -> ExitCode {
     let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
     let child = Command::new(program)

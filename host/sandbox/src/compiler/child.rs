@@ -12,15 +12,15 @@ use tokio::task::JoinHandle;
 /// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExitCause {
-    /// It exited successfully.
+    /// The process exited successfully.
     Success,
-    /// It used up its CPU time.
+    /// The process used up its CPU time.
     CpuTime,
-    /// It aborted.
+    /// The process aborted.
     Abort,
-    /// It was killed from outside.
+    /// The process was killed from outside.
     Killed,
-    /// It ended in another way.
+    /// The process ended in another way.
     Other(ExitStatus),
 }
 
@@ -32,7 +32,7 @@ pub(super) struct SupervisedChild {
 }
 
 impl SupervisedChild {
-    /// Takes charge of a process that leads its own group.
+    /// Begins to supervise a process that leads its own group.
     pub(super) fn new(child: Child) -> SupervisedChild {
         let (kill, killed) = oneshot::channel();
         // A separate task continues when the future that compiles is dropped, and
@@ -57,7 +57,7 @@ impl SupervisedChild {
 }
 
 async fn supervise(mut child: Child, killed: oneshot::Receiver<()>) -> ExitCause {
-    // The process id stays its own until it is waited for.
+    // The process id is not reused until the process has been waited for.
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let status = tokio::select! {
         status = child.wait() => status,

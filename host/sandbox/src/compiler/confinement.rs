@@ -48,8 +48,8 @@ pub enum ConfinementError {
 /// its time is over.
 const NICE: i32 = 10;
 
-/// Seconds between the soft and the hard limit of the CPU time. The soft limit sends a
-/// signal of its own; at the hard limit the system kills without a reason.
+/// Seconds between the soft and the hard limit of the CPU time. The soft limit sends a signal
+/// of its own; the hard limit kills the process without telling why.
 const GRACE_S: u64 = 5;
 
 /// Confines this process permanently. Call it before the process starts threads, and
@@ -82,8 +82,8 @@ fn limit(confinement: &Confinement) -> io::Result<()> {
     }
 }
 
-/// Closes the inherited descriptors. The host's own descriptors close by themselves,
-/// but those that the host inherited from its parent may not.
+/// Closes the inherited descriptors. The host's own descriptors are closed on exec, but those
+/// that the host inherited from its parent may not be.
 fn close_all_else() {
     for number in open_numbers().into_iter().filter(|number| *number > 2) {
         // SAFETY: this process has not opened anything that it still uses, so no code
@@ -118,13 +118,13 @@ fn filter() -> Result<(), String> {
 fn filter() -> Result<(), String> {
     use seccompiler::{TargetArch, apply_filter, compile_from_json};
 
-    let words = |error: &dyn std::fmt::Display| error.to_string();
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| words(&error))?;
+    let text_of = |error: &dyn std::fmt::Display| error.to_string();
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| text_of(&error))?;
     let filters = policy().to_string();
-    let filters = compile_from_json(filters.as_bytes(), arch).map_err(|error| words(&error))?;
+    let filters = compile_from_json(filters.as_bytes(), arch).map_err(|error| text_of(&error))?;
     for name in ["old", "few"] {
         let filter = filters.get(name).ok_or("a filter is missing")?;
-        apply_filter(filter).map_err(|error| words(&error))?;
+        apply_filter(filter).map_err(|error| text_of(&error))?;
     }
     Ok(())
 }

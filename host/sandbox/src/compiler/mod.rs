@@ -1,14 +1,14 @@
-//! Compiles uploads in a separate process, which can be killed: an untrusted upload can
-//! make a compiler use any amount of time and memory, or break it.
+//! Compiles uploads in a separate process, which can be killed: an untrusted upload can make a
+//! compiler use any amount of time and memory, or break it.
 //!
 //! This is the host's side: it starts the process, exchanges the messages, enforces the
-//! wall-clock limit and ensures that the process ends (`child`). `worker` is the other
-//! side, which confines itself (`confinement`) before it reads the upload; `protocol` is
-//! between the two.
+//! wall-clock limit and ensures that the process ends (`child`). `worker` is the other side,
+//! which confines itself (`confinement`) before it reads the upload; `protocol` defines the
+//! messages between the two.
 //!
-//! The host runs the code that the process returns. If an upload takes over the process
-//! through a compiler bug, it could return code of its own making. The confinement
-//! keeps everything else from it: files, the network, other processes, time, memory.
+//! The host runs the code that the process returns. If an upload takes over the process through
+//! a compiler bug, it could return code of its own making. The confinement keeps everything
+//! else from it: files, the network, other processes, time, memory.
 
 mod child;
 mod confinement;
@@ -174,29 +174,29 @@ impl Compiler {
         ended: ExitCause,
         output: ProcessOutput,
     ) -> Result<Artifact, AdmissionError> {
-        let words = clean_lines(&String::from_utf8_lossy(&output.stderr));
+        let message = clean_lines(&String::from_utf8_lossy(&output.stderr));
         match ended {
             ExitCause::Success => {}
             ExitCause::CpuTime => return Err(self.too_costly(CompileLimit::Cpu)),
             // Only the message of Rust's allocator tells this abort from other aborts.
-            ExitCause::Abort if words.contains("memory allocation of") => {
+            ExitCause::Abort if message.contains("memory allocation of") => {
                 return Err(self.too_costly(CompileLimit::Memory));
             }
             ExitCause::Killed => {
-                // The end of the CPU time sends an earlier signal, and the end of the
-                // memory is an error. So none of the limits killed this process.
+                // Exhausted CPU time sends an earlier signal, and exhausted memory is an error.
+                // So none of the limits killed this process.
                 tracing::warn!("a compilation was killed: the system may be short of memory");
                 return Err(AdmissionError::Killed { times: MAX_TRIES });
             }
             ExitCause::Abort | ExitCause::Other(_) => {
-                tracing::warn!(?ended, stderr = words, "the compiler broke on an upload");
-                let why = words.lines().next().filter(|line| !line.is_empty());
+                tracing::warn!(?ended, stderr = message, "the compiler broke on an upload");
+                let why = message.lines().next().filter(|line| !line.is_empty());
                 let why = cut(why.unwrap_or("it ended early"), 512).to_owned();
                 return Err(AdmissionError::Uncompilable { why });
             }
         }
         let Some(answer) = protocol::CompilerAnswer::parse(output.stdout) else {
-            tracing::error!(stderr = words, "the compiler's answer makes no sense");
+            tracing::error!(stderr = message, "the compiler's answer makes no sense");
             return Err(internal("the compiler's answer makes no sense"));
         };
         if let Some(why) = answer.unfiltered {
@@ -228,7 +228,7 @@ fn threads() -> usize {
 /// The time that the process may take to end after it has closed its output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of the process's standard error that are kept.
+/// Maximum bytes of the process's standard error that are kept.
 const MAX_STDERR_BYTES: u64 = 16 * 1024;
 
 fn internal(why: &str) -> AdmissionError {
@@ -255,15 +255,15 @@ impl Pipes {
         let Pipes { stdin, stdout, stderr } = self;
         let write = async {
             if let Some(pipe) = stdin {
-                // A process that does not read its input shows that in how it ends.
+                // If the process does not read its input, its exit status shows why.
                 let _ = pipe.write_all(&protocol::length(bytes)).await;
                 let _ = pipe.write_all(bytes).await;
                 let _ = pipe.flush().await;
             }
         };
         let answer = read(stdout.take(), max_bytes.saturating_add(1), Excess::Close);
-        let words = read(stderr.take(), MAX_STDERR_BYTES, Excess::Discard);
-        let ((), stdout, stderr) = tokio::join!(write, answer, words);
+        let message = read(stderr.take(), MAX_STDERR_BYTES, Excess::Discard);
+        let ((), stdout, stderr) = tokio::join!(write, answer, message);
         ProcessOutput { stdout, stderr }
     }
 }

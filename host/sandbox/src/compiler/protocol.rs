@@ -57,7 +57,7 @@ pub(super) struct CompilerAnswer {
 }
 
 impl CompilerAnswer {
-    /// Writes the answer.
+    /// Writes the answer to the host.
     pub(super) fn write(self, to: &mut impl Write) -> io::Result<()> {
         let head = Head { verdict: self.verdict, unfiltered: self.unfiltered };
         let head = serde_json::to_vec(&head)?;

@@ -40,8 +40,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Writes a message to standard error, if the host still reads it.
-fn report(words: &str) {
-    let _ = writeln!(io::stderr(), "{words}");
+fn report(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 fn serve(unfiltered: Option<String>) -> io::Result<()> {

@@ -33,7 +33,7 @@ pub enum LogLevel {
     Info,
     /// An unexpected event, or a line of standard error.
     Warn,
-    /// An error.
+    /// An error that the guest logged.
     Error,
 }
 
@@ -41,22 +41,22 @@ pub enum LogLevel {
 /// character but the tab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// The severity.
+    /// The severity of the line.
     pub level: LogLevel,
     /// The time at which it was written.
     pub at: Millis,
-    /// The text.
+    /// The text of the line, sanitized and redacted.
     pub message: String,
 }
 
-/// Bytes of one line; the rest of it is dropped.
+/// Maximum bytes of one line; the rest of it is dropped.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Bytes of standard error that are kept in addition, however full the log is: the
 /// message of a panic comes last.
 const STDERR_TAIL_BYTES: usize = 2 * 1024;
 
-/// Bytes that a guest may print at a time.
+/// Maximum bytes that a guest may print at a time.
 const MAX_WRITE_BYTES: usize = 64 * 1024;
 
 /// The log of one attempt. It holds text that is not redacted yet, so it must not be

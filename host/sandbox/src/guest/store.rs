@@ -58,7 +58,7 @@ impl StoreAccess {
         self.check_limits(limits, bytes)
     }
 
-    /// Removes a key.
+    /// Removes a key, as a write in the journal.
     pub(super) fn remove(&mut self, limits: &Limits, key: &str) -> Result<(), HostTrap> {
         self.journal.remove(key).map_err(HostTrap::Store)?;
         self.check_limits(limits, key.len() as u64)
@@ -88,9 +88,9 @@ impl StoreAccess {
         if !self.journal.needs_read(key) {
             return Ok(());
         }
-        // The journal keeps each key that the guest looked for, present or not. After
-        // more look-ups than a run may have keys, the guest is given all entries at
-        // once, and the journal need not grow any more.
+        // The journal keeps each key that the guest looked for, present or not. After more
+        // look-ups than a run may have keys, all entries are read together, and the journal
+        // need not grow any more.
         self.keys_read += 1;
         if u64::from(self.keys_read) > limits.get(Limit::StoreKeys) {
             return self.read_all().await;

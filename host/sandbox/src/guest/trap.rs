@@ -7,8 +7,8 @@ use exosphere_domain::limits::Limit;
 
 use super::run_store::Unavailable;
 
-/// The reason for which a host function ends the guest. It travels through wasmtime as
-/// an error and is found again by its type.
+/// The reason why a host function ends the guest. It travels through wasmtime as an error and
+/// is found again by its type.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostTrap {
     #[error("limit reached: {0:?}")]

@@ -6,7 +6,7 @@
 //! CPU clock of its thread, which stands still while the thread is preempted. The tick
 //! only decides when to check.
 //!
-//! Most nodes are done before the first tick. A longer one goes on in turns: one turn
+//! Most nodes are done before the first tick. A longer one continues in turns: one turn
 //! for each processor, granted round-robin to namespaces and within a namespace to its
 //! runs. So neither short nodes nor those of other namespaces wait for it.
 
@@ -115,8 +115,8 @@ impl CpuMeter {
     }
 }
 
-/// Runs work that takes a whole tick, while the other tasks of this thread go on in
-/// another.
+/// Runs work that takes a whole tick, while another thread continues the other tasks of this
+/// thread.
 fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     match flavor {

@@ -14,8 +14,8 @@ use wasmtime::Engine;
 /// The longest time that a guest may run before it must yield to other guests.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// Ticks without a guest after which the thread sleeps. Waking it costs a
-/// system call, which a busy host should not pay for every short node.
+/// Number of ticks without a guest after which the thread sleeps. Waking it costs a system
+/// call, which a busy host should not pay for every short node.
 const LINGER: u32 = 100;
 
 #[derive(Default)]

@@ -32,8 +32,8 @@ const NONE: u32 = u32::MAX;
 /// Bytes of memory of one state.
 pub(super) const STATE_BYTES: usize = 18;
 
-/// The automaton. Each state stands for a needle prefix; the states of one needle
-/// mostly have consecutive indices.
+/// The automaton. Each state represents a needle prefix; the states of one needle mostly have
+/// consecutive indices.
 pub(super) struct Finder {
     /// The last byte of each state's prefix.
     bytes: Zeroizing<Vec<u8>>,
@@ -160,9 +160,8 @@ impl Finder {
         }
     }
 
-    /// Finds the ranges of a text to hide, in order; overlapping ranges become one. If
-    /// the text was cut, a needle prefix of at least `fewest` characters at its end is
-    /// hidden, too.
+    /// Finds the ranges of a text to hide, in order; overlapping ranges become one. If the text
+    /// was cut, a needle prefix of at least `cut` characters at its end is hidden, too.
     pub(super) fn find(&self, text: &str, cut: Option<usize>) -> Vec<Find> {
         let mut found = Vec::new();
         // Half a character at the cut, which no needle prefix ends with.

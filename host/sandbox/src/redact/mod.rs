@@ -1,7 +1,7 @@
 //! Keeps secrets out of the text that people read: `[secret NAME]` replaces each secret
 //! in a guest's output.
 //!
-//! This is a guard against mishaps, not against the guest: a guest can reveal a secret
+//! This is a guard against accidents, not against the guest: a guest can reveal a secret
 //! by spelling it backwards. The needles are the secret itself, each of its lines, and
 //! its usual spellings: JSON, Rust, percent, hexadecimal and base64, the latter inside
 //! of a longer text, too. Text is cleaned first (`sanitize`), since invisible characters
@@ -51,7 +51,7 @@ const PERCENT: [&AsciiSet; 3] = [
 /// and a match hides everything after it in the same text.
 const MAX_NEEDLE_BYTES: usize = 1024;
 
-/// The maximum bytes of a secret that are spelled: some of them may be invisible.
+/// The maximum bytes of a secret that are encoded: some of them may be invisible.
 const MAX_SPELLED_BYTES: usize = 4 * MAX_NEEDLE_BYTES;
 
 /// The maximum number of lines of a secret that are needles of their own.

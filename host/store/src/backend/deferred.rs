@@ -30,14 +30,15 @@ struct DeferredStatement {
 
 /// The merged statement, with the expected row counts.
 pub(super) struct MergedStatement {
-    /// Returns one row: an array with the number of changed rows for each of `expected`.
+    /// The SQL text. It returns one row: an array with the number of changed rows for each of
+    /// `expected`.
     pub text: AssertSqlSafe<String>,
     pub arguments: PgArguments,
     pub expected: Vec<u64>,
 }
 
 impl StatementBatch {
-    /// Adds a statement.
+    /// Adds a statement to the batch.
     pub(super) fn add(&mut self, write: &PendingWrite<'_>) -> Result<(), StoreError> {
         let PendingWrite { statement, rows, expected } = write;
         let (before, expected) = (self.arguments.len(), *expected);

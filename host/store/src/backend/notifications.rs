@@ -111,7 +111,7 @@ impl Listener {
             };
             match open.try_recv().await {
                 // A payload that cannot be parsed comes from another version.
-                Ok(Some(said)) => match json::from_text(said.payload()) {
+                Ok(Some(received)) => match json::from_text(received.payload()) {
                     Ok(notice) => return ListenerEvent::Received(notice),
                     Err(_) => return ListenerEvent::Lagged,
                 },

@@ -17,8 +17,8 @@ use crate::dialect::{FromRow, Param, ParamRows, PendingWrites, Statement, Tx, ex
 use crate::error::{OpenError, StoreError};
 use crate::sql::now;
 
-/// The server rolls back a transaction that is idle for this long, in milliseconds. A frozen host
-/// must not hold its locks, and block other hosts, for ever.
+/// The server rolls back a transaction that is idle for this long, in milliseconds. A frozen
+/// host must not hold its locks, and block other hosts, forever.
 const IDLE_IN_TRANSACTION_MS: &str = "2000";
 
 /// The lock timeout of a statement, in milliseconds: longer than the largest transaction of another
@@ -29,10 +29,10 @@ const LOCK_WAIT_MS: &str = "15000";
 /// a new one is made.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Rows per statement. More rows only make its arrays larger.
+/// Maximum number of rows per statement. More rows only make its arrays larger.
 const MAX_ROWS: usize = 10_000;
 
-/// Bytes of text that a merged statement may have: a message of 1 GiB ends the connection.
+/// Maximum bytes of text in a merged statement: a message of 1 GiB ends the connection.
 const MAX_MERGED_BYTES: usize = 16 << 20;
 
 /// Parses the URL of a Postgres, and adds the settings of every connection.
@@ -66,7 +66,7 @@ pub(crate) async fn with_timeout<T>(
 }
 
 /// A connection for one purpose, made on first use. A new one replaces it after an error or a
-/// timeout, because a dropped user takes the connection with it.
+/// timeout, because a caller that is dropped drops its connection, too.
 #[derive(Clone)]
 pub(crate) struct ConnectionSlot {
     options: Arc<PgConnectOptions>,
@@ -80,7 +80,7 @@ pub(crate) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Returns the connection for the next user.
+    /// Puts the connection back into its slot, for the next user.
     fn release(mut self) {
         *self.home = Some(self.connection);
     }

@@ -16,7 +16,7 @@ use super::sqlite::ReaderPool;
 use crate::dialect::{FromRow, Param, Statement};
 use crate::error::StoreError;
 
-/// Connections in a pool.
+/// Maximum number of connections in a pool.
 const MAX_CONNECTIONS: u32 = 4;
 
 /// The first pause between two tries of a read, and the longest.

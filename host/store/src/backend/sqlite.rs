@@ -1,8 +1,8 @@
 //! SQLite: the one connection that writes, and the readers beside it on threads of their own.
 //!
 //! rusqlite rather than sqlx is the client: its prepared statements need no hand-over between
-//! threads per statement or per row (docs/internals/performance-log.md has the figures). A commit needs none at
-//! all: it runs on the committer's own thread.
+//! threads per statement or per row (docs/internals/performance-log.md has the figures). A commit
+//! needs none at all: it runs on the committer's own thread.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -42,7 +42,7 @@ struct Writer {
     checkpoints: Checkpoints,
 }
 
-/// The connection that writes, while it is locked. On drop, it sees to checkpoints.
+/// The connection that writes, while it is locked. On drop, it requests checkpoints.
 pub(crate) struct WriterGuard(OwnedMutexGuard<Writer>);
 
 impl WriterConnection {

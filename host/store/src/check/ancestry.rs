@@ -1,5 +1,6 @@
-//! Checks a state's place against its ancestors: its parent and node, the outputs and unites that
-//! it names, and, for a unite, its scope and whether it went on in time. Not here: the stack.
+//! Checks a state's place against its ancestors: its parent and node, the outputs and unites
+//! that it names, and, for a unite, its scope and whether it continued in time. Not here: the
+//! stack.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::Graph;
@@ -30,7 +31,7 @@ impl Walk<'_> {
         path: &Path,
         findings: &mut Findings,
     ) -> Found {
-        let said = state.node.filter(|node| graph.get(*node).is_some());
+        let named = state.node.filter(|node| graph.get(*node).is_some());
         let Some((above, step)) = path.last() else {
             let node = self.leads_to(graph, state, Some(graph.root()), findings);
             return Found { node, step: None, is_orphan: false };
@@ -40,10 +41,10 @@ impl Walk<'_> {
             let above = Path::decode(above).unwrap_or_default();
             let message = format!("is {path}, and there is no state at {above}");
             self.report(findings, kind!(Parent, state.path), state.id, message);
-            return Found { node: said, step: Some(step), is_orphan: true };
+            return Found { node: named, step: Some(step), is_orphan: true };
         }
         let leads = self.admit(graph, state, path, step, findings);
-        let node = self.leads_to(graph, state, leads, findings).or(said);
+        let node = self.leads_to(graph, state, leads, findings).or(named);
         Found { node, step: Some(step), is_orphan: false }
     }
 
@@ -56,9 +57,9 @@ impl Walk<'_> {
         findings: &mut Findings,
     ) -> Option<NodeIx> {
         let leads = leads?;
-        if let Some(said) = state.node.filter(|said| *said != leads) {
+        if let Some(named) = state.node.filter(|named| *named != leads) {
             let name = &graph.node(leads).identifier;
-            let message = format!("is {}, and its path leads to {} ({name})", said.0, leads.0);
+            let message = format!("is {}, and its path leads to {} ({name})", named.0, leads.0);
             self.report(findings, kind!(Parent, state.node), state.id, message);
         }
         Some(leads)
@@ -153,7 +154,7 @@ impl Walk<'_> {
         if above.id != state.0 {
             return Some(format!("names state {state}, and the {name} above is {}", above.id));
         }
-        // The step by which the state's path goes on from there.
+        // The step with which the state's path continues from there.
         let on = self.stack.get(at + 1).map_or(found.step, |next| next.step);
         match (on, above.outputs) {
             (Some(Step::Child { output: on, .. }), _) if on != output => {
@@ -235,14 +236,14 @@ impl Walk<'_> {
                 note(kind!(Unite, unite.branches), message);
             }
         }
-        if let Some((kind, message)) = went_wrong(graph, node, state, row) {
+        if let Some((kind, message)) = status_error(graph, node, state, row) {
             note(kind, message);
         }
     }
 }
 
 /// Returns the error in a unite's status, as judged by its counts.
-fn went_wrong(
+fn status_error(
     graph: &Graph,
     node: NodeIx,
     state: &StateRow,
@@ -273,11 +274,11 @@ fn went_wrong(
         scopes: state.scopes.clone()?.into(),
     };
     let (was_to, _) = close(graph, &place, row.counts, u32::try_from(row.branches).ok()?).ok()?;
-    let message = format!("is {status}, and by its counts it was to {}", words(was_to));
+    let message = format!("is {status}, and by its counts it was to {}", name_of(was_to));
     (went != was_to).then_some((kind!(Unite, state.status), message))
 }
 
-fn words(closing: UniteDecision) -> &'static str {
+fn name_of(closing: UniteDecision) -> &'static str {
     match closing {
         UniteDecision::Run => "run",
         UniteDecision::Prune => "be pruned",

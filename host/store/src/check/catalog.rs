@@ -135,7 +135,7 @@ fn exported(row: &mut RowReader<'_>) {
     }
 }
 
-/// Checks a plugin.
+/// Checks the values of a plugin's row.
 fn plugin(row: &mut RowReader<'_>) {
     row.parsed("namespace", name);
     row.parsed("name", name);
@@ -159,7 +159,7 @@ fn graph(row: &mut RowReader<'_>) {
     row.findings.add(kind!(Orphan, graph.current), &row.key, None, message);
 }
 
-/// Checks a revision.
+/// Checks the values of a revision's row.
 fn revision(row: &mut RowReader<'_>) {
     row.findings.checked.revisions += 1;
     row.count("number");
@@ -172,12 +172,12 @@ fn revision(row: &mut RowReader<'_>) {
         row.report_value("body", "is not a valid graph");
     }
     let digest = Digest::from_content(body.as_bytes()).to_string();
-    if row.text("digest").is_some_and(|said| said != digest) {
+    if row.text("digest").is_some_and(|stored| stored != digest) {
         row.report_value("digest", "is not that of its body");
     }
 }
 
-/// Checks a secret.
+/// Checks the values of a secret's row.
 fn secret(row: &mut RowReader<'_>) {
     row.parsed("namespace", name);
     row.parsed("graph", name);
@@ -191,12 +191,12 @@ fn key_check(row: &mut RowReader<'_>) {
     row.parsed("key_id", |id| KeyId::parse(id).filter(|_| !id.is_empty()));
 }
 
-/// Checks a namespace.
+/// Checks the values of a namespace's row.
 fn namespace(row: &mut RowReader<'_>) {
     row.parsed("name", name);
 }
 
-/// Checks grants.
+/// Checks the grants of a plugin.
 fn capability(row: &mut RowReader<'_>) {
     row.parsed("namespace", name);
     row.parsed("plugin", name);

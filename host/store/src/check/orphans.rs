@@ -115,7 +115,7 @@ async fn missing_outputs(
     snapshot.each(sql::CHECK_MISSING_OUTPUTS, &params![], visit).await
 }
 
-/// Checks outputs.
+/// Checks the rows of `output`, one by one.
 async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let visit = &mut |row: &dyn Row| {
         findings.checked.outputs += 1;
@@ -125,7 +125,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
     snapshot.each(sql::CHECK_OUTPUTS, &params![], visit).await
 }
 
-/// Checks attempts.
+/// Checks the rows of `attempt`, one by one.
 async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let visit = &mut |row: &dyn Row| {
         findings.checked.attempts += 1;

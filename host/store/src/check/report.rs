@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-/// Maximum of violations kept of one kind; the rest are only counted.
+/// Maximum number of violations kept of one kind; the rest are only counted.
 pub const MAX_REPORTED_PER_KIND: u64 = 100;
 
 /// A rule that a violation breaks.
@@ -25,7 +25,7 @@ pub enum Rule {
     Outputs,
     /// A path exists once in a run.
     Once,
-    /// A unite has the right scope, and went on in time.
+    /// A unite has the right scope, and continued in time.
     Unite,
     /// A claimed state has a session and a fence.
     Claim,
@@ -35,7 +35,7 @@ pub enum Rule {
     Count,
     /// Counts shown to users equal the counted rows.
     Total,
-    /// The contents of the run's store match what the run says.
+    /// The contents of the run's store match the run's row.
     Store,
     /// A state is held back (kept from claims) exactly while its run is paused.
     HeldBack,
@@ -72,7 +72,7 @@ impl Rule {
 pub struct Kind {
     /// The broken rule.
     pub rule: Rule,
-    /// The table.
+    /// The table of the row.
     pub table: &'static str,
     /// The column that contradicts the others.
     pub column: &'static str,
@@ -184,7 +184,7 @@ impl Findings {
     }
 }
 
-/// Makes a [`Kind`]: `kind!(Children, state.path)`.
+/// Creates a [`Kind`]: `kind!(Children, state.path)`.
 macro_rules! kind {
     ($rule:ident, $table:ident . $column:ident) => {
         $crate::check::report::Kind {

@@ -1,4 +1,4 @@
-//! A reader of rows that may hold anything: an invalid value is reported, and the check goes on
+//! A reader of rows that may hold anything: an invalid value is reported, and the check continues
 //! without it. Columns are read by name.
 
 use std::cell::Cell;
@@ -78,7 +78,7 @@ impl RowReader<'_> {
         self.got(column, self.row.maybe_text(self.columns.position(column))).flatten()
     }
 
-    /// Returns whether a column holds anything, valid or not.
+    /// Returns whether a column has a value, valid or not.
     pub(super) fn is_there(&self, column: &str) -> bool {
         !matches!(self.row.maybe_int(self.columns.position(column)), Ok(None))
     }

@@ -30,7 +30,7 @@ pub(super) struct RunRow {
     pub node_counts: Option<NodeCounts>,
 }
 
-/// Makes [`Counters`] from the list of counters.
+/// Declares [`Counters`] from the list of counters.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident: $sql:ident $type:ty),* $(,)?) => {
         /// The counters of a run that users see.

@@ -17,10 +17,10 @@ use crate::dialect::{Param, Row, params};
 use crate::error::StoreError;
 use crate::sql;
 
-/// Runs of one page. Each page costs a few queries, and holds the graphs of its runs.
+/// Number of runs on one page. Each page costs a few queries, and holds the graphs of its runs.
 const RUNS_PER_PAGE: i64 = 256;
 
-/// Cached graphs that stay for the next page.
+/// Maximum number of cached graphs that stay for the next page.
 const MAX_CACHED_GRAPHS: usize = 64;
 
 pub(super) async fn check(

@@ -20,7 +20,7 @@ use crate::sql;
 pub(super) type RowVisitor<'a> = dyn FnMut(&dyn Row) + Send + 'a;
 
 /// A reader of rows in one read transaction. A row is dropped before the next is read, so that
-/// memory does not grow with the result. On SQLite the futures are ready at once.
+/// memory does not grow with the result. On SQLite the futures are ready immediately.
 pub(super) trait Snapshot: Send {
     /// Returns the migrations of this version for this database.
     fn migrator(&self) -> Migrator;
@@ -37,7 +37,7 @@ pub(super) trait Snapshot: Send {
 /// A read transaction on a SQLite file.
 pub(super) struct SqliteSnapshot(Sqlite);
 
-/// Wait for a host that has just opened the file, and may lock it for a moment.
+/// Time to wait for a host that has just opened the file and may lock it for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SqliteSnapshot {

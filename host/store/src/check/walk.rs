@@ -65,7 +65,7 @@ struct ScopeRefs {
     states: Vec<i64>,
 }
 
-/// The tally of a run's states.
+/// The totals of a run's states.
 #[derive(Default)]
 struct RunTotals {
     states: i64,

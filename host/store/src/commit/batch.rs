@@ -18,13 +18,13 @@ use crate::types::{ClaimedState, RunInfo, RunUpdate};
 /// An operation of a commit.
 #[derive(Debug)]
 pub enum Operation {
-    /// Starts a run.
+    /// Starts a run, unless its idempotency key has started one.
     Start(Box<NewRun>),
-    /// Ends an execution.
+    /// Ends an execution, if its claim is still valid.
     Finish(Box<Finished>),
     /// Stages a piece of the end of an execution with many outputs, before that end.
     Stage(Box<Stage>),
-    /// Controls a run.
+    /// Controls a run: a cancel, a pause, a retry and others.
     Control(Arc<RunInfo>, Control),
 }
 
@@ -32,16 +32,16 @@ pub enum Operation {
 /// its bulk writes.
 #[derive(Debug)]
 pub enum Control {
-    /// Removes some of the pieces staged for an end that never came.
+    /// Removes some of the pieces staged for an end that was never committed.
     Unstage(Leftover),
     /// Records that a suspected poison state, given with its claim, is about to run, so that a
     /// further host loss can be attributed to it.
     Begin(Box<Claimed>),
-    /// Cancels the run.
+    /// Cancels the run: no further outcome counts.
     Cancel,
-    /// Pauses the run.
+    /// Pauses the run: none of its states is claimed.
     Pause,
-    /// Resumes the run.
+    /// Resumes the run: its states can be claimed again.
     Resume,
     /// Sweeps some states of the run: ends them if the run was cancelled, else parks or unparks
     /// them for a pause.
@@ -55,7 +55,7 @@ pub enum Control {
     },
     /// Retries this failed state.
     Retry(StateId),
-    /// Does one part of a redrive, which retries the failed states of the run.
+    /// Performs one part of a redrive, which retries the failed states of the run.
     Redrive(RedrivePart),
 }
 
@@ -172,7 +172,7 @@ pub struct Staged {
     pub children: usize,
 }
 
-/// Staged rows of an end that never came.
+/// Staged rows of an end that was never committed.
 #[derive(Debug, Clone, Copy)]
 pub struct Leftover {
     /// The state of the execution.
@@ -219,15 +219,16 @@ pub enum Reply {
     Redriven {
         /// The number of reopened states.
         states: usize,
-        /// The number of failed states that stay failed, because a unite above has gone on without
-        /// them.
+        /// The number of failed states that stay failed, because a unite above has continued
+        /// without them.
         late: usize,
     },
     /// A run with this idempotency key exists already.
     Existing(ExistingRun),
     /// The revision of the graph is not the current one.
     Outdated,
-    /// Rows staged under this fence must be removed: they are in the way, or no longer of use.
+    /// Rows staged under this fence must be removed: they conflict with this end, or are no
+    /// longer needed.
     Leftover(Fence),
     /// The operation came too late and changed nothing: another session holds the state, or the run
     /// is over.
@@ -269,9 +270,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Returns whether this commit must survive a loss of power by itself. Pieces of an end and of
-    /// a sweep need not: no caller is told of them. The commit that ends them is synced with all
-    /// earlier ones, and lost pieces are written again.
+    /// Returns whether this commit must survive a loss of power by itself. Pieces of an end and
+    /// of a sweep need not: no caller learns of them. The commit that ends them is synced with
+    /// all earlier ones, and lost pieces are written again.
     pub(crate) fn is_durable(&self) -> bool {
         let is_piece = |operation: &Operation| {
             matches!(

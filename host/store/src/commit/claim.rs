@@ -1,10 +1,10 @@
 //! Claims: ready states become this session's, by guarded updates. Namespaces are served
-//! round-robin, and so are the runs of a namespace. Each gets an equal part of the claim, and the
-//! others may have what it leaves. Delayed states that are due are made ready first, in bounded
-//! numbers. Staged children of an execution with many outputs have a queue of their own; each run
-//! is claimed from one queue at a time.
+//! round-robin, and so are the runs of a namespace. Each gets an equal part of the claim, and
+//! the rest of its part goes to the others. Delayed states that are due are made ready first,
+//! in bounded numbers. Staged children of an execution with many outputs have a queue of their
+//! own; each run is claimed from one queue at a time.
 //!
-//! Not here: how they are divided among namespaces and runs (`claim_quotas`).
+//! Not here: how claims are divided among namespaces and runs (`claim_quotas`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +17,8 @@ use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
 
-/// Delayed states of a namespace that one claim makes ready: more than a claim takes, few enough to
-/// delay no commit.
+/// Maximum number of delayed states of a namespace that one claim makes ready: more than a
+/// claim takes, few enough to delay no commit.
 const MAX_PROMOTED: u32 = 512;
 
 /// A row of [`sql::CLAIMABLE`].
@@ -81,7 +81,7 @@ impl CommitTx<'_> {
         Ok(())
     }
 
-    /// Makes delayed states ready that are due. Returns whether there were any.
+    /// Makes ready the delayed states that are now due. Returns whether there were any.
     async fn promote(
         &mut self,
         tx: &mut impl Tx,

@@ -1,9 +1,9 @@
-//! The parts of one claim: divides its states among namespaces and, within a namespace, among its
-//! runs. Pure: no database.
+//! The parts of one claim: divides its states among namespaces and, within a namespace, among
+//! its runs. Pure: no database.
 //!
-//! Namespaces get equal parts. Within one, each state goes to the run of which the session holds
-//! least. Runs with equal holdings are served round-robin, from where the last claim ended. So a
-//! run waits for one state of each other run at most.
+//! Namespaces get equal parts. Within one, each state goes to the run with the fewest states in
+//! this session. Runs with equal numbers are served round-robin, from where the last claim
+//! ended. So a run waits for one state of each other run at most.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

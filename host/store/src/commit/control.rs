@@ -58,8 +58,8 @@ impl CommitTx<'_> {
         let now = self.now;
         let row = &mut self.run(run.key)?.row;
         if !row.is_live() {
-            let words = format!("the run is over already: it is {}", row.status);
-            return Ok(Reply::Refused(words));
+            let message = format!("the run is over already: it is {}", row.status);
+            return Ok(Reply::Refused(message));
         }
         row.status = RunStatus::Cancelled;
         row.redrive = 0;
@@ -71,8 +71,8 @@ impl CommitTx<'_> {
         let row = &mut self.run(run.key)?.row;
         // A run that ended while paused may be resumed before a retry.
         if !row.is_live() && (paused || !row.paused) {
-            let words = format!("the run is over already: it is {}", row.status);
-            return Ok(Reply::Refused(words));
+            let message = format!("the run is over already: it is {}", row.status);
+            return Ok(Reply::Refused(message));
         }
         if row.paused == paused {
             return Ok(Reply::Done);

@@ -176,7 +176,7 @@ impl<'b> CommitTx<'b> {
         self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
     }
 
-    /// Creates an ordinary state, claimed at once if it is due and the birth quota allows.
+    /// Creates an ordinary state, claimed immediately if it is due and the birth quota allows.
     pub(super) fn create_state(
         &mut self,
         run: RunKey,

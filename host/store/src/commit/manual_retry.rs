@@ -18,7 +18,7 @@ use crate::error::{StoreError, corrupt_row};
 use crate::sql;
 use crate::types::RunInfo;
 
-/// The states and unites that a retry opens, and why it refuses others.
+/// The states and unites that a retry opens, and the reasons why it refuses other states.
 #[derive(Default)]
 struct Opened {
     states: Vec<(StateId, NodeIx)>,
@@ -120,14 +120,14 @@ impl CommitTx<'_> {
 
     fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Reply>, StoreError> {
         if self.run(run.key)?.row.redrive > 0 {
-            let words = "a redrive of this run is under way; wait for its end";
-            return Ok(Some(Reply::Refused(words.into())));
+            let message = "a redrive of this run is under way; wait for its end";
+            return Ok(Some(Reply::Refused(message.into())));
         }
         self.refuses_retries(run)
     }
 
     /// Reopens failed states and the unites above that they blocked. A state stays failed if a
-    /// unite above has gone on without it.
+    /// unite above has continued without it.
     async fn reopen(
         &mut self,
         tx: &mut impl Tx,

@@ -18,7 +18,7 @@ use crate::dialect::{ParamRows, PendingWrites, Tx};
 use crate::error::StoreError;
 use crate::sql;
 
-/// Stored attempts of a state; older ones are only counted.
+/// Maximum number of stored attempts of a state; older ones are only counted.
 const MAX_STORED_ATTEMPTS: u32 = 100;
 
 /// The rows to write before any unite is counted.
@@ -73,8 +73,8 @@ impl FinishedState<'_> {
 }
 
 impl BatchRows<'_> {
-    /// Adds all rows to the pending writes; those of staging that need an order are written at
-    /// once.
+    /// Adds all rows to the pending writes; those of staging that need an order are written
+    /// immediately.
     pub(super) async fn write<'r>(
         &'r self,
         tx: &mut impl Tx,

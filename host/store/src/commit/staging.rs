@@ -1,7 +1,7 @@
-//! Staging: ends with many outputs, written in pieces. Outputs and children are written before the
-//! end itself, guarded by the fence and invisible; the end makes them visible, all at once. So a
-//! state is never finished with its successors missing, and no transaction is longer than a piece.
-//! Rows staged for an end that never came are removed in pieces, too.
+//! Staging: ends with many outputs, written in pieces. Outputs and children are written before
+//! the end itself, guarded by the fence and invisible; the end makes them visible, all at once.
+//! So a state is never finished with its successors missing, and no transaction is longer than
+//! a piece. Rows staged for an end that was never committed are removed in pieces, too.
 //!
 //! Not here: how the executor cuts an end into pieces and sends them.
 
@@ -139,7 +139,7 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Removes some of the rows staged for an end that never came.
+    /// Removes some of the rows staged for an end that was never committed.
     pub(super) async fn unstage(
         &mut self,
         tx: &mut impl Tx,
@@ -182,7 +182,7 @@ fn children(graph: &Graph, node: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
     graph.node(node).next.iter().copied().filter(|to| graph.node(*to).unites.is_none())
 }
 
-/// Returns the followers of a node that it creates as children, and whose inputs name store keys.
+/// Returns the successors that a node creates as children and whose inputs name store keys.
 fn followers_with_keys(graph: &Graph, node: NodeIx) -> Vec<NodeIx> {
     let has_keys = |to: &NodeIx| !graph.node(*to).store_keys().is_empty();
     let mut nodes: Vec<NodeIx> = children(graph, node).filter(has_keys).collect();

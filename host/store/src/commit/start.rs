@@ -76,8 +76,9 @@ impl<'b> CommitTx<'b> {
     }
 }
 
-/// Finds why a new run was not inserted. It may exist already, because a commit that seemed to fail
-/// went through. Otherwise another run has its key, or its revision is not the current one.
+/// Finds why a new run was not inserted. It may exist already, because a commit that seemed to
+/// fail has succeeded. Otherwise another run has its key, or its revision is not the current
+/// one.
 async fn answer_existing(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Reply, StoreError> {
     let params = params![id, new.info.namespace.as_str(), new.key.as_deref()];
     let found = tx.query(sql::CONFLICTING_RUN, &params, read_existing).await?;

@@ -63,7 +63,7 @@ impl Entries {
         self.cached.insert(key, CachedEntry { entry: Some(entry), dirty: false });
     }
 
-    /// Returns the current entry of a key. The commit has read all keys that it uses before.
+    /// Returns the current entry of a key. The commit has already read every key that it uses.
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
         self.cached.get(key).and_then(|cached| cached.entry.as_ref())
     }

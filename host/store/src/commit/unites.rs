@@ -36,14 +36,14 @@ struct UniteUpdates {
     ended: Vec<(StateId, Option<Failure>)>,
 }
 
-/// How a unite opens for execution.
+/// The state in which a unite opens for execution.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Opening {
-    /// This session claims it at once.
+    /// The unite is claimed by this session immediately.
     Claimed,
-    /// It can be claimed.
+    /// The unite can be claimed.
     Ready,
-    /// It waits for the end of a pause.
+    /// The unite waits for the end of a pause.
     HeldBack,
 }
 
@@ -65,7 +65,7 @@ impl CommitTx<'_> {
             let mut waiting: HashMap<_, _> = waiting.into_iter().map(|row| (row.id, row)).collect();
             let mut updates = UniteUpdates::default();
             for unite in drained {
-                // A unite that is not waiting has gone on already, or failed.
+                // A unite that is not waiting has already opened, or failed.
                 if let Some(row) = waiting.remove(&unite.state) {
                     self.close(tx, unite, row, &mut updates).await?;
                 }
@@ -130,7 +130,7 @@ impl CommitTx<'_> {
         self.count(run, &deltas)
     }
 
-    /// Opens a unite for execution: claimed at once if the birth quota allows.
+    /// Opens a unite for execution: claimed immediately if the birth quota allows.
     fn open_unite(
         &mut self,
         run: RunKey,

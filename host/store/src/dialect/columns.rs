@@ -162,7 +162,7 @@ impl<'r> Cursor<'r> {
     }
 }
 
-/// Makes a struct from a list of columns, with a function that reads it from a row:
+/// Declares a struct from a list of columns, with a function that reads it from a row:
 /// `list!(row_struct [struct Name of "table"])`.
 macro_rules! row_struct {
     (

@@ -53,8 +53,8 @@ impl<'a> PendingWrites<'a> {
     }
 
     /// Takes the writes, to execute them. A debug build checks that no two statements touch the
-    /// same row. That is an error and not a panic: an operation that inserts a number which is
-    /// taken would do it, and the database refuses that one, too.
+    /// same row. A violation is an error and not a panic: an operation that inserts an existing
+    /// number causes one, and the database refuses that operation, too.
     pub(crate) fn take(&mut self) -> Result<Vec<PendingWrite<'a>>, StoreError> {
         #[cfg(debug_assertions)]
         self.check_disjoint()?;
@@ -96,7 +96,7 @@ fn key_of<'w>(
 
 /// A transaction under way: its statements take effect together or not at all.
 ///
-/// Futures are not boxed: on SQLite they are ready at once.
+/// Futures are not boxed: on SQLite they are ready immediately.
 pub(crate) trait Tx: Send {
     /// Returns the current time, for all writes of this transaction. On Postgres this is the clock
     /// of the database, which all hosts share.
@@ -109,7 +109,7 @@ pub(crate) trait Tx: Send {
         params: &[Param<'_>],
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Runs a query.
+    /// Runs a query and returns its rows, converted.
     fn query<T: Send>(
         &mut self,
         statement: &'static Statement,

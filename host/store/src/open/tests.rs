@@ -32,7 +32,7 @@ async fn both_migration_sets_create_equal_tables() {
     assert_eq!(indices, their_indices);
 }
 
-/// A database may be opened any number of times, by many hosts at once.
+/// A database may be opened any number of times, by many hosts concurrently.
 #[tokio::test]
 async fn many_open_a_new_postgres_at_once() {
     let url = Postgres::shared().unwrap().create_database("opened").unwrap();

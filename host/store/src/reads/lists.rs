@@ -93,7 +93,7 @@ impl Store {
         Ok(part.page(items, bytes as i64 >= MAX_PAGE_BYTES, |plugin| &plugin.name))
     }
 
-    /// Lists namespaces.
+    /// Lists namespaces in the order of their names.
     pub async fn list_namespaces(
         &self,
         part: &PageRequest,

@@ -15,7 +15,7 @@ use crate::sql::{RunRow, run_counters};
 use crate::types::RunInfo;
 use crate::{Store, sql};
 
-/// Makes [`RunCounters`] and its readers from the list of counters.
+/// Declares [`RunCounters`] and its readers from the list of counters.
 macro_rules! counters {
     ($($(#[$doc:meta])* $counter:ident: $sql:ident $type:ty),* $(,)?) => {
         /// The counters of a run, as the API shows them.
@@ -166,7 +166,7 @@ pub struct AttemptRow {
 pub struct FailureView {
     /// The kind of the failure.
     pub kind: FailureKind,
-    /// The message.
+    /// The message, for people.
     pub message: String,
     /// The details: JSON text.
     pub details: Option<String>,
@@ -349,7 +349,7 @@ fn attempt(row: &dyn Row) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow { number, began_at, host, ended_at, outcome, failure, logs, usage })
 }
 
-/// Makes a failure of its columns.
+/// Creates a failure from its columns.
 fn failure(
     kind: Option<String>,
     message: Option<String>,

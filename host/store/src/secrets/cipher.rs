@@ -80,14 +80,14 @@ impl SecretCipher {
         self.keys.read().clone()
     }
 
-    /// Replaces the keyring.
+    /// Replaces the keyring for all clones.
     pub(crate) fn replace_keys(&self, keys: Keyring) {
         *self.keys.write() = Arc::new(keys);
     }
 
-    /// Reads the key source again and returns the keyring that results. Concurrent callers share an
-    /// answer, and two reads are at least [`RELOAD_INTERVAL`] apart: rows of the database must not
-    /// cause a file read each.
+    /// Reads the key source again and returns the resulting keyring. Concurrent callers share a
+    /// result, and two reads are at least [`RELOAD_INTERVAL`] apart: rows of the database must
+    /// not cause a file read each.
     pub(crate) async fn reload(&self) -> Arc<Keyring> {
         let Some(source) = self.source.clone() else { return self.keys() };
         let came = Instant::now();

@@ -21,8 +21,8 @@ const IN_USE_TEXT: &str = "exosphere";
 /// The known plaintext of a retired key, which only decrypts.
 const RETIRED_TEXT: &str = "exosphere retired";
 
-/// Returns the place that a key check value is bound to. No secret's place reads like it, because
-/// those contain two NULs.
+/// Returns the place that a key check value is bound to. No secret's place is equal to it,
+/// because those contain two NULs.
 fn scope_of(id: &KeyId) -> Vec<u8> {
     format!("seal\0{id}").into_bytes()
 }

@@ -15,7 +15,7 @@ use crate::secrets::key_check;
 use crate::secrets::keyring::{KeyId, Keyring};
 use crate::{Store, in_transaction, sql};
 
-/// Secrets per transaction, of 64 KiB each at most.
+/// Number of secrets per transaction, each of 64 KiB at most.
 const SECRETS_PER_PAGE: i64 = 64;
 
 /// The result of a reencryption.

@@ -32,8 +32,8 @@ macro_rules! check_run {
     };
 }
 
-/// The columns of a state that is checked, each with its source; the unite's are NULL if the state
-/// is none.
+/// The columns of a state that is checked, each with its source; the unite's are NULL if the
+/// state is not a unite.
 macro_rules! check_state {
     ($then:ident) => {
         $then! {

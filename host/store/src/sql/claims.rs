@@ -27,7 +27,8 @@ macro_rules! owner_of_queue {
     };
 }
 
-/// Gives a staged state its namespace and its fixed store values, and leaves any other as it is.
+/// Gives a staged state its namespace and its fixed store values, and leaves any other state
+/// unchanged.
 macro_rules! unstaged {
     () => {
         "namespace = CASE WHEN namespace >= 0 THEN namespace ELSE \
@@ -93,7 +94,7 @@ statements! {
         " AND s.namespace = delayed.namespace AND s.due_at > $1), namespace \
          FROM delayed"
     );
-    /// Makes up to `$3` delayed states of a namespace ready that are due.
+    /// Makes ready up to `$3` delayed states of a namespace that are due.
     PROMOTE = concat!(
         "UPDATE state \
          SET delayed = 0 \

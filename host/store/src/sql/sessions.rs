@@ -66,13 +66,13 @@ statements! {
     postgres "SELECT set_config('synchronous_commit', 'off', true)";
 }
 
-/// Asks for any answer.
+/// Checks that the database answers.
 pub(crate) const PING: &str = "SELECT 1";
 
 /// The heartbeat of a host on Postgres. Renews its session and expires overdue ones. Returns
-/// whether the session is alive, when the next state is due, and which sessions hold states that
-/// have ended, or never existed. A session that was overdue itself expires none: the database may
-/// have been unreachable for the other hosts, too.
+/// whether the session is alive, when the next state is due, and which sessions hold states
+/// although they have ended or never existed. A session that was overdue itself expires none:
+/// the database may have been unreachable for the other hosts, too.
 pub(crate) const HEARTBEAT: &str = concat!(
     "WITH RECURSIVE ",
     claimable!(),

@@ -31,8 +31,8 @@ statements! {
         " AND s.namespace = $1 \
              ORDER BY s.run, s.due_at, s.id LIMIT $2)"
     );
-    /// Reads the staging rows of ends that never came: the execution is not claimed under the
-    /// staging fence any more, or its run is over.
+    /// Reads the staging rows of ends that were never committed: the execution is not claimed
+    /// under the staging fence any more, or its run is over.
     LEFTOVERS =
         "SELECT g.state, g.run, g.fence \
          FROM staged g \

@@ -133,7 +133,7 @@ statements! {
         " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
              AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence"
     );
-    /// Ends an execution that runs again, under the same guard.
+    /// Reschedules a state whose execution runs again, guarded by its fence.
     RESCHEDULE =
         "UPDATE state \
          SET status = 'CREATED', session = NULL, last_session = NULL, began_at = NULL, due_at = $4, attempt = $5, retries = $6, \

@@ -213,7 +213,7 @@ async fn each_guard_of_a_claim_suffices_alone() {
     }
 }
 
-/// Claims until nothing is left, everything at a time.
+/// Claims until nothing is left, as much as possible at a time.
 async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>) -> Vec<i64> {
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let mut all = Vec::new();

@@ -33,7 +33,7 @@ statements! {
         "SELECT id, node, path, refs, scopes, fence, attempt, store_snapshot \
          FROM state \
          WHERE id = ANY($1) AND status = 'WAITING'";
-    /// Opens a unite for execution: claimable, or claimed at once.
+    /// Opens a unite for execution: claimable, or claimed immediately.
     OPEN_UNITE =
         "UPDATE state \
          SET status = $2, due_at = $3, session = $4, fence = fence + $5, attempt = attempt + $5, \

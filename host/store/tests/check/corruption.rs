@@ -60,7 +60,7 @@ async fn repeated_violations_are_counted() {
 async fn messages_name_the_fault_and_place() {
     let (base, runs) = base(Kind::Sqlite, "words").await;
     let labels = Labels::new(&base, &runs);
-    let words = [
+    let expected = [
         (CHILDREN[4].0, "is SUCCESS and lacks the child X at /0.0/3.0"),
         (COUNTS[0].0, "is 9, its members count 2"),
         (CHILDREN[14].0, "is /0.0/0.0, and its parent, state <fan:00>, is PRUNED"),
@@ -68,14 +68,14 @@ async fn messages_name_the_fault_and_place() {
         (NAMESPACES[5].0, "names state <open:00>, and the U above is <fan:00>"),
         (VALUES[0].0, "is \"DONE\", which is not a value that exosphere writes"),
     ];
-    for (sql, words) in words {
+    for (sql, expected) in expected {
         let copy = base.copy("words");
         copy.tamper(&labels.fill(sql));
         let report = copy.check().await;
-        let words = labels.fill(words);
-        let said = report.violations.iter().find(|violation| violation.message == words);
-        let said = said.unwrap_or_else(|| panic!("{words}: {:#?}", report.violations));
-        assert!(runs.values().any(|run| Some(run.info.id.to_string()) == said.run));
+        let expected = labels.fill(expected);
+        let found = report.violations.iter().find(|violation| violation.message == expected);
+        let found = found.unwrap_or_else(|| panic!("{expected}: {:#?}", report.violations));
+        assert!(runs.values().any(|run| Some(run.info.id.to_string()) == found.run));
     }
 }
 
@@ -113,10 +113,10 @@ async fn difference(
     let wanted: Vec<_> = wanted.iter().map(|wanted| labels.fill(wanted)).collect();
     database.tamper(&labels.fill(sql));
     let report = database.check().await;
-    let mut found = words(&report);
+    let mut found = lines(&report);
     let mut missing = Vec::new();
     for wanted in &wanted {
-        // `-` stands for any row, `*` for any number of rows.
+        // `-` matches any row, `*` any number of rows.
         let (start, limit) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
             (Some(start), _) => (start, 1),
             (_, Some(start)) => (start, usize::MAX),
@@ -138,13 +138,13 @@ async fn difference(
         .then(|| format!("{sql}\n  missing {missing:?}\n  found too {found:?}"))
 }
 
-fn words(report: &Report) -> Vec<String> {
-    let words = |violation: &exosphere_store::Violation| {
+fn lines(report: &Report) -> Vec<String> {
+    let lines = |violation: &exosphere_store::Violation| {
         let rule = serde_json::to_value(violation.kind.rule).unwrap();
         let (table, column) = (violation.kind.table, violation.kind.column);
         format!("{} {table}.{column} {}", rule.as_str().unwrap(), violation.row)
     };
-    report.violations.iter().map(words).collect()
+    report.violations.iter().map(lines).collect()
 }
 
 /// Labels for numbers, in a database and its copies.

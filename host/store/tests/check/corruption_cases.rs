@@ -71,7 +71,7 @@ pub const CHILDREN: &[Case] = &[
             "total run.node_counts <fan>",
         ],
     ),
-    // It comes from an output that does not exist.
+    // A state comes from an output that does not exist.
     Case(
         "UPDATE state SET path = '0090' WHERE id = <fan:0000>",
         &[
@@ -80,7 +80,7 @@ pub const CHILDREN: &[Case] = &[
             "reference state.refs <fan:0000>",
         ],
     ),
-    // It comes from an edge that does not exist.
+    // A state comes from an edge that does not exist.
     Case(
         "UPDATE state SET path = '0001' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
@@ -98,7 +98,7 @@ pub const CHILDREN: &[Case] = &[
         "UPDATE state SET node = 77 WHERE id = <fan:0000>",
         &["parent state.node <fan:0000>", "total run.node_counts <fan>"],
     ),
-    // It has descendants, and no outputs.
+    // A state has descendants, and no outputs.
     Case(
         "UPDATE state SET status = 'PRUNED', outputs = NULL WHERE id = <fan:00>",
         &[

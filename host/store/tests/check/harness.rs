@@ -281,8 +281,8 @@ impl Harness {
         }))
     }
 
-    /// Ends the claimed states of a run as `ending` says, until none is claimed. A state without a
-    /// ending stays claimed. A batch has up to `at_once` states.
+    /// Ends the claimed states of a run as `ending` says, until none is claimed. A state
+    /// without an ending stays claimed. A batch has up to `at_once` states.
     pub async fn drive(
         &mut self,
         run: &Run,
@@ -348,7 +348,7 @@ impl Harness {
         StateId(database.number(&sql))
     }
 
-    /// Returns a redrive of all failed states of a run, at once.
+    /// Returns a redrive of all failed states of a run, in one operation.
     pub async fn redrive(&self, run: &Run) -> Operation {
         let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
         Operation::Control(run.info.clone(), Control::Redrive(RedrivePart::Whole(failed)))

@@ -151,10 +151,10 @@ async fn a_blocked_unite_names_its_branches(kind: Kind) {
     let done = harness.commit_ok(ends, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.run_updates[0].status, RunStatus::Failed);
     let blocked = harness.database.rows("SELECT message FROM state WHERE kind = 'blocked'").await;
-    let words = blocked[0][0].as_deref().unwrap();
+    let message = blocked[0][0].as_deref().unwrap();
     // In path order, not in the order of their ends.
-    let [first, second] = ["branch 1: X", "branch 2: X"].map(|branch| words.find(branch));
-    assert!(first.is_some() && first < second, "{words}");
+    let [first, second] = ["branch 1: X", "branch 2: X"].map(|branch| message.find(branch));
+    assert!(first.is_some() && first < second, "{message}");
     harness.check().await;
 }
 
@@ -266,14 +266,14 @@ async fn commits_report_final_run_views(kind: Kind) {
     let mut done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     assert!(done.ended.is_empty(), "no run has ended");
     let next = done.claimed.remove(0).state;
-    let told = async |operations| {
-        let mut told = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await.ended;
-        told.sort_by_key(|run| run.key);
-        for run in &told {
+    let final_runs = async |operations| {
+        let mut final_runs = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await.ended;
+        final_runs.sort_by_key(|run| run.key);
+        for run in &final_runs {
             let read = harness.store.run(&template.namespace, run.id).await.unwrap();
             assert_eq!(read.as_ref(), Some(run));
         }
-        told.iter().map(|run| (run.key, run.status)).collect::<Vec<_>>()
+        final_runs.iter().map(|run| (run.key, run.status)).collect::<Vec<_>>()
     };
     let operations = vec![
         harness.finish_plain(&fine.info, &next, Outcome::Prune(None)).await,
@@ -285,7 +285,7 @@ async fn commits_report_final_run_views(kind: Kind) {
         (failing.info.key, RunStatus::Failed),
         (cancelled.info.key, RunStatus::Cancelled),
     ];
-    assert_eq!(told(operations).await, expected);
+    assert_eq!(final_runs(operations).await, expected);
 }
 
 async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
@@ -303,8 +303,8 @@ async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     assert_eq!((done.replies, done.claimed.len()), (vec![Reply::Done], 0));
     assert_eq!(harness.states().await, "ERRORED 1, QUEUED 4, SUCCESS 1, WAITING 1");
     let failed = "SELECT kind || ' ' || message FROM state WHERE status = 'ERRORED'";
-    let words = harness.text(failed).await;
-    assert!(words.starts_with("limit ") && words.contains("`run_states`"), "{words}");
+    let message = harness.text(failed).await;
+    assert!(message.starts_with("limit ") && message.contains("`run_states`"), "{message}");
     assert_eq!(harness.number("SELECT retries FROM run WHERE status = 'FAILED'").await, 0);
     harness.check().await;
 }

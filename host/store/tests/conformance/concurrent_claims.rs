@@ -1,4 +1,5 @@
-//! Concurrent claims of twelve hosts: each state is claimed once for each fence, and none is missed.
+//! Concurrent claims of twelve hosts: each state is claimed once for each fence, and none is
+//! missed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -44,10 +45,10 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
         harness.database.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;
     let held: HashSet<_> =
         held.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>()).collect();
-    let told = second
+    let claims = second
         .iter()
         .map(|state| vec![state.id.to_string(), "2".into(), state.claim.session.0.to_string()]);
-    assert!(told.into_iter().all(|row| held.contains(&row)));
+    assert!(claims.into_iter().all(|row| held.contains(&row)));
     assert_eq!(held.len(), STATES);
 }
 
@@ -61,8 +62,8 @@ async fn claim_concurrently(hosts: &[Host]) -> Vec<Claimed> {
             let mut all = Vec::new();
             start.wait().await;
             loop {
-                let most = 5 + 7 * at as u32;
-                let done = host.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
+                let max = 5 + 7 * at as u32;
+                let done = host.commit_ok(Vec::new(), ClaimMode::AllDue(max)).await;
                 all.extend(done.claimed.into_iter().map(|claimed| claimed.state));
                 if !done.more_due {
                     return all;

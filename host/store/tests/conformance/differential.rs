@@ -17,10 +17,10 @@ use std::time::Instant;
 use database_pair::DatabasePair;
 use random_ops::RandomOps;
 
-/// Operations of a test, without `OPERATIONS` in the environment.
+/// Number of operations of a test, without `OPERATIONS` in the environment.
 const OPERATIONS: usize = 2_000;
 
-/// Operations between two comparisons of all rows.
+/// Number of operations between two comparisons of all rows.
 const COMPARE_INTERVAL: usize = 250;
 
 fn from_environment(name: &str) -> Option<u64> {

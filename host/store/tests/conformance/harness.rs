@@ -107,7 +107,7 @@ impl Harness {
         self.host.limits = Arc::new(Limits::clone(&self.host.limits).with(limit, value));
     }
 
-    /// Advances the clock.
+    /// Advances the clock by `millis`.
     pub async fn advance(&self, millis: Millis) {
         match self.database.kind {
             Kind::Sqlite => drop(self.clock.fetch_add(millis, Ordering::Relaxed)),
@@ -132,12 +132,12 @@ impl Harness {
     pub async fn states(&self) -> String {
         let sql = "SELECT status, COUNT(*) FROM state GROUP BY status ORDER BY status";
         let rows = self.database.rows(sql).await.into_iter();
-        let words: Vec<_> =
+        let counts: Vec<_> =
             rows.map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
-        words.join(", ")
+        counts.join(", ")
     }
 
-    /// Checks all invariants.
+    /// Checks all invariants of the database.
     pub async fn check(&self) {
         let report = check(&self.database.location).await.unwrap();
         assert_eq!(report.violations, [], "{:?}", self.database.kind);

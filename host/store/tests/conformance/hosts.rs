@@ -28,7 +28,8 @@ on_postgres! {
     listeners_report_lag_after_a_gap,
 }
 
-/// Longer than any step of these tests, and shorter than the lock timeout of Postgres.
+/// Timeout for a notification: longer than any step of these tests, and shorter than the lock
+/// timeout of Postgres.
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn hosts(harness: &Harness, count: usize) -> Vec<Host> {
@@ -264,7 +265,7 @@ async fn claims_skip_locked_rows() {
     harness.check().await;
 }
 
-/// A caller that stops waiting for a commit may commit the next batch at once.
+/// A caller that stops waiting for a commit may commit the next batch immediately.
 async fn an_abandoned_commit_leaves_nothing() {
     let harness = Harness::new(Kind::Postgres).await;
     let run = harness.start_of("A > B").await;
@@ -324,9 +325,9 @@ async fn next(listener: &mut Listener) -> ListenerEvent {
 async fn notifications_reach_every_listener() {
     let harness = Harness::new(Kind::Postgres).await;
     let other = harness.another("other").await;
-    let mut ears = [harness.store.listener().unwrap(), other.store.listener().unwrap()];
-    for ear in &mut ears {
-        assert_eq!(next(ear).await, ListenerEvent::Lagged, "earlier notifications are lost");
+    let mut listeners = [harness.store.listener().unwrap(), other.store.listener().unwrap()];
+    for listener in &mut listeners {
+        assert_eq!(next(listener).await, ListenerEvent::Lagged, "earlier notifications are lost");
     }
     let run = harness.start_of("A").await;
     let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
@@ -337,39 +338,39 @@ async fn notifications_reach_every_listener() {
     harness.store.notify(&notice).await.unwrap();
     let back = Notification { from: other.session.0, work: false, runs: Vec::new() };
     other.store.notify(&back).await.unwrap();
-    for ear in &mut ears {
-        assert_eq!(next(ear).await, ListenerEvent::Received(notice.clone()));
-        assert_eq!(next(ear).await, ListenerEvent::Received(back.clone()));
+    for listener in &mut listeners {
+        assert_eq!(next(listener).await, ListenerEvent::Received(notice.clone()));
+        assert_eq!(next(listener).await, ListenerEvent::Received(back.clone()));
     }
-    let heard = RunUpdate::from(notice.runs[0]);
-    assert_eq!(heard, RunUpdate { status_changed: true, ..done.run_updates[0] });
+    let received = RunUpdate::from(notice.runs[0]);
+    assert_eq!(received, RunUpdate { status_changed: true, ..done.run_updates[0] });
     // Hosts on other databases of the same server do not receive it.
-    let apart = Harness::new(Kind::Postgres).await;
-    let mut ear = apart.store.listener().unwrap();
-    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
+    let elsewhere = Harness::new(Kind::Postgres).await;
+    let mut listener = elsewhere.store.listener().unwrap();
+    assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
     harness.store.notify(&notice).await.unwrap();
-    apart.store.notify(&back).await.unwrap();
-    assert_eq!(next(&mut ear).await, ListenerEvent::Received(back));
+    elsewhere.store.notify(&back).await.unwrap();
+    assert_eq!(next(&mut listener).await, ListenerEvent::Received(back));
 }
 
 async fn listeners_report_lag_after_a_gap() {
     let harness = Harness::new(Kind::Postgres).await;
-    let mut ear = harness.store.listener().unwrap();
-    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
+    let mut listener = harness.store.listener().unwrap();
+    assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
     // The listener's connection breaks.
     let breaks = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
                   WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     assert_eq!(harness.number(breaks).await, 1);
-    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
+    assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
     harness.store.notify(&Notification::default()).await.unwrap();
-    assert_eq!(next(&mut ear).await, ListenerEvent::Received(Notification::default()));
-    // The listener is told to reconnect.
-    ear.reset();
+    assert_eq!(next(&mut listener).await, ListenerEvent::Received(Notification::default()));
+    // The listener is asked to reconnect.
+    listener.reset();
     harness.store.notify(&Notification::default()).await.unwrap();
-    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
+    assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
     // A notification of another version.
     harness.database.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
-    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
+    assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
 }
 
 /// A single host has no other hosts to notify.

@@ -78,13 +78,17 @@ async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, Strin
 async fn state(database: &TestDatabase) -> String {
     let count = "SELECT key_id, COUNT(*) FROM secret GROUP BY key_id ORDER BY key_id";
     let seals = "SELECT key_id FROM seal ORDER BY key_id";
-    let words = |rows: Vec<Vec<Option<String>>>| {
+    let message = |rows: Vec<Vec<Option<String>>>| {
         let rows = rows.into_iter().map(|row| {
             row.into_iter().flatten().map(|cell| named(&cell)).collect::<Vec<_>>().join(" ")
         });
         rows.collect::<Vec<_>>().join(", ")
     };
-    format!("{}; in use: {}", words(database.rows(count).await), words(database.rows(seals).await))
+    format!(
+        "{}; in use: {}",
+        message(database.rows(count).await),
+        message(database.rows(seals).await)
+    )
 }
 
 fn named(id: &str) -> String {
@@ -97,10 +101,10 @@ async fn a_database_rejects_unknown_keys(kind: Kind) {
     let database = TestDatabase::new(kind);
     opened(&database, old()).await.unwrap().close().await;
     let refused = opened(&database, new()).await.err().unwrap();
-    let words = refused.to_string();
-    assert!(matches!(refused, OpenError::OtherKey { .. }), "{words}");
+    let message = refused.to_string();
+    assert!(matches!(refused, OpenError::OtherKey { .. }), "{message}");
     for part in [old().current().as_str(), new().current().as_str(), "--key", "reseal"] {
-        assert!(words.contains(part), "{words}");
+        assert!(message.contains(part), "{message}");
     }
     assert_eq!(state(&database).await, "; in use: old", "a rejected host changed nothing");
     opened(&database, old().with_older(&new())).await.unwrap().close().await;
@@ -191,7 +195,7 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     let read = file.clone();
     let asking = SecretCipher::new(old()).with_reload(move || Ok(read.lock().unwrap().clone()));
     let host = Store::open(&database.location, asking).await.unwrap();
-    let deaf = opened(&database, old()).await.unwrap();
+    let stale_host = opened(&database, old()).await.unwrap();
     set(&host, "g", "s", "hush").await;
     let rotating = opened(&database, old()).await.unwrap();
     *file.lock().unwrap() = both();
@@ -203,8 +207,8 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     *file.lock().unwrap() = new();
     // The host learns of the new key by reading a secret that it has no key for.
     assert_eq!(value(&host, "g", "t").await, Ok("meanwhile".into()));
-    let words = value(&deaf, "g", "s").await.unwrap_err();
-    assert!(words.contains(new().current().as_str()) && !words.contains("hush"), "{words}");
+    let message = value(&stale_host, "g", "s").await.unwrap_err();
+    assert!(message.contains(new().current().as_str()) && !message.contains("hush"), "{message}");
     // The host learns of the new key by writing under a key that is out of use.
     let read = file.clone();
     let asking = SecretCipher::new(both()).with_reload(move || Ok(read.lock().unwrap().clone()));
@@ -218,12 +222,12 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     assert_eq!(state(&database).await, under);
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("v"), Some("never".to_owned()))]);
-    let refused = deaf.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
-    let words = refused.unwrap_err().to_string();
-    assert!(words.contains("no longer in use") && !words.contains("never"), "{words}");
+    let refused = stale_host.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("no longer in use") && !message.contains("never"), "{message}");
     assert_eq!(state(&database).await, under, "no secret is under a removed key");
     let none = BTreeMap::new();
-    deaf.apply_graph(&name("n"), &name("h"), &template, &none, 1).await.unwrap();
+    stale_host.apply_graph(&name("n"), &name("h"), &template, &none, 1).await.unwrap();
 }
 
 async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {

@@ -116,7 +116,7 @@ async fn settings_and_grants_are_stored(kind: Kind) {
         .await
         .unwrap();
     assert!(harness.store.grants(&a).await.unwrap().is_empty());
-    // The grant opens nothing by itself, and is kept all the same.
+    // The grant opens nothing by itself, but is kept.
     let header = Grants { idempotency_header: true, ..Grants::default() };
     harness.store.set_grants(&a, &plugin, &header, &Expected::Anything, 0).await.unwrap();
     assert_eq!(harness.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
@@ -128,8 +128,8 @@ async fn settings_and_grants_are_stored(kind: Kind) {
     assert_eq!(listed.items.len(), 1, "{listed:?}");
 }
 
-/// Ten callers that have read the same version change it at once: one succeeds, and the others
-/// learn that it did.
+/// Ten callers that have read the same version change it concurrently: one succeeds, and the
+/// others get a conflict.
 async fn concurrent_updates_succeed_once(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (a, plugin) = (name("a"), name("web"));

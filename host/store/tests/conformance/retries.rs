@@ -56,7 +56,7 @@ fn retry(run: &Run, state: StateId) -> Operation {
 }
 
 fn is_refused(answer: &Reply, why: &str) -> bool {
-    matches!(answer, Reply::Refused(words) if words.contains(why))
+    matches!(answer, Reply::Refused(message) if message.contains(why))
 }
 
 async fn a_failed_state_can_be_retried(kind: Kind) {

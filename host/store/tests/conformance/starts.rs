@@ -130,7 +130,7 @@ async fn a_key_keeps_its_request_digest(kind: Kind) {
     harness.check().await;
 }
 
-/// Each host sends another request under the same key: all get the answer of the first.
+/// Each host sends a different request under the same key: all get the answer of the first.
 async fn a_contended_key_keeps_one_request(kind: Kind) {
     let harness = Harness::new(kind).await;
     let template = harness.template(GraphBuilder::from_text("A")).await;

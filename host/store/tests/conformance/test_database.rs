@@ -171,8 +171,8 @@ impl TestDatabase {
         rows.into_iter().map(row).collect()
     }
 
-    /// Shifts all stored times back, which simulates a later clock. For Postgres, whose clock a test
-    /// cannot set.
+    /// Shifts all stored times back, which simulates a later clock. For Postgres, whose clock a
+    /// test cannot set.
     pub async fn shift_times_back(&self, millis: i64) {
         for table in self.tables().await {
             let (columns, _) = self.columns(&table).await;

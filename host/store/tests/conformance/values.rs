@@ -170,10 +170,10 @@ async fn any_text_round_trips(kind: Kind) {
     }
     assert_eq!(harness.store.entry(run.key, "n").await.unwrap().unwrap().value, "7");
 
-    let words = texts.concat();
-    let details = json!({"guest said": words, "\0": [words]});
+    let text = texts.concat();
+    let details = json!({"guest said": text, "\0": [text]});
     let written = details.to_string();
-    let failure = Failure::new(FailureKind::Permanent, words.clone()).with(details);
+    let failure = Failure::new(FailureKind::Permanent, text.clone()).with(details);
     let (kind, message) = (failure.kind, failure.message.clone());
     let read = FailureView { kind, message, details: Some(written) };
     let bodies = texts.map(|text| json!({"text": text}).to_string());
@@ -186,7 +186,7 @@ async fn any_text_round_trips(kind: Kind) {
     assert_eq!(failed.failure.as_ref(), Some(&read));
     let attempts = harness.store.attempts(children[0].id).await.unwrap();
     assert_eq!(attempts[0].failure.as_ref(), Some(&read));
-    let data = json!({"left": words}).to_string();
+    let data = json!({"left": text}).to_string();
     let operation =
         harness.finish_plain(&run, &children[1], Outcome::Prune(Some(data.clone()))).await;
     harness.commit_one(operation).await;

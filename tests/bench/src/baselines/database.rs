@@ -1,4 +1,4 @@
-//! The database alone: the very transactions of the host, with outcomes made up on the spot. No
+//! The database alone: the very transactions of the host, with outcomes generated in memory. No
 //! sandbox, no templates, no logs.
 
 use std::collections::BTreeMap;
@@ -21,11 +21,11 @@ use exosphere_store::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// States claimed at a time, as by a host of 128 slots.
+/// Number of states claimed at a time, as by a host of 128 slots.
 const HELD: u32 = 512;
 /// Duration of the measurement.
 const DURATION: Duration = Duration::from_millis(1500);
-/// Branches of the run whose middle is measured.
+/// Number of branches of the run whose middle part is measured.
 const BRANCHES: usize = 150_000;
 
 const FANOUT: &str = "U > W; W > M; M(U)";
@@ -188,15 +188,15 @@ impl StorePipeline {
         Ok(states)
     }
 
-    /// Returns the ends of up to `most` of the claimed states.
+    /// Returns the ends of up to `max` of the claimed states.
     async fn ends(
         &self,
         runs: &Runs,
         held: &mut Vec<ClaimedState>,
-        most: usize,
+        max: usize,
     ) -> Result<Vec<Operation>> {
-        let mut operations = Vec::with_capacity(most);
-        for claimed in held.drain(..most.min(held.len())) {
+        let mut operations = Vec::with_capacity(max);
+        for claimed in held.drain(..max.min(held.len())) {
             operations.push(self.ended(runs, claimed, 1).await?);
         }
         Ok(operations)

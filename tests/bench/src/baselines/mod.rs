@@ -16,11 +16,11 @@ use crate::results::{Results, Unit};
 use database::StorePipeline;
 use sandbox::SandboxLoop;
 
-/// States that one transaction ends in the database's baseline.
+/// Numbers of states that one transaction ends in the baseline of the database.
 const BATCHES: [usize; 3] = [16, 64, 256];
 
-/// As many states of the chains as a transaction of the host ends (derived from its number of
-/// syncs).
+/// Number of states of the chains that one transaction ends: as many as a transaction of the
+/// host (derived from its number of syncs).
 const CHAINS_BATCH: usize = 60;
 const RUST_NODE: &str = "a Rust node";
 

@@ -48,7 +48,7 @@ impl SandboxLoop {
         })?;
         let minimal = guest::component(&guest::Changes::default())?;
         let mut nodes = Vec::new();
-        for (words, bytes, name, inputs) in [
+        for (label, bytes, name, inputs) in [
             ("the smallest node", minimal, "attack", "{}"),
             (super::RUST_NODE, component("lab")?, "echo", r#"{"value":7}"#),
         ] {
@@ -57,7 +57,7 @@ impl SandboxLoop {
                 let bytes = || async { Ok::<_, std::io::Error>(bytes.clone()) };
                 anyhow::Ok(sandbox.load(admitted.digest, bytes).await?)
             })?;
-            nodes.push((words, plugin, name, inputs));
+            nodes.push((label, plugin, name, inputs));
         }
         Ok(SandboxLoop { runtime, sandbox: Arc::new(sandbox), nodes })
     }
@@ -65,7 +65,7 @@ impl SandboxLoop {
     /// Returns the calls per second of each node.
     pub fn rates(&self) -> Result<Vec<(&'static str, f64)>> {
         let mut rates = Vec::new();
-        for (words, plugin, name, inputs) in &self.nodes {
+        for (label, plugin, name, inputs) in &self.nodes {
             let workers: Vec<_> = (0..2)
                 .map(|_| {
                     let (sandbox, plugin) = (Arc::clone(&self.sandbox), Arc::clone(plugin));
@@ -76,7 +76,7 @@ impl SandboxLoop {
             for worker in workers {
                 rate += self.runtime.block_on(worker)??;
             }
-            rates.push((*words, rate));
+            rates.push((*label, rate));
         }
         Ok(rates)
     }

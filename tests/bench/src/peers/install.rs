@@ -33,10 +33,10 @@ pub fn output_of(command: &mut Command) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("there is no `{name}` to run"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     // The first error is the clearest: warnings come before it, and the path of a log after it.
     let error = |line: &&str| line.trim_start_matches("npm ").to_lowercase().starts_with("error");
-    let why = said.lines().find(error).or(said.lines().last()).unwrap_or_default().trim();
+    let why = stderr.lines().find(error).or(stderr.lines().last()).unwrap_or_default().trim();
     ensure!(output.status.success(), "{name}: {}: {why}", output.status);
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -22,14 +22,15 @@ use restate::Restate;
 
 /// A run of [`BRANCHES`] steps in parallel and the sum of their results.
 pub const FANOUT: &str = "fanout, beside peers";
-/// [`CHAIN_RUNS`] runs at once, each of [`CHAIN_LENGTH`] steps.
+/// [`CHAIN_RUNS`] concurrent runs, each of [`CHAIN_LENGTH`] steps.
 pub const CHAINS: &str = "chains, beside peers";
 /// [`SINGLE_RUNS`] runs of one step, by [`CLIENTS`] clients.
 pub const SINGLES: &str = "one-state runs, 64 clients, beside peers";
 /// [`LATENCY_RUNS`] runs of one step, one after the other.
 pub const LATENCY: &str = "one-state run, idle, beside peers";
 
-/// Small enough that the slowest peer ends each load in some fifteen seconds.
+/// The sizes of the loads: small enough that the slowest peer ends each in some fifteen
+/// seconds.
 pub const BRANCHES: u64 = 2_000;
 pub const CHAIN_RUNS: u64 = 100;
 pub const CHAIN_LENGTH: u64 = 50;
@@ -57,8 +58,8 @@ impl Peers {
     }
 
     /// Runs every shape once on every peer. Each peer is started and warmed up before its
-    /// measurement, and stopped afterwards, so that it takes nothing during the others. Returns a
-    /// sentence for each peer that failed, which is left out from then on.
+    /// measurement, and stopped afterwards, so that it uses no resources during the others.
+    /// Returns a sentence for each peer that failed, which is left out from then on.
     pub fn round(&mut self, number: u32, results: &mut Results) -> Vec<String> {
         let mut failed = Vec::new();
         let mut note = |name: &str, why: Error| {

@@ -26,7 +26,7 @@ const PACKAGE: &str = include_str!("../../peers/restate/package.json");
 const LOCK: &str = include_str!("../../peers/restate/package-lock.json");
 const SERVICES: &str = include_str!("../../peers/restate/services.mjs");
 
-/// Partitions of the server, which can only be chosen when it is new.
+/// Number of partitions of the server, which can only be chosen when it is new.
 const PARTITIONS: &str = "1";
 
 /// Restate with its SDK and a Node that the SDK can use.
@@ -37,7 +37,7 @@ pub struct Restate {
 }
 
 impl Restate {
-    /// Installs Restate.
+    /// Installs Restate's server, its SDK, and a Node that the SDK can use.
     pub fn install(folder: &Path) -> Result<Restate> {
         once(folder, LOCK, || {
             fs::write(folder.join("package.json"), PACKAGE)?;
@@ -159,7 +159,7 @@ impl Running {
         })
     }
 
-    /// Measures all loads.
+    /// Measures all loads on the running server.
     fn measure(&self) -> Result<Times> {
         let fanout = Call::new("fanout", BRANCHES, BRANCHES * (BRANCHES - 1) / 2);
         let chain = Call::new("chain", CHAIN_LENGTH, CHAIN_LENGTH);
@@ -190,7 +190,7 @@ impl Running {
             }
             Ok((begun.elapsed(), latencies))
         };
-        // The server retries a failing handler for ever, so its call never answers.
+        // The server retries a failing handler forever, so its call never answers.
         let done = self.runtime.block_on(async { timeout(MAX_WAIT, all).await });
         done.with_context(|| format!("{}: {}", call.path, self.server.tail()))?
     }

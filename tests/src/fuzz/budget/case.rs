@@ -1,5 +1,6 @@
-//! A case of the target `budget`: a guest with its schemas and acts, its graph, secrets, and requests
-//! to the host. Large parts are recipes (`crate::expand`), so that a saved case is readable.
+//! A case of the target `budget`: a guest with its schemas and acts, its graph, secrets, and
+//! requests to the host. Large parts are recipes (`crate::expand`), so that a saved case is
+//! readable.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::expand::random_letters;
 /// Bytes of all outputs of one execution: a little more than its limit.
 const OUTPUT_BYTES: usize = 34 << 20;
 
-/// Lengths near thresholds, up to the longest secret.
+/// Lengths of secrets near thresholds, up to the longest secret.
 const SECRET_LENGTHS: [usize; 7] = [0, 1, 7, 64, 1_000, 60_000, 65_536];
 
 /// One case.
@@ -111,9 +112,9 @@ fn acts(mutator: &mut Mutator, secrets: &BTreeMap<String, Value>) -> Vec<Act> {
         1 => {}
         _ => {
             let text = output(mutator);
-            let most = (OUTPUT_BYTES / text.len().max(1)).min(200_001);
+            let max = (OUTPUT_BYTES / text.len().max(1)).min(200_001);
             let times = *mutator.pick(&[1, 1, 1, 8, 100, 20_000, 200_000]);
-            acts.push(Act::Output(text, times.min(most) as u32));
+            acts.push(Act::Output(text, times.min(max) as u32));
         }
     }
     acts

@@ -1,6 +1,6 @@
-//! Target `budget`: the host's work for namespaces, which must stay within their limits. Runs random
-//! cases (schemas, secrets, graphs, outputs, logs) on one host over HTTP, with honest runs of another
-//! namespace beside them.
+//! Target `budget`: the host's work for namespaces, which must stay within their limits. Runs
+//! random cases (schemas, secrets, graphs, outputs, logs) on one host over HTTP, with honest runs
+//! of another namespace beside them.
 //!
 //! Promises: no honest run and no answer of `/health` takes longer than a second. Memory stays
 //! under its bound, a cancel ends executions within a second, and no internal error occurs.
@@ -31,13 +31,13 @@ const MAX_ATTEMPT_TIME: Duration = Duration::from_secs(1);
 /// Bound for the host's memory in bytes: its idle memory, the guests of a few runs, and JSON.
 const MEMORY: u64 = 1536 << 20;
 
-/// Time for which runs go on before they are cancelled.
+/// Time for which runs continue before they are cancelled.
 const RUNNING: Duration = Duration::from_millis(1_500);
 
 /// Timeout of the attacker's own requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Honest states that a host may have claimed when nothing else runs.
+/// Number of honest states that a host may have claimed when nothing else runs.
 const HONEST_STATES: u64 = 2;
 
 /// The plugin and the graph of every case.
@@ -146,8 +146,8 @@ impl Budgets {
                 .context("/health has no `holding`")?;
             Ok((holding <= HONEST_STATES).then_some(()))
         })?;
-        let (took, most) = (begun.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
-        ensure!(took <= most, "the cancel of {} runs took {took:.1?}", runs.len());
+        let (took, max) = (begun.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
+        ensure!(took <= max, "the cancel of {} runs took {took:.1?}", runs.len());
         Ok(())
     }
 }

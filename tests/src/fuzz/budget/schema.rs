@@ -31,7 +31,8 @@ pub(super) fn random(mutator: &mut Mutator) -> Value {
     let definitions = mutator.below(8);
     let mut made = Map::new();
     for number in 0..definitions {
-        // Most references lead on, some back in a ring.
+        // Most references lead forwards, some lead back to the first definition and form a
+        // cycle.
         let ring = mutator.once_in(6);
         let from = if ring { 0 } else { number + 1 };
         made.insert(format!("d{number}"), part(mutator, 3, from, definitions));

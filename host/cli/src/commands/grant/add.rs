@@ -44,8 +44,9 @@ impl Add {
         let is_empty =
             http.is_empty() && config.is_empty() && secret.is_empty() && !idempotency_header;
         if is_empty {
-            let words = "nothing to grant: give --http, --config, --secret or --idempotency-header";
-            return Err(Error::Usage(words.to_owned()));
+            let message =
+                "nothing to grant: give --http, --config, --secret or --idempotency-header";
+            return Err(Error::Usage(message.to_owned()));
         }
         super::change(context, plugin, |grants| {
             for rule in http {

@@ -22,7 +22,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the chosen subcommand.
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         context.done(match self {
             Command::List(list) => list.run(context),

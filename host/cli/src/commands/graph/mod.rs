@@ -1,4 +1,4 @@
-//! `exosphere graph`: apply graphs, check them and look at them.
+//! `exosphere graph`: apply, validate and list graphs.
 
 mod apply;
 mod list;
@@ -18,7 +18,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the chosen subcommand.
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         context.done(match self {
             Command::Apply(apply) => apply.run(context),

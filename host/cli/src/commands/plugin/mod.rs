@@ -1,4 +1,4 @@
-//! `exosphere plugin`: upload plugins, check them and look at them.
+//! `exosphere plugin`: upload, check and show plugins.
 
 mod check;
 mod inspect;
@@ -21,7 +21,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the chosen subcommand.
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         context.done(match self {
             Command::Push(push) => push.run(context),

@@ -32,9 +32,9 @@ pub fn upload(
     sent.map_err(|error| match error {
         // A host reports this limit itself, but closes the connection on a body that it
         // does not read.
-        Error::Unreachable(words) if size > DEFAULT_UPLOAD_BYTES => Error::Failed(format!(
+        Error::Unreachable(message) if size > DEFAULT_UPLOAD_BYTES => Error::Failed(format!(
             "{} has {size} bytes, and the default limit of a host is {DEFAULT_UPLOAD_BYTES}; build it with \
-             `--release`, `opt-level = \"s\"` and `strip = true`\n{words}",
+             `--release`, `opt-level = \"s\"` and `strip = true`\n{message}",
             file.display()
         )),
         error => error,

@@ -111,13 +111,13 @@ mod tests {
 
     #[test]
     fn ambiguous_json_is_refused() {
-        for (typed, words) in [
+        for (typed, message) in [
             ("a={\"b\":1,\"b\":2}", "$.b: the key \"b\" comes twice"),
             ("a=18446744073709551616", "$: the number 18446744073709551616 would be rounded"),
             ("a=[1e400]", "$[0]: the number 1e400: number out of range"),
         ] {
             let error = typed.parse::<Input>().unwrap_err();
-            assert!(error.contains(words), "{typed}: {error}");
+            assert!(error.contains(message), "{typed}: {error}");
         }
     }
 

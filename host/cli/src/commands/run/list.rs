@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::Context;
-use crate::commands::run::show::standing;
+use crate::commands::run::show::status_text;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
 use crate::format::{cell, table, took, utc};
@@ -47,7 +47,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
         [
             cell(&run.run),
             cell(format!("{}:{}", run.graph, run.revision)),
-            cell(standing(run)),
+            cell(status_text(run)),
             cell(run.counts.states),
             cell(run.counts.errored),
             cell(utc(run.created_at)),

@@ -39,7 +39,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the chosen subcommand.
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         context.done(match self {
             Command::Start(start) => start.run(context),

@@ -52,7 +52,7 @@ pub fn summary(details: &RunDetails) -> String {
     let mut text = record([
         ("RUN", cell(&run.run)),
         ("GRAPH", cell(format!("{}:{}", run.graph, run.revision))),
-        ("STATUS", cell(standing(run))),
+        ("STATUS", cell(status_text(run))),
         ("STATES", cell(counts.states)),
         ("OPEN", cell(counts.open)),
         ("SUCCESS", cell(counts.success)),
@@ -107,7 +107,7 @@ fn nodes<'a>(nodes: impl Iterator<Item = &'a NodeCounts>) -> String {
 }
 
 /// Returns the status of a run in a word or two.
-pub fn standing(run: &RunSummary) -> String {
+pub fn status_text(run: &RunSummary) -> String {
     if run.paused { format!("{} (paused)", run.status) } else { run.status.to_string() }
 }
 
@@ -127,7 +127,7 @@ fn state(details: &StateDetails) -> String {
         ("TOOK", took(state.created_at, state.ended_at)),
     ]);
     if let Some(failure) = &state.failure {
-        section(&mut text, "failure", &failure_words(failure));
+        section(&mut text, "failure", &failure_text(failure));
     }
     for (index, output) in details.outputs.iter().enumerate() {
         section(&mut text, &format!("output {index}"), &format!("{output:#}"));
@@ -136,15 +136,15 @@ fn state(details: &StateDetails) -> String {
         section(&mut text, "pruned with", &format!("{data:#}"));
     }
     if let Some(usage) = &details.usage {
-        section(&mut text, "usage", &usage_words(usage));
+        section(&mut text, "usage", &usage_text(usage));
     }
     for attempt in &details.attempts {
-        section(&mut text, &format!("attempt {}", attempt.number), &attempt_words(attempt));
+        section(&mut text, &format!("attempt {}", attempt.number), &attempt_text(attempt));
     }
     text
 }
 
-fn usage_words(usage: &Usage) -> String {
+fn usage_text(usage: &Usage) -> String {
     format!(
         "{:.1} ms CPU, {} memory, {} host calls, {} in, {} out",
         usage.cpu_us as f64 / 1_000.0,
@@ -156,13 +156,13 @@ fn usage_words(usage: &Usage) -> String {
 }
 
 /// Formats an attempt: its outcome and its log.
-fn attempt_words(attempt: &AttemptDetails) -> String {
+fn attempt_text(attempt: &AttemptDetails) -> String {
     let mut text = attempt.outcome.clone().unwrap_or_else(|| "running".to_owned());
     if let Some(end) = attempt.ended_at {
         let _ = write!(text, ", {}", utc(end));
     }
     if let Some(failure) = &attempt.failure {
-        let _ = write!(text, "\n{}", failure_words(failure));
+        let _ = write!(text, "\n{}", failure_text(failure));
     }
     for line in attempt.logs.parsed().into_iter().flatten() {
         let _ = write!(text, "\n{:<5} {}", line.level, line.message);
@@ -170,7 +170,7 @@ fn attempt_words(attempt: &AttemptDetails) -> String {
     text
 }
 
-fn failure_words(failure: &Failure) -> String {
+fn failure_text(failure: &Failure) -> String {
     let mut text = format!("{}: {}", failure.kind, failure.message);
     if let Some(details) = &failure.details {
         let _ = write!(text, "\n{details:#}");

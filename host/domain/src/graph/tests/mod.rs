@@ -18,7 +18,7 @@ use crate::node::NodeDescription;
 
 /// A test catalog: the nodes of the worked example, one that reads a secret,
 /// one that two plugins export, and one with open schemas.
-struct Shelf;
+struct TestCatalog;
 
 const NODES: [&str; 7] = ["split", "count", "merge", "notify", "twice", "open", "fetch"];
 
@@ -66,7 +66,7 @@ fn description(name: &str) -> NodeDescription {
     }
 }
 
-impl Catalog for Shelf {
+impl Catalog for TestCatalog {
     fn exporters(&self, node: &Name) -> Vec<Exporter> {
         if !NODES.contains(&node.as_str()) {
             return Vec::new();
@@ -119,7 +119,7 @@ fn apply(template: &Value) -> Result<Applied, Vec<Problem>> {
     let limits = Limits::default();
     let context = Context {
         namespace: &namespace,
-        catalog: &Shelf,
+        catalog: &TestCatalog,
         secrets: &secrets,
         limits: &limits,
         budget: &StepBudget::new(u64::MAX),
@@ -131,6 +131,6 @@ fn lines(problems: Vec<Problem>) -> Vec<String> {
     problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }
 
-fn told(template: &Value) -> Vec<String> {
+fn problem_lines(template: &Value) -> Vec<String> {
     apply(template).map_or_else(lines, |_| Vec::new())
 }

@@ -57,7 +57,7 @@ fn json_like() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Collects every place in some JSON, as JSON pointers.
+/// Collects the JSON pointers of all values in some JSON.
 fn pointers(value: &Value, at: String, all: &mut Vec<String>) {
     match value {
         Value::Array(list) => {
@@ -91,7 +91,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Builds edges that lead forwards, and unites of earlier nodes.
+    /// Creates edges that lead forwards, and unites of earlier nodes.
     fn new(edges: &[u16], unites: &[Option<usize>]) -> Self {
         let size = edges.len();
         let next = |from: usize| {
@@ -163,8 +163,8 @@ fn drawn_with_lines() -> impl Strategy<Value = (Lines, GraphBuilder)> {
 
 /// Returns the nodes on the path that a problem names.
 fn path_named(problem: &str) -> Option<Vec<usize>> {
-    let (_, words) = problem.split_once("is missing on the path ")?;
-    let (path, _) = words.split_once(':')?;
+    let (_, rest) = problem.split_once("is missing on the path ")?;
+    let (path, _) = rest.split_once(':')?;
     path.split(" → ").map(|node| node.strip_prefix('n')?.parse().ok()).collect()
 }
 
@@ -200,8 +200,7 @@ fn check_by_paths(graph: &Graph) {
     }
 }
 
-/// Returns whether a path leads from the root to a node without passing
-/// another.
+/// Returns whether a path leads from the root to `to` without passing `past`.
 fn avoids(graph: &Graph, past: NodeIx, to: NodeIx) -> bool {
     fn walk(graph: &Graph, at: NodeIx, past: NodeIx, to: NodeIx) -> bool {
         at != past

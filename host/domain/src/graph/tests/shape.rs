@@ -168,7 +168,7 @@ fn carries_what_later_nodes_refer_to() {
 #[test]
 fn a_failure_above_leaves_a_gap() {
     let graph = draw("U > X; X > Y; Y > V; V(X) > Z; Z > W; W(U)");
-    let above = |a: &str, b: &str| graph.above(graph.find(a).unwrap(), graph.find(b).unwrap());
+    let above = |a: &str, b: &str| graph.leaves_gap(graph.find(a).unwrap(), graph.find(b).unwrap());
     let table = [
         ("U", "W", true),
         ("X", "Y", true),

@@ -1,5 +1,4 @@
-//! Tests of every rule of a template: a change that breaks it, and the
-//! resulting message.
+//! Tests of every rule of a template: a change that breaks the rule, and the expected message.
 
 use super::*;
 use crate::limits::Limit;
@@ -7,7 +6,7 @@ use crate::limits::Limit;
 #[test]
 fn an_ungranted_capability_names_its_grant_command() {
     let template = json!({"nodes": [{"node_name": "fetch", "identifier": "a", "next_nodes": []}]});
-    let told = told(&template);
+    let found = problem_lines(&template);
     let expected = [
         "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports \
          `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator \
@@ -16,7 +15,7 @@ fn an_ungranted_capability_names_its_grant_command() {
          `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it \
          by `exosphere grant add web --config KEY=VALUE --namespace default`",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -41,7 +40,7 @@ fn the_worked_example_is_valid() {
     assert_eq!(graph.node(merger).singles(), []);
     assert_eq!(graph.node(merger).unites.as_ref().unwrap().region, [worker]);
     assert!(graph.reaches(splitter, merger) && !graph.reaches(merger, splitter));
-    assert!(graph.above(splitter, worker) && !graph.above(worker, merger));
+    assert!(graph.leaves_gap(splitter, worker) && !graph.leaves_gap(worker, merger));
 }
 
 #[test]
@@ -54,7 +53,7 @@ fn a_null_secret_is_removed_if_unread() {
     template["secrets"]["api_key"] = Value::Null;
     let expected = "$.nodes[2]: \"merge\" reads the secret \"api_key\", which this removes; \
         leave it, or remove the node";
-    assert_eq!(told(&template), [expected]);
+    assert_eq!(problem_lines(&template), [expected]);
 }
 
 /// Changes the example at JSON pointers; `null` removes the key.
@@ -338,7 +337,7 @@ fn one_mistake_is_one_problem() {
         ),
     ];
     for (pointer, value, expected) in table {
-        assert_eq!(told(&changed(&[(pointer, value)])).join("\n"), expected, "{pointer}");
+        assert_eq!(problem_lines(&changed(&[(pointer, value)])).join("\n"), expected, "{pointer}");
     }
 }
 
@@ -374,7 +373,7 @@ fn valid_variants_are_accepted() {
 
 #[test]
 fn names_of_nodes_reserved_missing_or_ambiguous() {
-    let one = |node: Value| told(&json!({"nodes": [node]})).join("\n");
+    let one = |node: Value| problem_lines(&json!({"nodes": [node]})).join("\n");
     assert_eq!(
         one(json!({"node_name": "open", "identifier": "store"})),
         "$.nodes[0].identifier: the identifier \"store\" is reserved for placeholders; use another"
@@ -408,8 +407,8 @@ fn six_mistakes_are_six_problems() {
         ("/nodes/1/next_nodes/0", json!("mergr")),
         ("/nodes/2/unites/strategy", json!("ANY")),
     ]);
-    let told = told(&template);
-    let paths: Vec<_> = told.iter().map(|line| line.split_once(": ").unwrap().0).collect();
+    let found = problem_lines(&template);
+    let paths: Vec<_> = found.iter().map(|line| line.split_once(": ").unwrap().0).collect();
     assert_eq!(
         paths,
         [
@@ -420,7 +419,7 @@ fn six_mistakes_are_six_problems() {
             "$.nodes[1].inputs.chunk",
             "$.nodes[1].next_nodes[0]",
         ],
-        "{told:#?}"
+        "{found:#?}"
     );
 }
 
@@ -430,15 +429,15 @@ fn a_cycle_and_unknown_node_are_reported() {
         ("/nodes/1/next_nodes", json!(["merger", "nowhere"])),
         ("/nodes/2/next_nodes", json!(["worker"])),
     ]);
-    let told = told(&template);
-    assert!(told.iter().any(|line| line.contains("nowhere")), "{told:#?}");
-    assert!(told.iter().any(|line| line.contains("form a cycle")), "{told:#?}");
+    let found = problem_lines(&template);
+    assert!(found.iter().any(|line| line.contains("nowhere")), "{found:#?}");
+    assert!(found.iter().any(|line| line.contains("form a cycle")), "{found:#?}");
 }
 
 #[test]
 fn the_number_of_problems_is_bounded() {
     let nodes: Vec<_> = (0..MAX_NODES).map(|_| json!({"odd": 1})).collect();
-    let told = told(&json!({ "nodes": nodes }));
-    assert_eq!(told.len(), problems::MAX_PROBLEMS + 1);
-    assert_eq!(told.last().unwrap(), "$: and 2500 more problems");
+    let found = problem_lines(&json!({ "nodes": nodes }));
+    assert_eq!(found.len(), problems::MAX_PROBLEMS + 1);
+    assert_eq!(found.last().unwrap(), "$: and 2500 more problems");
 }

@@ -17,7 +17,7 @@ use super::transaction::Halt;
 use crate::backoff::MAX_PAUSE;
 use crate::error::internal;
 
-/// The operations of a batch, and those replies that it has.
+/// The operations of a batch, and the reply senders of those that have one.
 #[derive(Clone, Copy)]
 pub(super) struct BatchView<'a> {
     pub operations: &'a Arc<[Operation]>,
@@ -62,7 +62,7 @@ impl PendingRanges {
         self.put_first([range.start..middle, middle..range.end]);
     }
 
-    /// Puts the parts of a range around one operation first, with that operation alone
+    /// Splits a range around one operation and puts the parts first, with that operation alone
     /// between them.
     fn isolate(&mut self, range: Range<usize>, at: usize) {
         self.put_first([range.start..at, at..at + 1, at + 1..range.end]);
@@ -132,8 +132,8 @@ impl CommitLoop {
         let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
         let changes = match fail_permanently(&finished.run.graph, &finished.state, failure) {
             Ok(changes) => changes,
-            Err(misfit) => {
-                tracing::error!(%misfit, state = %finished.state.id, "a state cannot be ended");
+            Err(mismatch) => {
+                tracing::error!(%mismatch, state = %finished.state.id, "a state cannot be ended");
                 return Committed::default();
             }
         };

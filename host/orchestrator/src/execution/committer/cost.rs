@@ -1,5 +1,4 @@
-//! The lane and the cost of each operation. The cost is its cost in a commit, in
-//! bytes.
+//! The lane of each operation, and its cost in a commit, in bytes.
 
 use exosphere_domain::plan::{RescheduleReason, Transition};
 use exosphere_store::{Control, Finished, NewRun, Operation, RedrivePart, Stage};
@@ -25,7 +24,7 @@ pub(crate) fn label(operation: &Operation) -> Label {
     Label { lane, namespace: run.namespace_key, run: run.key, cost }
 }
 
-/// Returns the lane of a control operation and the number of rows that it writes at most.
+/// Returns the lane of a control operation and the maximum number of rows that it writes.
 fn of_control(control: &Control) -> (Lane, u64) {
     match control {
         Control::Cancel | Control::Pause | Control::Resume => (Lane::Urgent, 1),
@@ -39,7 +38,8 @@ fn of_control(control: &Control) -> (Lane, u64) {
     }
 }
 
-/// Returns the cost of a start: the row of the run, that of its first state, and those of its store.
+/// Returns the cost of a start: the row of the run, that of its first state, and those of its
+/// store.
 fn start(new: &NewRun) -> u64 {
     let store: usize = new.store.iter().map(|(key, value)| key.len() + value.len()).sum();
     rows(2 + new.store.len()) + bytes(new.info.inputs.len() + store)

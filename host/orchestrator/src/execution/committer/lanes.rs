@@ -11,9 +11,9 @@ use exosphere_domain::ids::{NamespaceKey, RunKey};
 /// The urgency of an operation. Each lane has one queue per namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
-    /// Cancels and pauses, which are tiny and for which a person waits.
+    /// Cancels and pauses: they are tiny, and a person waits for them.
     Urgent,
-    /// Starts, retries, and notes that a suspected poison state begins.
+    /// Starts, retries, and records that a suspected poison state begins.
     Control,
     /// Ends of executions.
     End,
@@ -26,7 +26,7 @@ pub(crate) enum Lane {
 pub(crate) struct BatchBounds {
     /// The largest number of operations.
     pub operations: usize,
-    /// The largest cost, in bytes. A heavier operation goes alone.
+    /// The largest cost, in bytes. A heavier operation is committed alone.
     pub cost: u64,
     /// The cost from which an operation delays the rest of its batch. After a batch
     /// with a heavy operation comes one without, if any light one waits.

@@ -53,8 +53,8 @@ impl Committer {
         self.enqueue(operation).await
     }
 
-    /// Queues an operation at once; the returned future waits for its reply. Operations
-    /// of one run in one lane are committed in the order of these calls.
+    /// Queues an operation immediately; the returned future waits for its reply. Operations of
+    /// one run in one lane are committed in the order of these calls.
     pub(crate) fn enqueue(
         &self,
         operation: Operation,

@@ -1,13 +1,13 @@
-//! The committer: collects waiting operations into one transaction and passes its effects
-//! on (`dispatcher`). It collects the next batch while the last one is synced, and knows
-//! when the next state is due; nothing here polls.
+//! The committer: collects waiting operations into one transaction and passes its effects on
+//! (`dispatcher`). It collects the next batch while the last one is synced, and knows when the
+//! next state is due; nothing here polls.
 //!
-//! It has its own thread, so that it waits neither for executions and requests nor, on
-//! SQLite, for another thread to write.
+//! It has its own thread, so that it waits neither for executions and requests nor, on SQLite,
+//! for another thread to write.
 //!
-//! This file is the loop. An operation meets the parts in this order: `mailbox`, `reply`,
-//! `cost`, `budget`, `queue` with its `lanes`, then the loop with its `pacing`, `bisect`
-//! and `transaction`.
+//! This file is the loop. An operation passes the parts in this order: `mailbox`, `reply`,
+//! `cost`, `budget`, `queue` with its `lanes`, then the loop with its `pacing`, `bisect` and
+//! `transaction`.
 
 mod mailbox;
 mod reply;
@@ -58,8 +58,8 @@ pub(crate) fn start(inner: Arc<HostInner>) -> std::io::Result<()> {
         last_commit_confirmed: true,
     };
     let guard = commit_loop.inner.lifeline.guard("the committer");
-    // The thread has its own runtime, so that an answer of Postgres need not wait for a
-    // worker that executes.
+    // The thread has its own runtime, so that an answer of Postgres need not wait for a worker
+    // thread that is busy with an execution.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("committer".into());
     let work = move || {
@@ -235,7 +235,7 @@ impl CommitLoop {
         self.effects.send(DispatchMessage::Committed(effects)).is_ok()
     }
 
-    /// Decides which states a commit may claim, whose operations release this many claim
+    /// Decides which states a commit may claim if its operations release this many claim
     /// permits.
     fn claim_budget(&self, released: usize, quotas: &Quotas) -> ClaimMode {
         if self.mailbox.is_stopping() {
@@ -255,8 +255,8 @@ impl CommitLoop {
         Some((state, permit?))
     }
 
-    /// Gives back states that the database holds for this host without its knowledge. A
-    /// commit that seemed to fail went through, and its claims were never delivered.
+    /// Gives back states that the database holds for this host and that the host does not know
+    /// of. A commit that seemed to fail has succeeded, and its claims were never delivered.
     async fn release_orphans(&mut self) {
         let (inner, claims) = (self.inner.clone(), self.mailbox.claims.clone());
         let orphans = async move { recovery::orphaned_claims(&inner, &claims).await };

@@ -28,8 +28,7 @@ pub(super) struct Pacing {
     saturated: BTreeSet<NamespaceKey>,
     /// Runs that have more due states than their quota here allows now.
     saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
-    /// The number of commits, from which each claim takes the namespace that it serves
-    /// first.
+    /// The number of commits, which selects the namespace that the next claim serves first.
     turn: usize,
     /// Round-robin cursors: where the next claim continues among the runs of each
     /// namespace.
@@ -94,9 +93,9 @@ impl Pacing {
         self.next_due = earlier(self.next_due, hint.due);
     }
 
-    /// Decides which states a commit at `now` may claim, up to `spare`. While more may be
-    /// due, it claims due states, so that other runs get their turn; otherwise it claims
-    /// those that it creates.
+    /// Decides which states a commit at `now` may claim, up to `spare`. While more states may
+    /// be due, it claims due states, so that other runs get their turn; otherwise it claims
+    /// only those that it creates.
     pub(super) fn claim_budget(&self, now: Millis, spare: u32, quotas: &Quotas) -> ClaimMode {
         let is_due = self.next_due.is_some_and(|due| due <= now);
         if self.more_due || is_due || self.has_room_again(quotas) {
@@ -174,8 +173,8 @@ impl ClaimRoom {
     }
 }
 
-/// Computes the remaining quota of each namespace and run from their quotas, their
-/// prefetch targets and what is claimed already.
+/// Computes the remaining quota of each namespace and run from their quotas, their prefetch
+/// targets and their claimed states.
 pub(super) fn remaining_shares(
     default_quota: u32,
     own_quotas: HashMap<NamespaceKey, u32>,

@@ -1,7 +1,6 @@
-//! The reply to an operation, and the ticket by which its caller withdraws it. An
-//! operation is withdrawn before its commit if its caller has gone, and never while a
-//! transaction with it may go through. So a start that was given up does not begin when
-//! the database is back.
+//! The reply to an operation, and the ticket by which its caller withdraws it. If its caller
+//! has gone, an operation is withdrawn before its commit, and never while a transaction with it
+//! may still succeed. So an abandoned start does not begin when the database is back.
 //!
 //! Not here: deadlines (`service::request`).
 
@@ -23,7 +22,7 @@ pub(crate) struct Ticket(AtomicU8);
 
 /// The request is in no transaction.
 const WAITING: u8 = 0;
-/// The request is in a transaction that may go through.
+/// The request is in a transaction that may succeed.
 const COMMITTING: u8 = 1;
 /// The caller has gone, so the request must not become part of a transaction.
 const WITHDRAWN: u8 = 2;
@@ -70,8 +69,8 @@ impl ReplySender {
     /// Takes the operation into a transaction. Returns `false` if it is withdrawn.
     pub(crate) fn enter(&self) -> bool {
         let Some(ticket) = &self.ticket else { return true };
-        // A request in doubt need not be repeated if its caller has gone: it has gone
-        // through, or it has not.
+        // A request in doubt need not be repeated if its caller has gone: its first transaction
+        // has already succeeded or failed.
         !self.channel.is_closed() && (ticket.change(WAITING, COMMITTING) || !ticket.is_withdrawn())
     }
 
@@ -127,7 +126,7 @@ mod tests {
         let (sender, ticket, _receiver) = sender();
         assert!(sender.enter());
         sender.mark_in_doubt();
-        // The repeat surely fails, but the first transaction may have gone through.
+        // The repeat fails for certain, but the first transaction may have succeeded.
         assert!(sender.enter());
         sender.leave();
         assert!(!ticket.withdraw() && sender.enter());

@@ -1,7 +1,6 @@
-//! One transaction of the commit loop, repeated for as long as the database is
-//! unavailable.
+//! One transaction of the commit loop, repeated for as long as the database is unavailable.
 //!
-//! Not here: a batch that fails by the data of one operation (`bisect`).
+//! Not here: a batch that fails because of the data of one operation (`bisect`).
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -15,11 +14,11 @@ use super::bisect::BatchView;
 use super::reply::ReplySender;
 use crate::backoff::{database_backoff, pause};
 
-/// Conflicts in a row up to which a transaction is retried at once. After more, the
-/// database counts as unavailable.
+/// Maximum number of successive conflicts after which a transaction is retried immediately.
+/// After more, the database counts as unavailable.
 const MAX_CONFLICTS: u32 = 20;
 
-/// The reason for which a transaction is not repeated.
+/// The reason why a transaction is not repeated.
 #[derive(Debug)]
 pub(super) enum Halt {
     /// The data of one of the operations makes the transaction fail.
@@ -29,8 +28,8 @@ pub(super) enum Halt {
 }
 
 impl CommitLoop {
-    /// Runs one transaction, and repeats it for as long as the database is unavailable.
-    /// Halts at bad data, and at an operation that was withdrawn meanwhile.
+    /// Runs one transaction, and repeats it for as long as the database is unavailable. Stops
+    /// at bad data, and at an operation that was withdrawn meanwhile.
     pub(super) async fn try_commit(
         &mut self,
         view: BatchView<'_>,
@@ -103,8 +102,8 @@ impl CommitLoop {
         }
     }
 
-    /// Commits a batch. An empty batch may have nothing to write and so proves nothing of
-    /// a full disk; after a failure, a test write goes first.
+    /// Commits a batch. An empty batch may write nothing, so its success does not prove that
+    /// the disk has room. After a failure, a test write therefore precedes it.
     async fn commit_or_prove(&self, batch: Batch) -> Result<Committed, StoreError> {
         let (store, session) = (&self.inner.db.store, batch.session);
         if batch.range.is_empty() && !self.last_commit_confirmed && !store.is_shared() {

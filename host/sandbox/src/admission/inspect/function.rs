@@ -6,8 +6,8 @@ use wasmparser::{FunctionBody, Operator};
 use super::bounds::Part;
 use crate::admission::error::{AdmissionError, invalid};
 
-/// The instructions that the compiler makes branches of, besides blocks: if a call into
-/// the engine may fail, a branch follows it.
+/// The instructions for which the compiler emits branches, besides blocks: if a call into the
+/// engine may fail, a branch follows it.
 macro_rules! branching {
     () => {
         Operator::BrIf { .. }

@@ -24,13 +24,13 @@ impl exosphere_domain::json::Typed for ComponentSummary {}
 /// The custom sections of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomSection {
-    /// The name of the sections.
+    /// The name that the sections share.
     pub name: String,
-    /// Bytes of all of them.
+    /// The size of all the sections together, in bytes.
     pub bytes: u64,
 }
 
-/// The maximum of names that are kept of each kind, and of bytes of each.
+/// Maximum number of names that are kept of each kind, and maximum bytes of each.
 const MAX_NAMES: usize = 64;
 const MAX_NAME_BYTES: usize = 128;
 

@@ -49,7 +49,7 @@ pub(super) struct Call {
 type Connection = http1::Connection<TokioIo<Box<dyn ByteStream>>, RequestBody>;
 
 impl Call {
-    /// Makes the request. Dropping the future, or its response, closes the connection.
+    /// Sends the request. Dropping the future, or its response, closes the connection.
     pub(super) async fn run(self) -> Answer {
         // Other guests may hold all connections, which is not this guest's fault. So
         // the timeout of the request starts later; the deadline of the attempt already

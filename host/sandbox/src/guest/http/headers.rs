@@ -1,5 +1,5 @@
-//! The headers of a request: the guest's, without those that would change the request.
-//! Such headers frame messages, name the host, or make it another request than the one
+//! The headers of a request: the guest's, without those that would change the request. Such
+//! headers frame messages, name the host, or turn the request into a different one than was
 //! compared with the grant.
 
 use http::header::{
@@ -8,13 +8,13 @@ use http::header::{
 };
 use wasmtime_wasi_http::Error;
 
-/// The header by which an outside system recognizes work that is done again.
+/// The header by which an outside system recognizes repeated work.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The maximum of headers in a request, and in a response.
+/// The maximum number of headers in a request, and in a response.
 pub(super) const MAX_HEADERS: usize = 100;
 
-/// Bytes of all headers that a guest puts together, with their overhead in memory. A
+/// Maximum bytes of all headers that a guest puts together, with their overhead in memory. A
 /// guest may hold as many header lists as it has handles.
 pub(super) const MAX_FIELDS_BYTES: usize = 16 * 1024;
 
@@ -37,9 +37,9 @@ const HOST_HEADERS: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Headers by which a proxy, a server or a framework takes a request for another one:
-/// of another path, method, host or sender. With them, a grant of one path or method
-/// would grant any.
+/// Headers that make a proxy, a server or a framework treat a request as a different one: with
+/// another path, method, host or sender. With them, a grant of one path or method would grant
+/// any other.
 const OVERRIDE_HEADERS: &[&str] = &[
     // Override the path.
     "x-http-destinationurl",
@@ -106,7 +106,7 @@ const OVERRIDE_PARTS: &[&str] = &[
 /// Returns whether a guest may neither set nor read a header. The idempotency key is
 /// forbidden if the host sends it.
 pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
-    // CGI and its successors do not tell an underscore (or dot) from a hyphen.
+    // CGI and its successors do not distinguish an underscore (or dot) from a hyphen.
     let plain: String = name.as_str().chars().map(hyphen).collect();
     let is_key = has_key && plain == IDEMPOTENCY_KEY.as_str();
     let is_length = plain == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;

@@ -14,10 +14,10 @@ use wasmtime_wasi_http::{Error, WasiHttpView};
 /// tests notice if the engine moves to another version.
 const TYPES: &str = "wasi:http/types@0.2.12";
 
-/// Bytes of a method's name.
+/// Maximum bytes of a method's name.
 const METHOD_BYTES: usize = 32;
 
-/// Bytes of an authority: the longest name, brackets, a port.
+/// Maximum bytes of an authority: the longest name, brackets, a port.
 const AUTHORITY_BYTES: usize = 300;
 
 type This = Resource<HostOutgoingRequest>;

@@ -41,7 +41,7 @@ pub(crate) use link::link;
 pub use network::HttpConfig;
 pub(crate) use network::Network;
 
-/// Bytes that a guest may write to a request's body at a time. For each open body, two
+/// Maximum bytes that a guest may write to a request's body at a time. For each open body, two
 /// such chunks wait for the network.
 const MAX_CHUNK_BYTES: usize = 16 * 1024;
 
@@ -63,7 +63,7 @@ struct Hooks {
     /// The namespace and the name of the plugin, for the grant command in the log.
     grantee: (String, String),
     requests: u64,
-    /// The reason for which the latest request was denied, if it was.
+    /// The reason why the latest request was denied, if it was.
     denied: Option<String>,
 }
 
@@ -102,8 +102,8 @@ impl Http {
         WasiHttpCtxView { ctx, hooks, table }
     }
 
-    /// Takes the reason for which the guest's latest request was denied, if it was. The
-    /// next attempt would be denied it again.
+    /// Takes the reason why the guest's latest request was denied, if it was. The next attempt
+    /// would be denied it again.
     pub(crate) fn take_denied(&mut self) -> Option<String> {
         self.hooks.denied.take()
     }
@@ -207,19 +207,19 @@ impl Hooks {
     fn deny(&mut self, target: &Target) -> Error {
         let (shown, rule) = (target.shown(), target.rule());
         let (namespace, plugin) = &self.grantee;
-        let words = format!(
+        let message = format!(
             "{shown} is not granted to the plugin {plugin}; an operator can grant it: \
              `exosphere grant add {plugin} --http \"{rule}\" --namespace {namespace}`"
         );
-        self.logs.add_host_line(LogLevel::Warn, &words);
-        self.denied = Some(words);
+        self.logs.add_host_line(LogLevel::Warn, &message);
+        self.denied = Some(message);
         Error::HttpRequestDenied
     }
 
     fn refuse_malformed(&mut self, why: &BadTarget) -> Error {
-        let words = format!("a request was refused: {why}");
-        self.logs.add_host_line(LogLevel::Warn, &words);
-        self.denied = Some(words);
+        let message = format!("a request was refused: {why}");
+        self.logs.add_host_line(LogLevel::Warn, &message);
+        self.denied = Some(message);
         match why {
             BadTarget::Scheme | BadTarget::Connect => Error::HttpRequestDenied,
             BadTarget::Path(BadPath::TooLong) => Error::HttpRequestUriTooLong,

@@ -21,13 +21,13 @@ use super::address::is_allowed;
 use super::errors::{from_connect, from_tls};
 use super::target::Target;
 
-/// The default maximum of connections that all guests of a host have open together.
+/// The default maximum number of connections that all guests of a host have open together.
 const MAX_CONNECTIONS: usize = 256;
 
-/// The maximum of concurrent name look-ups. Each takes a thread and cannot be stopped.
+/// The maximum number of concurrent name look-ups. Each takes a thread and cannot be stopped.
 const MAX_LOOKUPS: usize = 16;
 
-/// The maximum of addresses that are tried for a name, and the connect timeout of each
+/// The maximum number of addresses that are tried for a name, and the connect timeout of each
 /// but the last.
 const MAX_ADDRESSES: usize = 4;
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -41,7 +41,7 @@ pub struct HttpConfig {
     pub allow_nets: Vec<IpNet>,
     /// Certificates (X.509, DER) that are trusted in addition to the system's.
     pub extra_roots: Vec<Vec<u8>>,
-    /// The maximum of connections that all guests together may have open; further
+    /// The maximum number of connections that all guests together may have open; further
     /// requests wait. At least 1.
     pub max_connections: usize,
 }
@@ -170,8 +170,8 @@ impl Network {
     }
 }
 
-/// Builds the TLS connector. It keeps no session between connections, so that a server
-/// cannot tell by one that two guests share a host.
+/// Builds the TLS connector. It keeps no session between connections, because a session would
+/// tell a server that two guests share a host.
 fn connector(extra_roots: Vec<Vec<u8>>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();

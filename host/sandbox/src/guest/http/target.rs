@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        for (uri, words) in [
+        for (uri, message) in [
             ("/path", "the scheme must be"),
             ("ftp://a.example/", "the scheme must be"),
             ("http://user:pw@a.example/", "a user or password"),
@@ -143,7 +143,7 @@ mod tests {
             ("http://a.example/?\u{e4}", "must be percent-encoded"),
         ] {
             let error = read(uri).unwrap_err();
-            assert!(error.contains(words), "{uri}: {error}");
+            assert!(error.contains(message), "{uri}: {error}");
         }
         let long = format!("http://a.example/?{}", "x".repeat(MAX_PATH_BYTES));
         assert!(read(&long).unwrap_err().contains("at most"));

@@ -1,10 +1,10 @@
-//! Checkpoints of SQLite's log (WAL): they copy the pages of the log into the database file, with
-//! two syncs, so that the log can restart. A thread of its own does most of them, so that
+//! Checkpoints of SQLite's log (WAL): they copy the pages of the log into the database file,
+//! with two syncs, so that the log can restart. A thread of its own does most of them, so that
 //! commits need not wait.
 //!
 //! A log restarts only after a checkpoint that no commit followed. Under steady load the thread
-//! never gets there; so the writer itself does a checkpoint when the log is large. It copies the
-//! few pages that the thread has left.
+//! never reaches that point; so the writer itself does a checkpoint when the log is large. It
+//! copies the few pages that the thread has left.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -16,14 +16,15 @@ use rusqlite::Connection;
 
 use crate::error::OpenError;
 
-/// Pages by which the log grows between two checkpoints of the thread: 16 MiB.
+/// Number of pages by which the log grows between two checkpoints of the thread: 16 MiB.
 const BACKGROUND_PAGES: i32 = 2_000;
 
-/// Pages of the log from which the writer does a checkpoint: 128 MiB.
+/// Number of pages of the log from which the writer runs a checkpoint: 128 MiB.
 const WRITER_PAGES: i32 = 8 * BACKGROUND_PAGES;
 
 thread_local! {
-    /// Pages of the log after the last commit of this thread, until the thread is told of them.
+    /// Number of pages of the log after the last commit of this thread, until they are reported
+    /// to the thread of checkpoints.
     static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
@@ -39,8 +40,8 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread for the database of `writer`, and has checkpoints of commits of `writer`
-    /// done by [`Checkpoints::after_commit`] instead of by SQLite.
+    /// Starts the thread for the database of `writer`. [`Checkpoints::after_commit`] then
+    /// requests the checkpoints of `writer`'s commits instead of SQLite.
     pub(super) fn start(file: &Path, writer: &Connection) -> Result<Self, OpenError> {
         writer.wal_hook(Some(|_, pages| {
             LOG_PAGES.set(pages);
@@ -48,7 +49,7 @@ impl Checkpoints {
         }));
         let connection = Connection::open(file)?;
         connection.execute_batch("PRAGMA synchronous = FULL")?;
-        // One signal is enough: it stands for all commits before the checkpoint.
+        // One signal is enough: it covers all commits before the checkpoint.
         let (wanted, signals) = sync_channel(1);
         let under_way = Arc::<Mutex<()>>::default();
         let lock = under_way.clone();
@@ -59,7 +60,7 @@ impl Checkpoints {
         Ok(Checkpoints { wanted, under_way, asked_at: 0 })
     }
 
-    /// Has a checkpoint done if the commits of this thread have made the log large enough.
+    /// Requests a checkpoint if the commits of this thread have made the log large enough.
     pub(super) fn after_commit(&mut self, writer: &Connection) {
         let pages = LOG_PAGES.take();
         if pages == 0 {
@@ -86,8 +87,8 @@ fn run(connection: &Connection, signals: &Receiver<()>, under_way: &Mutex<()>) {
     }
 }
 
-/// Does a checkpoint that does not wait for other connections. If it fails, the log still has all
-/// pages, and a later one copies them.
+/// Runs a checkpoint that does not wait for other connections. If it fails, the log still has
+/// all pages, and a later one copies them.
 fn checkpoint(connection: &Connection) {
     let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = done {

@@ -35,7 +35,7 @@ async fn commits_resume_after_disk_full() {
         assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
         assert_eq!(runs().await, 1, "nothing of it");
     }
-    // A commit that fits is written all the same.
+    // A commit that fits is still written.
     assert_eq!(store.commit(other).await.unwrap().replies, [Reply::Done]);
     limit_growth(&store, None).await;
     let done = store.commit(large).await.unwrap();

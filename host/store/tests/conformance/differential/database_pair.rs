@@ -47,7 +47,7 @@ impl Side {
     }
 }
 
-/// The result of a commit without its times, in a form that two databases have alike.
+/// The result of a commit without its times, in a form that is equal on both databases.
 type ComparableCommit = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
 
 fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
@@ -72,7 +72,7 @@ impl DatabasePair {
         DatabasePair { sqlite, postgres, simulated_ms: 0, turns: 0, cursors, last: Instant::now() }
     }
 
-    /// Commits on both. Returns none if both reject the data.
+    /// Commits on both. Returns `None` if both reject the data.
     pub async fn commit(
         &mut self,
         session: SessionId,
@@ -86,7 +86,7 @@ impl DatabasePair {
         let cursors = self.cursors.clone();
         let mut batch =
             Batch { operations, range, session, now: 0, claim_mode, quotas, turn, cursors };
-        // Two transactions of one millisecond would leave open which state is due first.
+        // Two transactions of one millisecond would leave the order of due states undefined.
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
         }
@@ -167,9 +167,9 @@ impl DatabasePair {
         same("lost sessions", ours, theirs)
     }
 
-    pub async fn held_by(&self, session: SessionId, after: StateId, most: u32) -> Vec<LostClaim> {
-        let ours = self.sqlite.store.held_by(session, after, most, 0).await.unwrap();
-        let theirs = self.postgres.store.held_by(session, after, most, 0).await.unwrap();
+    pub async fn held_by(&self, session: SessionId, after: StateId, max: u32) -> Vec<LostClaim> {
+        let ours = self.sqlite.store.held_by(session, after, max, 0).await.unwrap();
+        let theirs = self.postgres.store.held_by(session, after, max, 0).await.unwrap();
         same("held", format!("{ours:?}"), format!("{theirs:?}"));
         ours
     }
@@ -195,7 +195,7 @@ impl DatabasePair {
         rows.map(|row| (RunKey(number(&row[0])), StateId(number(&row[1])))).collect()
     }
 
-    /// Advances the clocks.
+    /// Advances both clocks by `millis`.
     pub async fn advance(&mut self, millis: i64) {
         self.postgres.database.shift_times_back(millis).await;
         self.simulated_ms += millis;

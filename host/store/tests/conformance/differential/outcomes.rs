@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 /// which states are due.
 pub const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
 
-/// Returns graphs that use every feature of the store: nested and parallel unites, strategies, retry
-/// policies, store values.
+/// Returns graphs that use every feature of the store: nested and parallel unites, strategies,
+/// retry policies, store values.
 pub fn builders() -> Vec<GraphBuilder> {
     let fan = || GraphBuilder::from_text("R > U; U > X; X > W; W(U) > Z");
     let nested = || GraphBuilder::from_text("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
@@ -63,18 +63,18 @@ const TEXTS: [&str; 7] = ["", "plain", "7", "NUL \0 and \u{1}0", "\u{1}", "Ã¤ð„
 
 /// Draws the outcome of one execution.
 pub fn outcome(rng: &mut SeededRng, is_root: bool) -> Outcome {
-    let words = TEXTS[rng.below(TEXTS.len())];
+    let text = TEXTS[rng.below(TEXTS.len())];
     match rng.below(if is_root { 70 } else { 100 }) {
         0..55 => {
             let count = [0, 1, 1, 1, 2, 2, 3, 4][rng.below(8)];
-            let body = |at| json!({"at": at, "said": words}).to_string();
+            let body = |at| json!({"at": at, "said": text}).to_string();
             Outcome::Outputs((0..count).map(body).collect())
         }
         55..60 => Outcome::RequeueAfter(QUARTER_HOUR_MS * (1 + rng.below(4) as i64)),
         60..64 => Outcome::Released,
         64..67 => Outcome::HostLost,
         67..70 => Outcome::Conflict,
-        70..75 => Outcome::Prune(rng.percent(50).then(|| json!({"why": words}).to_string())),
+        70..75 => Outcome::Prune(rng.percent(50).then(|| json!({"why": text}).to_string())),
         _ => {
             let kinds = [
                 FailureKind::Retryable,
@@ -84,9 +84,9 @@ pub fn outcome(rng: &mut SeededRng, is_root: bool) -> Outcome {
                 FailureKind::InvalidOutput,
                 FailureKind::Trap,
             ];
-            let failure = Failure::new(kinds[rng.below(kinds.len())], words);
+            let failure = Failure::new(kinds[rng.below(kinds.len())], text);
             Outcome::Failed(if rng.percent(30) {
-                failure.with(json!({"said": words, "limit": rng.below(99)}))
+                failure.with(json!({"said": text, "limit": rng.below(99)}))
             } else {
                 failure
             })
@@ -117,7 +117,7 @@ pub fn journal(rng: &mut SeededRng, entries: &[(String, Entry)]) -> Journal {
             6 => journal.increment(key, i64::MAX - rng.below(3) as i64),
             _ => journal.increment(key, rng.below(9) as i64 - 4),
         };
-        // An attempt that cannot add goes on without the write.
+        // An attempt that cannot add continues without the write.
         drop(written);
     }
     journal

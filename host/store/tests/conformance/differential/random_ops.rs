@@ -25,10 +25,10 @@ fn limits() -> Arc<Limits> {
     Arc::new(limits.with(Limit::StoreBytes, 200))
 }
 
-/// Minimum of open runs, below which further ones are started.
+/// Minimum number of open runs, below which further ones are started.
 const RUNS: usize = 12;
 
-/// Maximum of ended executions that may be committed again.
+/// Maximum number of ended executions that may be committed again.
 const MAX_PAST_CLAIMS: usize = 50;
 
 pub struct RandomOps {
@@ -313,8 +313,8 @@ impl RandomOps {
 
     fn sweep(&mut self, pending: &mut PendingBatch) {
         let Some((run, event, from)) = self.rng.take(&mut self.sweeps) else { return };
-        let most = 1 + self.rng.below(12) as u32;
-        let operation = sweep(&self.runs[&run], event, &from, most);
+        let max = 1 + self.rng.below(12) as u32;
+        let operation = sweep(&self.runs[&run], event, &from, max);
         pending.swept.push((pending.operations.len(), run, event, from));
         pending.operations.push(operation);
     }
@@ -350,9 +350,9 @@ impl RandomOps {
     async fn reclaim(&mut self) {
         let lost_sessions = self.databases.lost_sessions().await;
         let Some(session) = self.rng.pick(&lost_sessions).copied() else { return };
-        let most = 1 + self.rng.below(10) as u32;
+        let max = 1 + self.rng.below(10) as u32;
         let mut pending = PendingBatch::default();
-        for held in self.databases.held_by(session, StateId(0), most).await {
+        for held in self.databases.held_by(session, StateId(0), max).await {
             let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
             pending
                 .operations

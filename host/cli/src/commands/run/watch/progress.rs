@@ -72,7 +72,7 @@ impl Progress {
         }
     }
 
-    /// Removes the bar.
+    /// Removes the bar from the terminal.
     pub fn finish(self) {
         if let Progress::Bar(bar) = self {
             bar.finish_and_clear();
