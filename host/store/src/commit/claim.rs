@@ -170,7 +170,8 @@ impl CommitTx<'_> {
             .ints(each(|ready_run| ready_run.first.0))
             .ints(each(|ready_run| ready_run.first.1.0))
             .ints(parts.iter().map(|(_, part)| i64::from(*part)))
-            .all(self.session.0);
+            .all(self.session.0)
+            .ints(each(|ready_run| ready_run.namespace.0));
         let held = tx.query_each(sql::CLAIM, &rows, read_claimed).await?;
         let mut counts = BTreeMap::new();
         for held in held {

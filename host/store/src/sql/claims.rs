@@ -28,13 +28,20 @@ macro_rules! owner_of_queue {
 }
 
 /// Gives a staged state its namespace and its fixed store values, and leaves any other as it is.
+/// Staged states are recognised by the number of their queue, so that what they need is looked up
+/// for the whole claim, not for each state.
 macro_rules! unstaged {
-    () => {
-        "namespace = CASE WHEN namespace >= 0 THEN namespace ELSE \
-             (SELECT p.namespace FROM state p WHERE p.id = -state.namespace) END, \
-         store_snapshot = CASE WHEN namespace >= 0 THEN store_snapshot ELSE \
-             (SELECT f.store_snapshot FROM staged_snapshot f \
-                 WHERE f.state = -state.namespace AND f.node = state.node) END"
+    ($namespace:literal, $has_snapshots:expr) => {
+        concat!(
+            "namespace = CASE WHEN namespace >= 0 THEN namespace ELSE ",
+            $namespace,
+            " END, \
+             store_snapshot = CASE WHEN namespace >= 0",
+            $has_snapshots,
+            " THEN store_snapshot ELSE \
+                 (SELECT f.store_snapshot FROM staged_snapshot f \
+                     WHERE f.state = -state.namespace AND f.node = state.node) END"
+        )
     };
 }
 
@@ -152,12 +159,12 @@ statements! {
              SELECT * FROM runs LIMIT n.most) found"
     );
     /// Claims ready states of a run, from the first on. The update checks the status again: a state
-    /// that another host claimed since the search stays with that host. Staged states get their
-    /// namespace here, and their fixed store values.
+    /// that another host claimed since the search stays with that host. Staged states get the
+    /// namespace of their run here, and their fixed store values.
     CLAIM = concat!(
         "UPDATE state \
          SET status = 'QUEUED', session = $6, fence = fence + 1, attempt = attempt + 1, ",
-        unstaged!(),
+        unstaged!("$7", ""),
         " WHERE id IN (SELECT s.id FROM state s WHERE ",
         ready!(),
         " AND s.namespace = $1 AND s.run = $2 AND (s.due_at, s.id) >= ($3, $4) \
@@ -171,7 +178,11 @@ statements! {
         "UPDATE state \
          SET status = 'QUEUED', session = ($6::BIGINT[])[1], fence = fence + 1, \
              attempt = attempt + 1, ",
-        unstaged!(),
+        unstaged!(
+            "($7::BIGINT[])[ARRAY_POSITION($1::BIGINT[], namespace)]",
+            " OR NOT EXISTS (SELECT 1 FROM UNNEST($1::BIGINT[]) AS n (queue) \
+                 JOIN staged_snapshot f ON f.state = -n.queue)"
+        ),
         " WHERE id = ANY(ARRAY(SELECT free.id FROM ",
         unnest!(namespace: int, run: int, due_at: int, id: int, most: int),
         " JOIN run u ON u.id = n.run AND u.status = 'RUNNING' AND u.paused = 0 \
