@@ -44,7 +44,7 @@ pub use check::{
 };
 pub use commit::batch::{
     Batch, ClaimMode, Committed, ExistingRun, Finished, Leftover, NewRun, Operation, Quotas,
-    RedrivePart, Reply, RunQuota, Stage, Staged,
+    RedrivePart, Reply, RunQuota, Stage, Staged, StagedQueues,
 };
 pub use error::{OpenError, StoreError};
 pub use id_blocks::IdBlock;

@@ -52,11 +52,16 @@ statements! {
     /// their own, whose number is negative. The last column is their namespace. It is NULL until
     /// their parent is SUCCESS, and while their run is paused or over: they may not be claimed
     /// then.
+    ///
+    /// The queues are those from number `$2` on, and those of the list `$3`. With 0 and the queues
+    /// of staged children that are known, the statement passes over the index entries of all
+    /// exhausted ones, which stay until a vacuum.
     CLAIMABLE = concat!(
         "WITH RECURSIVE \
          ready (namespace) AS (SELECT MIN(s.namespace) FROM state s WHERE ",
         ready!(),
-        " UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ",
+        " AND s.namespace >= $2 \
+             UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ",
         ready!(),
         " AND s.namespace > ready.namespace) \
              FROM ready WHERE ready.namespace IS NOT NULL), \
@@ -71,10 +76,10 @@ statements! {
         ready!(),
         " AND s.namespace = first.namespace AND s.run > first.run), ",
         owner_of_queue!("first"),
-        " FROM ready \
+        " FROM (SELECT namespace FROM ready UNION ALL SELECT value FROM json_each($3)) queue \
          JOIN state first ON first.id = (SELECT s.id FROM state s WHERE ",
         ready!(),
-        " AND s.namespace = ready.namespace \
+        " AND s.namespace = queue.namespace \
              ORDER BY s.run, s.due_at, s.id LIMIT 1) \
          UNION ALL SELECT delayed.namespace, NULL, \
              (SELECT MIN(s.due_at) FROM state s WHERE ",
@@ -87,13 +92,18 @@ statements! {
     ),
     postgres concat!(
         "WITH RECURSIVE ",
-        claimable!(),
+        claimable!(" AND s.namespace >= $2"),
         " SELECT namespace, run, due_at, id, (SELECT s.run FROM state s WHERE ",
         ready!(),
-        " AND s.namespace = ready.namespace AND s.run > ready.run \
+        " AND s.namespace = first.namespace AND s.run > first.run \
              ORDER BY s.run, s.due_at, s.id LIMIT 1), ",
-        owner_of_queue!("ready"),
-        " FROM ready \
+        owner_of_queue!("first"),
+        " FROM (SELECT * FROM ready UNION ALL \
+             SELECT known.* FROM json_array_elements_text($3::JSON) AS n (queue) \
+             CROSS JOIN LATERAL (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",
+        ready!(),
+        " AND s.namespace = n.queue::BIGINT \
+                 ORDER BY s.run, s.due_at, s.id LIMIT 1) known) first \
          UNION ALL SELECT namespace, NULL, due_at, NULL, \
              (SELECT MIN(s.due_at) FROM state s WHERE ",
         delayed!(),
