@@ -38,7 +38,7 @@ use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
 use crate::types::{RunInfo, RunUpdate};
-use batch::{Batch, ClaimMode, Committed, Finished, Operation, Quotas, Reply};
+use batch::{Batch, ClaimMode, Committed, Finished, Operation, Quotas, Reply, StagedQueues};
 use rows::BatchRows;
 use run_row::RunRow;
 use staging::StagedRow;
@@ -59,6 +59,7 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
     if let ClaimMode::AllDue(max_claims) = batch.claim_mode {
         commit.claim(tx, max_claims).await?;
     }
+    commit.done.staged_queues = commit.staged_queues;
     Ok(commit.done)
 }
 
@@ -72,6 +73,8 @@ struct CommitTx<'b> {
     quotas: Quotas,
     turn: usize,
     cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// The known queues of staged children.
+    staged_queues: StagedQueues,
     runs: BTreeMap<RunKey, LoadedRun>,
     /// Answers for new runs that were not inserted.
     existing_runs: BTreeMap<RunKey, Reply>,
@@ -121,6 +124,14 @@ impl Operation {
 impl<'b> CommitTx<'b> {
     fn new(now: Millis, batch: &Batch) -> Self {
         let replies = vec![Reply::Missing; batch.range.len()];
+        let mut operations = batch.operations[batch.range.clone()].iter();
+        // A resumed run has its queues again.
+        let staged_queues =
+            if operations.any(|operation| matches!(operation, Operation::Control(..))) {
+                StagedQueues::default()
+            } else {
+                batch.staged_queues.clone()
+            };
         CommitTx {
             now,
             session: batch.session,
@@ -132,6 +143,7 @@ impl<'b> CommitTx<'b> {
             quotas: batch.quotas.clone(),
             turn: batch.turn,
             cursors: batch.cursors.clone(),
+            staged_queues,
             runs: BTreeMap::new(),
             existing_runs: BTreeMap::new(),
             held: HashSet::new(),

@@ -45,7 +45,7 @@ pub use check::{
 };
 pub use commit::batch::{
     Batch, ClaimMode, Committed, Control, ExistingRun, Finished, Leftover, NewRun, Operation,
-    Quotas, RedrivePart, Reply, RunQuota, Stage, Staged,
+    Quotas, RedrivePart, Reply, RunQuota, Stage, Staged, StagedQueues,
 };
 pub use error::{OpenError, StoreError};
 pub use id_blocks::IdBlock;

@@ -183,13 +183,15 @@ macro_rules! delayed {
 
 /// On Postgres: the first ready state of each namespace, and the first delayed one. Each takes one
 /// step along an index, however many states there are. Index entries of states claimed earlier come
-/// before all others until a vacuum, so no step is taken twice.
+/// before all others until a vacuum, so no step is taken twice. A condition may exclude namespaces
+/// at the beginning.
 macro_rules! claimable {
-    () => {
+    ($from:literal) => {
         concat!(
             "ready (namespace, run, due_at, id) AS (\
              (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",
             ready!(),
+            $from,
             " ORDER BY s.namespace, s.run, s.due_at, s.id LIMIT 1) \
              UNION ALL SELECT next.* FROM ready CROSS JOIN LATERAL \
              (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",

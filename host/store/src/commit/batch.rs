@@ -267,6 +267,26 @@ pub struct Batch {
     pub turn: usize,
     /// Round-robin cursors of the namespaces' runs, as the last claim returned them.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// The known queues of staged children; if none is, a claim looks for them.
+    pub staged_queues: StagedQueues,
+}
+
+/// The queues of staged children with ready states, as a claim left them. Other hosts add queues
+/// without this host's knowledge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StagedQueues {
+    /// The queues.
+    pub queues: BTreeSet<NamespaceKey>,
+    /// The time of the last look at all queues.
+    pub read_at: Millis,
+}
+
+impl StagedQueues {
+    /// Adds the findings of another commit.
+    pub fn merge(&mut self, other: StagedQueues) {
+        self.queues.extend(other.queues);
+        self.read_at = self.read_at.max(other.read_at);
+    }
 }
 
 impl Batch {
@@ -352,6 +372,8 @@ pub struct Committed {
     pub saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
     /// Round-robin cursors of the runs for the next claim, if this commit claimed.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// The queues of staged children that are known now.
+    pub staged_queues: StagedQueues,
     /// Set if this commit made states claimable without claiming them.
     pub added: bool,
     /// The due time of the next state: of all states if the claim returned fewer than wanted, else

@@ -2,7 +2,9 @@
 //! round-robin, and so are the runs of a namespace. Each gets an equal part of the claim, and
 //! the rest of its part goes to the others. Delayed states that are due are made ready first,
 //! in bounded numbers. Staged children of an execution with many outputs have a queue of their
-//! own; each run is claimed from one queue at a time.
+//! own; each run is claimed from one queue at a time. The host
+//! remembers those queues from one claim to the next: a look for others passes the index entries of
+//! all that were exhausted since the last vacuum.
 //!
 //! Not here: how claims are divided among namespaces and runs (`claim_quotas`).
 
@@ -11,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
 use super::CommitTx;
+use super::batch::StagedQueues;
 use super::claim_quotas::{ReadyRun, ReadyRuns, in_order};
-use crate::codec::read_claimed;
+use crate::codec::{read_claimed, to_json};
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
@@ -50,9 +53,27 @@ impl CommitTx<'_> {
             self.done.more_due = true;
             return Ok(());
         }
-        let mut claimable = tx.query(sql::CLAIMABLE, &params![self.now], claimable).await?;
+        let others_may_exist = !self.staged_queues.queues.is_empty();
+        if let Some(left) = self.claim_ready(tx, max_claims).await?
+            && others_may_exist
+        {
+            self.staged_queues = StagedQueues::default();
+            self.cursors.extend(self.done.cursors.clone());
+            self.claim_ready(tx, left).await?;
+        }
+        Ok(())
+    }
+
+    /// Claims up to `max_claims` states of the known queues, or of all queues if none of staged children
+    /// is known. Returns the number of states that it could not claim because no state is ready.
+    async fn claim_ready(
+        &mut self,
+        tx: &mut impl Tx,
+        max_claims: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        let mut claimable = self.claimable(tx).await?;
         if self.promote(tx, &claimable).await? {
-            claimable = tx.query(sql::CLAIMABLE, &params![self.now], self::claimable).await?;
+            claimable = self.claimable(tx).await?;
         }
         let (mut ready, other_queues) = self.ready_runs(tx, &claimable, max_claims).await?;
         let mut left = max_claims;
@@ -72,13 +93,31 @@ impl CommitTx<'_> {
                 }
             }
         }
+        let is_exhausted = left > 0 && ready.is_exhausted();
         self.done.more_due |= ready.record_saturated(&self.quotas, &mut self.done);
         self.done.cursors = ready.cursors();
         if !self.done.more_due {
             let next = claimable.iter().filter_map(Claimable::next_due);
             self.done.next_due = next.min();
         }
-        Ok(())
+        Ok(is_exhausted.then_some(left))
+    }
+
+    /// Reads the heads of the known queues, or of all queues if none of staged children is known.
+    /// Those of staged children that it finds are known from then on.
+    async fn claimable(&mut self, tx: &mut impl Tx) -> Result<Vec<Claimable>, StoreError> {
+        let known = &mut self.staged_queues;
+        let mut from = 0;
+        if known.queues.is_empty() {
+            (from, known.read_at) = (i64::MIN, self.now);
+        }
+        let queues: Vec<i64> = known.queues.iter().map(|queue| queue.0).collect();
+        let queues = to_json(&queues)?;
+        let heads = params![self.now, from, &queues];
+        let claimable = tx.query(sql::CLAIMABLE, &heads, claimable).await?;
+        let queues = claimable.iter().filter_map(Claimable::first).map(|first| first.queue);
+        known.queues = queues.filter(|queue| *queue < 0).map(NamespaceKey).collect();
+        Ok(claimable)
     }
 
     /// Makes ready the delayed states that are now due. Returns whether there were any.
@@ -175,6 +214,7 @@ impl CommitTx<'_> {
             .ints(each(|ready_run| ready_run.first.1.0))
             .ints(parts.iter().map(|(_, part)| i64::from(*part)))
             .all(self.session.0)
+            .ints(each(|ready_run| ready_run.namespace.0))
             .all(self.now);
         let held = tx.query_each(sql::CLAIM, &rows, read_claimed).await?;
         let mut counts = BTreeMap::new();

@@ -97,6 +97,11 @@ impl ReadyRuns {
         }
     }
 
+    /// Returns whether none of the examined runs has ready states left, and no other run may have.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.namespaces.values().all(|its_runs| its_runs.runs.is_empty() && !its_runs.has_more)
+    }
+
     /// Records namespaces and runs with more due states than their quotas allow. Returns whether
     /// more states may be claimable within the quotas.
     pub(super) fn record_saturated(&self, quotas: &Quotas, done: &mut Committed) -> bool {

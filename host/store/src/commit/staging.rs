@@ -135,6 +135,10 @@ impl<'b> CommitTx<'b> {
             }
         }
         self.rows.snapshots.extend(snapshots);
+        let known = &mut self.staged_queues.queues;
+        if staged.children > 0 && !known.is_empty() {
+            known.insert(queue_of(state.id));
+        }
         self.done.more_due |= staged.children > 0 && !paused;
         Ok(())
     }

@@ -59,6 +59,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         quotas: Quotas::unbounded(),
         turn: 0,
         cursors: BTreeMap::new(),
+        staged_queues: StagedQueues::default(),
     }
 }
 

@@ -49,6 +49,23 @@ fn output_size(row: &dyn Row) -> Result<OutputSize, StoreError> {
     Ok(OutputSize { state, number, bytes: row.int(2)?.unsigned_abs() })
 }
 
+/// Merges outputs into ranges: a state, and the first and last number. The states of a fanout need
+/// consecutive outputs of one state, and one step along the index finds all of a range.
+fn ranges(wanted: &[(StateId, u32)]) -> Vec<(i64, u32, u32)> {
+    let mut wanted: Vec<_> = wanted.iter().map(|(state, number)| (state.0, *number)).collect();
+    wanted.sort_unstable();
+    let mut ranges: Vec<(i64, u32, u32)> = Vec::new();
+    for (state, number) in wanted {
+        match ranges.last_mut() {
+            Some((of, _, last)) if *of == state && number <= last.saturating_add(1) => {
+                *last = number;
+            }
+            _ => ranges.push((state, number, number)),
+        }
+    }
+    ranges
+}
+
 impl Store {
     /// Reads outputs by state and number. Missing outputs, and those with more bytes than `limit`,
     /// are left out.
@@ -57,13 +74,13 @@ impl Store {
         wanted: &[(StateId, u32)],
         limit: i64,
     ) -> Result<HashMap<(StateId, u32), String>, StoreError> {
-        let pairs: Vec<(i64, u32)> = wanted.iter().map(|(state, n)| (state.0, *n)).collect();
-        let pairs = serde_json::to_string(&pairs).map_err(|e| StoreError::Data(e.to_string()))?;
+        let ranges = serde_json::to_string(&ranges(wanted));
+        let ranges = ranges.map_err(|error| StoreError::Data(error.to_string()))?;
         let read = |row: &dyn Row| {
             let state = StateId(row.int(0)?);
             Ok(((state, to_u32(row.int(1)?, "number", state)?), row.text(2)?))
         };
-        let rows = self.reader.rows(sql::OUTPUTS_AT, &params![&pairs, limit], read).await?;
+        let rows = self.reader.rows(sql::OUTPUTS_AT, &params![&ranges, limit], read).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -220,4 +237,22 @@ fn member(row: &dyn Row) -> Result<MemberRow, StoreError> {
         outputs: to_u32(outputs, "outputs", id)?,
         failure: kind.map(|kind| (kind, message.unwrap_or_default())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consecutive_outputs_are_one_range() {
+        let wanted = |all: &[(i64, u32)]| {
+            let all: Vec<_> =
+                all.iter().map(|(state, number)| (StateId(*state), *number)).collect();
+            ranges(&all)
+        };
+        assert_eq!(wanted(&[]), []);
+        assert_eq!(wanted(&[(7, 3), (7, 1), (7, 2), (7, 2), (7, 5)]), [(7, 1, 3), (7, 5, 5)]);
+        assert_eq!(wanted(&[(8, 1), (7, 0), (8, 0)]), [(7, 0, 0), (8, 0, 1)]);
+        assert_eq!(wanted(&[(7, u32::MAX), (7, u32::MAX)]), [(7, u32::MAX, u32::MAX)]);
+    }
 }

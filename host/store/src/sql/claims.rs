@@ -28,14 +28,20 @@ macro_rules! owner_of_queue {
 }
 
 /// Gives a staged state its namespace and its fixed store values, and leaves any other state
-/// unchanged.
+/// unchanged. Staged states are recognized by the number of their queue, so that what they need is
+/// looked up for the whole claim, not for each state.
 macro_rules! unstaged {
-    () => {
-        "namespace = CASE WHEN namespace >= 0 THEN namespace ELSE \
-             (SELECT p.namespace FROM state p WHERE p.id = -state.namespace) END, \
-         store_snapshot = CASE WHEN namespace >= 0 THEN store_snapshot ELSE \
-             (SELECT f.store_snapshot FROM staged_snapshot f \
-                 WHERE f.state = -state.namespace AND f.node = state.node) END"
+    ($namespace:literal, $has_snapshots:expr) => {
+        concat!(
+            "namespace = CASE WHEN namespace >= 0 THEN namespace ELSE ",
+            $namespace,
+            " END, \
+             store_snapshot = CASE WHEN namespace >= 0",
+            $has_snapshots,
+            " THEN store_snapshot ELSE \
+                 (SELECT f.store_snapshot FROM staged_snapshot f \
+                     WHERE f.state = -state.namespace AND f.node = state.node) END"
+        )
     };
 }
 
@@ -46,11 +52,16 @@ statements! {
     /// their own, whose number is negative. The last column is their namespace. It is NULL until
     /// their parent is SUCCESS, and while their run is paused or over: they may not be claimed
     /// then.
+    ///
+    /// The queues are those from number `$2` on, and those of the list `$3`. With 0 and the queues
+    /// of staged children that are known, the statement passes over the index entries of all
+    /// exhausted ones, which stay until a vacuum.
     CLAIMABLE = concat!(
         "WITH RECURSIVE \
          ready (namespace) AS (SELECT MIN(s.namespace) FROM state s WHERE ",
         ready!(),
-        " UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ",
+        " AND s.namespace >= $2 \
+             UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ",
         ready!(),
         " AND s.namespace > ready.namespace) \
              FROM ready WHERE ready.namespace IS NOT NULL), \
@@ -65,10 +76,10 @@ statements! {
         ready!(),
         " AND s.namespace = first.namespace AND s.run > first.run), ",
         owner_of_queue!("first"),
-        " FROM ready \
+        " FROM (SELECT namespace FROM ready UNION ALL SELECT value FROM json_each($3)) queue \
          JOIN state first ON first.id = (SELECT s.id FROM state s WHERE ",
         ready!(),
-        " AND s.namespace = ready.namespace \
+        " AND s.namespace = queue.namespace \
              ORDER BY s.run, s.due_at, s.id LIMIT 1) \
          UNION ALL SELECT delayed.namespace, NULL, \
              (SELECT MIN(s.due_at) FROM state s WHERE ",
@@ -81,13 +92,18 @@ statements! {
     ),
     postgres concat!(
         "WITH RECURSIVE ",
-        claimable!(),
+        claimable!(" AND s.namespace >= $2"),
         " SELECT namespace, run, due_at, id, (SELECT s.run FROM state s WHERE ",
         ready!(),
-        " AND s.namespace = ready.namespace AND s.run > ready.run \
+        " AND s.namespace = first.namespace AND s.run > first.run \
              ORDER BY s.run, s.due_at, s.id LIMIT 1), ",
-        owner_of_queue!("ready"),
-        " FROM ready \
+        owner_of_queue!("first"),
+        " FROM (SELECT * FROM ready UNION ALL \
+             SELECT known.* FROM json_array_elements_text($3::JSON) AS n (queue) \
+             CROSS JOIN LATERAL (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",
+        ready!(),
+        " AND s.namespace = n.queue::BIGINT \
+                 ORDER BY s.run, s.due_at, s.id LIMIT 1) known) first \
          UNION ALL SELECT namespace, NULL, due_at, NULL, \
              (SELECT MIN(s.due_at) FROM state s WHERE ",
         delayed!(),
@@ -153,13 +169,13 @@ statements! {
              SELECT * FROM runs LIMIT n.max_rows) found"
     );
     /// Claims ready states of a run, from the first on. The update checks the status again: a state
-    /// that another host claimed since the search stays with that host. Staged states get their
-    /// namespace here, and their fixed store values.
+    /// that another host claimed since the search stays with that host. Staged states get the
+    /// namespace of their run here, and their fixed store values.
     CLAIM = concat!(
         "UPDATE state \
-         SET status = 'QUEUED', session = $6, last_session = $6, began_at = $7, \
+         SET status = 'QUEUED', session = $6, last_session = $6, began_at = $8, \
              fence = fence + 1, attempt = attempt + 1, ",
-        unstaged!(),
+        unstaged!("$7", ""),
         " WHERE id IN (SELECT s.id FROM state s WHERE ",
         ready!(),
         " AND s.namespace = $1 AND s.run = $2 AND (s.due_at, s.id) >= ($3, $4) \
@@ -172,9 +188,13 @@ statements! {
     postgres concat!(
         "UPDATE state \
          SET status = 'QUEUED', session = ($6::BIGINT[])[1], \
-             last_session = ($6::BIGINT[])[1], began_at = ($7::BIGINT[])[1], \
+             last_session = ($6::BIGINT[])[1], began_at = ($8::BIGINT[])[1], \
              fence = fence + 1, attempt = attempt + 1, ",
-        unstaged!(),
+        unstaged!(
+            "($7::BIGINT[])[ARRAY_POSITION($1::BIGINT[], namespace)]",
+            " OR NOT EXISTS (SELECT 1 FROM UNNEST($1::BIGINT[]) AS n (queue) \
+                 JOIN staged_snapshot f ON f.state = -n.queue)"
+        ),
         " WHERE id = ANY(ARRAY(SELECT free.id FROM ",
         unnest!(namespace: int, run: int, due_at: int, id: int, max_rows: int),
         " JOIN run u ON u.id = n.run AND u.status = 'RUNNING' AND u.paused = 0 \

@@ -75,7 +75,7 @@ pub(crate) const PING: &str = "SELECT 1";
 /// the database may have been unreachable for the other hosts, too.
 pub(crate) const HEARTBEAT: &str = concat!(
     "WITH RECURSIVE ",
-    claimable!(),
+    claimable!(""),
     ", clock AS (",
     now!(),
     " AS now), \

@@ -316,15 +316,18 @@ statements! {
          FROM ",
         arrays!(state: int, number: int, body: text)
     );
+    /// Reads ranges of outputs: each is a state, and the first and last number.
     OUTPUTS_AT =
         "SELECT o.state, o.number, o.body \
          FROM json_each($1) w \
-         JOIN output o ON o.state = w.value ->> 0 AND o.number = w.value ->> 1 \
+         JOIN output o ON o.state = w.value ->> 0 \
+             AND o.number BETWEEN w.value ->> 1 AND w.value ->> 2 \
          WHERE octet_length(o.body) <= $2",
     postgres
         "SELECT o.state, o.number, o.body \
          FROM json_array_elements($1::JSON) w \
-         JOIN output o ON o.state = (w ->> 0)::BIGINT AND o.number = (w ->> 1)::BIGINT \
+         JOIN output o ON o.state = (w ->> 0)::BIGINT \
+             AND o.number BETWEEN (w ->> 1)::BIGINT AND (w ->> 2)::BIGINT \
          WHERE octet_length(o.body) <= $2";
     OUTPUTS_OF_STATE = "SELECT body FROM output WHERE state = $1 ORDER BY number";
     OUTPUT_BYTES = "SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1",

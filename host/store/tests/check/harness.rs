@@ -16,7 +16,8 @@ use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, HostIdentity, NewRun,
-    Operation, Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher, Store, check,
+    Operation, Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher, StagedQueues, Store,
+    check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -234,6 +235,7 @@ impl Harness {
             quotas: Quotas::unbounded(),
             turn: 0,
             cursors: BTreeMap::new(),
+            staged_queues: StagedQueues::default(),
         };
         let mut done = self.store.commit(batch).await.unwrap();
         self.held.extend(done.claimed.drain(..).map(|claimed| claimed.state));

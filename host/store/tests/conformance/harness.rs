@@ -19,7 +19,7 @@ use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Batch, ClaimMode, Committed, Control, Finished, HostIdentity, NewRun, Operation, Quotas,
-    RedrivePart, Reply, RunInfo, SecretCipher, Store, StoreError, check,
+    RedrivePart, Reply, RunInfo, SecretCipher, StagedQueues, Store, StoreError, check,
 };
 
 use crate::test_database::{Kind, TestDatabase};
@@ -211,7 +211,7 @@ impl Host {
     pub fn batch(&self, operations: Vec<Operation>, claim_mode: ClaimMode) -> Batch {
         let (range, session) = (0..operations.len(), self.session);
         let (now, quotas, turn) = (self.now(), Quotas::unbounded(), number() as usize);
-        let cursors = BTreeMap::new();
+        let (cursors, staged_queues) = (BTreeMap::new(), StagedQueues::default());
         Batch {
             operations: operations.into(),
             range,
@@ -221,6 +221,7 @@ impl Host {
             quotas,
             turn,
             cursors,
+            staged_queues,
         }
     }
 

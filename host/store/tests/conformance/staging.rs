@@ -9,7 +9,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::Transition;
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{
-    ClaimMode, Control, Finished, Leftover, Operation, Reply, Stage, Staged, StateFilter,
+    Batch, ClaimMode, Control, Finished, Leftover, Operation, Reply, Stage, Staged, StagedQueues,
+    StateFilter,
 };
 use serde_json::json;
 
@@ -27,6 +28,7 @@ on_both! {
     a_failed_staged_finish_leaves_a_leftover,
     staged_children_are_claimed_round_robin,
     a_piece_out_of_order_is_rejected,
+    unknown_staged_queues_follow_the_known,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
@@ -407,5 +409,49 @@ async fn staged_children_are_claimed_round_robin(kind: Kind) {
     let of = |run| held.iter().filter(|state| state.run == run).count();
     assert_eq!(runs.iter().map(|run| of(*run)).collect::<Vec<_>>(), [10, 10, 20]);
     assert_eq!(harness.claim(99).await.len(), 80, "all the rest");
+    harness.check().await;
+}
+
+/// Starts a run with four staged children, and commits its end with the known queues. Returns the
+/// run and the queues that are known then.
+async fn start_staged(harness: &Harness, known: StagedQueues) -> (Run, StagedQueues) {
+    let run = harness.start_of("U > X").await;
+    let InPieces { pieces, end } = in_pieces(harness, &run, &run.root, 4, 4).await;
+    for piece in pieces {
+        harness.commit_one(stage(piece)).await;
+    }
+    let batch = harness.batch(vec![finish(end)], ClaimMode::NewOnly(0));
+    let done = harness.store.commit(Batch { staged_queues: known, ..batch }).await.unwrap();
+    (run, done.staged_queues)
+}
+
+async fn unknown_staged_queues_follow_the_known(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let mut known = StagedQueues::default();
+    let mut runs = Vec::new();
+    let claim = async |most, known: &mut StagedQueues, runs: &[Run]| {
+        let batch = harness.batch(Vec::new(), ClaimMode::AllDue(most));
+        let batch = Batch { staged_queues: known.clone(), ..batch };
+        let done = harness.store.commit(batch).await.unwrap();
+        known.clone_from(&done.staged_queues);
+        let of = |run: &Run| {
+            done.claimed.iter().filter(|claimed| claimed.state.run == run.info.key).count()
+        };
+        (runs.iter().map(of).collect::<Vec<_>>(), known.queues.len())
+    };
+    let (run, now_known) = start_staged(&harness, known.clone()).await;
+    runs.push(run);
+    assert!(now_known.queues.is_empty(), "a host that knows of no queue looks for all");
+    assert_eq!(claim(1, &mut known, &runs).await, (vec![1], 1));
+    // The commit of another host, which this host does not know of.
+    runs.push(start_staged(&harness, StagedQueues::default()).await.0);
+    assert_eq!(claim(2, &mut known, &runs).await, (vec![2, 0], 1));
+    assert_eq!(claim(2, &mut known, &runs).await, (vec![1, 1], 1), "the known one is exhausted");
+    let (run, known_by_end) = start_staged(&harness, known.clone()).await;
+    runs.push(run);
+    assert_eq!(known_by_end.queues.len(), 2);
+    assert_eq!(claim(2, &mut known_by_end.clone(), &runs).await, (vec![0, 1, 1], 2));
+    assert_eq!(claim(99, &mut known, &runs).await, (vec![0, 2, 3], 1), "both, in two looks");
+    assert_eq!(claim(99, &mut known, &runs).await, (vec![0, 0, 0], 0));
     harness.check().await;
 }

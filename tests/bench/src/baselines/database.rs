@@ -16,7 +16,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{ids_needed, plan, root_state};
 use exosphere_store::{
     Batch, ClaimMode, ClaimedState, Database, Finished, HostIdentity, NewRun, Operation, Quotas,
-    Reply, RunInfo, SecretCipher, Store,
+    Reply, RunInfo, SecretCipher, StagedQueues, Store,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -266,6 +266,7 @@ impl StorePipeline {
             quotas: Quotas::unbounded(),
             turn: 0,
             cursors: BTreeMap::new(),
+            staged_queues: StagedQueues::default(),
         };
         // In a task of its own, as in a host: on SQLite a commit blocks its thread.
         let store = self.store.clone();

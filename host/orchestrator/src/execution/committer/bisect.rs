@@ -43,6 +43,7 @@ impl CommitSummary {
         self.done.saturated_runs.extend(done.saturated_runs);
         self.done.added |= done.added;
         self.done.cursors.extend(done.cursors);
+        self.done.staged_queues.merge(done.staged_queues);
         self.done.next_due = earlier(self.done.next_due, done.next_due);
     }
 }

@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey};
-use exosphere_store::{ClaimMode, Committed, Quotas, RunQuota};
+use exosphere_store::{ClaimMode, Committed, Quotas, RunQuota, StagedQueues};
 use tokio::time::Instant;
 
 use super::mailbox::WorkHint;
 use crate::execution::claims::ClaimCounts;
 use crate::execution::prefetch::Target;
+
+/// The time in milliseconds for which the known queues of staged children count as all of them.
+/// Within it, a claim does not look for queues that other hosts have added, unless they said so.
+const MAX_QUEUES_AGE: Millis = 100;
 
 /// The commit loop's knowledge of due states, and the round-robin turns of namespaces and
 /// runs.
@@ -33,6 +37,8 @@ pub(super) struct Pacing {
     /// Round-robin cursors: where the next claim continues among the runs of each
     /// namespace.
     cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// The queues of staged children that the last claim has left.
+    staged_queues: StagedQueues,
 }
 
 impl Pacing {
@@ -47,6 +53,7 @@ impl Pacing {
             saturated_runs: BTreeSet::new(),
             turn: 0,
             cursors: BTreeMap::new(),
+            staged_queues: StagedQueues::default(),
         }
     }
 
@@ -85,12 +92,21 @@ impl Pacing {
         &self.cursors
     }
 
+    /// Returns the known queues of staged children; none if it is time to look for others.
+    pub(super) fn staged_queues(&self) -> StagedQueues {
+        let age = self.now().saturating_sub(self.staged_queues.read_at);
+        if age < MAX_QUEUES_AGE { self.staged_queues.clone() } else { StagedQueues::default() }
+    }
+
     pub(super) fn apply_hint(&mut self, hint: WorkHint) {
         if let Some(now) = hint.now {
             self.clock_anchor = (Instant::now(), now);
         }
         self.more_due |= hint.work;
         self.next_due = earlier(self.next_due, hint.due);
+        if hint.work || hint.due.is_some() {
+            self.staged_queues = StagedQueues::default();
+        }
     }
 
     /// Decides which states a commit at `now` may claim, up to `spare`. While more states may
@@ -125,6 +141,7 @@ impl Pacing {
         if done.now > 0 {
             self.clock_anchor = (Instant::now(), done.now);
         }
+        self.staged_queues.clone_from(&done.staged_queues);
         if claims_due(budget) {
             // The claim has looked at all due states, so its findings replace the old.
             self.saturated.clone_from(&done.saturated);
@@ -319,6 +336,30 @@ mod tests {
         assert!(pacing.cursors().is_empty());
         pacing.update_pacing(&done, ClaimMode::AllDue(1));
         assert_eq!(*pacing.cursors(), cursors());
+    }
+
+    #[test]
+    fn known_queues_count_for_a_while() {
+        let mut pacing = idle();
+        let queues = |read_at| StagedQueues { queues: [NamespaceKey(-7)].into(), read_at };
+        let done = |now, read_at| Committed {
+            now,
+            staged_queues: queues(read_at),
+            ..Committed::default()
+        };
+        pacing.update_pacing(&done(5_000, 5_000), ClaimMode::AllDue(8));
+        assert_eq!(pacing.staged_queues(), queues(5_000));
+        pacing.update_pacing(&done(5_000 + MAX_QUEUES_AGE, 5_000), ClaimMode::AllDue(8));
+        assert_eq!(pacing.staged_queues(), StagedQueues::default(), "it is time to look again");
+        for hint in [
+            WorkHint { work: true, ..WorkHint::default() },
+            WorkHint { due: Some(9_000), ..WorkHint::default() },
+        ] {
+            pacing.update_pacing(&done(9_000, 9_000), ClaimMode::NewOnly(8));
+            assert_eq!(pacing.staged_queues(), queues(9_000));
+            pacing.apply_hint(hint);
+            assert_eq!(pacing.staged_queues(), StagedQueues::default(), "others have added work");
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl CommitLoop {
                 quotas: quotas.clone(),
                 turn: self.pacing.turn(),
                 cursors: self.pacing.cursors().clone(),
+                staged_queues: self.pacing.staged_queues(),
             };
             // A panic is an internal error, and counts as an error of the data that
             // caused it.

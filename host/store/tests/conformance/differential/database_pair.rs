@@ -15,7 +15,7 @@ use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
     Batch, ClaimMode, Committed, HostIdentity, LostClaim, Operation, PendingSweep, Quotas, RunInfo,
-    RunUpdate, Store, StoreError, check,
+    RunUpdate, StagedQueues, Store, StoreError, check,
 };
 
 use crate::harness::{Template, name, open};
@@ -30,6 +30,8 @@ pub struct DatabasePair {
     turns: usize,
     /// Round-robin cursor of the next claim among the runs.
     cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// The known queues of staged children.
+    staged_queues: StagedQueues,
     /// Time of Postgres's last answer.
     last: Instant,
 }
@@ -56,7 +58,9 @@ fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
     let claimed: BTreeMap<_, _> = claimed.collect();
     assert_eq!(claimed.len(), done.claimed.len(), "a state was claimed twice");
     let Committed { more_due, saturated, saturated_runs, added, cursors, .. } = done;
-    let rest = format!("{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?}");
+    let queues = &done.staged_queues.queues;
+    let rest =
+        format!("{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?}");
     (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())
 }
 
@@ -69,7 +73,15 @@ impl DatabasePair {
     pub async fn new() -> DatabasePair {
         let (sqlite, postgres) = (Side::new(Kind::Sqlite).await, Side::new(Kind::Postgres).await);
         let cursors = BTreeMap::new();
-        DatabasePair { sqlite, postgres, simulated_ms: 0, turns: 0, cursors, last: Instant::now() }
+        DatabasePair {
+            sqlite,
+            postgres,
+            simulated_ms: 0,
+            turns: 0,
+            cursors,
+            staged_queues: StagedQueues::default(),
+            last: Instant::now(),
+        }
     }
 
     /// Commits on both. Returns `None` if both reject the data.
@@ -83,9 +95,21 @@ impl DatabasePair {
         let (quotas, turn) = (Quotas::unbounded(), self.turns);
         self.turns += 1;
         let operations: Arc<[Operation]> = operations.into();
-        let cursors = self.cursors.clone();
-        let mut batch =
-            Batch { operations, range, session, now: 0, claim_mode, quotas, turn, cursors };
+        let mut batch = Batch {
+            operations,
+            range,
+            session,
+            now: 0,
+            claim_mode,
+            quotas,
+            turn,
+            cursors: self.cursors.clone(),
+            // On some turns, the claim looks for queues that it does not know.
+            staged_queues: match turn % 3 {
+                0 => StagedQueues::default(),
+                _ => self.staged_queues.clone(),
+            },
+        };
         // Two transactions of one millisecond would leave the order of due states undefined.
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
@@ -106,6 +130,7 @@ impl DatabasePair {
                 if matches!(claim_mode, ClaimMode::AllDue(1..)) {
                     self.cursors.clone_from(&ours.cursors);
                 }
+                self.staged_queues.clone_from(&ours.staged_queues);
                 ours.claimed.sort_by_key(|claimed| claimed.state.id);
                 Some(ours)
             }
