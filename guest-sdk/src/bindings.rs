@@ -52,6 +52,9 @@ pub(crate) mod config {
     }
 }
 
+/// Requests over HTTP, from WASI like the configuration.
+pub(crate) mod http;
+
 /// The log, with the levels of the SDK.
 pub(crate) mod log {
     use super::exosphere::node::log as host;

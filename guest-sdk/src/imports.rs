@@ -7,8 +7,8 @@
 pub(crate) use crate::bindings::{
     config,
     exosphere::node::{context, secrets, store},
-    log,
+    http, log,
 };
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::imports::{config, context, log, secrets, store};
+pub(crate) use crate::testing::imports::{config, context, http, log, secrets, store};

@@ -36,11 +36,7 @@
 //! - [`log`]: log lines of an attempt, for people.
 //! - [`secrets`]: the secrets that the node declared in [`export!`].
 //! - [`config`]: values that the operator granted to the plugin.
-//!
-//! For requests over HTTP use the crate `wasip2` (`wasip2::http`), or any other client
-//! for `wasi:http`. The host makes only the requests that an operator granted to the
-//! plugin. For any other, the attempt's log names the grant to add: `exosphere grant
-//! add PLUGIN --http "GET https://api.example.com/v1/"`.
+//! - [`http`]: requests that the operator granted to the plugin.
 //!
 //! # Tests
 //!
@@ -60,6 +56,7 @@ pub mod config;
 pub mod context;
 mod error;
 mod flow;
+pub mod http;
 mod imports;
 pub mod log;
 mod node;
@@ -78,12 +75,17 @@ pub use flow::{Completion, Flow, Reply};
 pub use node::{Handler, Node, Plugin};
 pub use {schemars, serde, serde_json};
 
+/// The examples of the guide, compiled as tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/write-a-node.md")]
+struct Guide;
+
 /// The usual imports of a node, in one line: `use exosphere_sdk::prelude::*;`.
 pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Error, Flow, OrPermanent, Result, config, context, export, log, secrets, store,
+        Error, Flow, OrPermanent, Result, config, context, export, http, log, secrets, store,
     };
     // The module as well as the derive: the derived code begins with `schemars::`, so
     // the author's crate need not depend on it.

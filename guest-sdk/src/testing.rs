@@ -30,6 +30,10 @@
 //! text, and the node is found by its name in the plugin of
 //! [`export!`](crate::export!).
 //!
+//! A node that makes requests over HTTP gets the canned answers of the test
+//! ([`Host::answer`]). A request without one is denied, as a request without a grant is by
+//! the real host. [`Host::requests`] returns the requests that were made.
+//!
 //! The mock has no sandbox limits and no conflicts with other states, and it does not
 //! check schemas, which the real host checks before and after. The real host ends an
 //! attempt in the middle of a call for an invalid store key, or an increment of a value
@@ -37,6 +41,8 @@
 
 // A misused mock fails the test with a message.
 #![allow(clippy::panic)]
+
+mod http;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -47,6 +53,9 @@ use serde_json::Value;
 
 use crate::log::Level;
 use crate::{Completion, Failure, Plugin, Result};
+
+use http::Answers;
+pub use http::{Answer, SentRequest};
 
 type Store = BTreeMap<String, String>;
 
@@ -63,6 +72,10 @@ struct RunningAttempt {
     secrets: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
     log: Vec<(Level, String)>,
+    answers: Answers,
+    sent: Vec<SentRequest>,
+    /// The number of requests, denied ones included.
+    requests_made: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -86,6 +99,8 @@ pub struct Host {
     secrets: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
     log: Vec<(Level, String)>,
+    answers: Answers,
+    sent: Vec<SentRequest>,
 }
 
 impl Default for Host {
@@ -115,6 +130,8 @@ impl Host {
             secrets: BTreeMap::new(),
             config: BTreeMap::new(),
             log: Vec::new(),
+            answers: Answers::default(),
+            sent: Vec::new(),
         }
     }
 
@@ -175,6 +192,14 @@ impl Host {
         self
     }
 
+    /// Adds a canned answer to a request over HTTP, written as `METHOD URL`. The URL is
+    /// the whole URL, or the one without its query. Several answers to the same request
+    /// are given in order, over all attempts; the last one is repeated.
+    pub fn answer(mut self, request: &str, answer: Answer) -> Self {
+        self.answers.add(request, answer);
+        self
+    }
+
     /// Runs an attempt of a node of the `PLUGIN` that `export!` defined. The next call
     /// is the next attempt of the same state.
     pub fn run(&mut self, plugin: &Plugin, node: &str, inputs: impl Serialize) -> Attempt {
@@ -212,6 +237,11 @@ impl Host {
         &self.log
     }
 
+    /// Returns the requests over HTTP of the last attempt, in order, without denied ones.
+    pub fn requests(&self) -> &[SentRequest] {
+        &self.sent
+    }
+
     fn enter<T, E>(
         &mut self,
         secrets: BTreeMap<String, String>,
@@ -220,7 +250,16 @@ impl Host {
         let mut context = self.context.clone();
         context.idempotency_key = format!("{}/{}", context.state, self.requeues);
         let (store, config) = (self.store.clone(), self.config.clone());
-        let running = RunningAttempt { context, store, secrets, config, log: Vec::new() };
+        let running = RunningAttempt {
+            context,
+            store,
+            secrets,
+            config,
+            log: Vec::new(),
+            answers: std::mem::take(&mut self.answers),
+            sent: Vec::new(),
+            requests_made: 0,
+        };
         CURRENT.with(|current| current.replace(Some(running)));
         let result = code();
         let Some(running) = CURRENT.take() else {
@@ -228,6 +267,8 @@ impl Host {
         };
         self.context.attempt += 1;
         self.log = running.log;
+        self.answers = running.answers;
+        self.sent = running.sent;
         if result.is_ok() {
             self.store = running.store;
         }
@@ -406,6 +447,20 @@ pub(crate) mod imports {
 
         pub(crate) fn get(name: &str) -> Option<String> {
             with_attempt(|attempt| attempt.secrets.get(name).cloned())
+        }
+    }
+
+    pub(crate) mod http {
+        use super::super::http::exchange as answer;
+        use super::with_attempt;
+        use crate::http::{Cause, Incoming, Outgoing};
+
+        pub(crate) fn requests() -> u64 {
+            with_attempt(|attempt| attempt.requests_made)
+        }
+
+        pub(crate) fn exchange(request: Outgoing) -> Result<Incoming, Cause> {
+            with_attempt(|attempt| answer(attempt, request))
         }
     }
 

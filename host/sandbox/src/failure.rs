@@ -106,7 +106,7 @@ pub(crate) fn internal(why: &str, state: &GuestState) -> Failure {
 /// cause, and the next attempt would be denied the request again.
 pub(crate) fn with_denial(failure: Failure, why: &str) -> Failure {
     match failure.kind {
-        FailureKind::Retryable | FailureKind::Trap | FailureKind::Exit => {
+        FailureKind::Retryable | FailureKind::Permanent | FailureKind::Trap | FailureKind::Exit => {
             let message = format!("{}\n(its latest request was denied: {why})", failure.message);
             Failure { details: failure.details, ..Failure::new(failure.kind, message) }.into_final()
         }

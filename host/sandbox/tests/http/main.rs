@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod server;
 
 use std::path::Path;

@@ -134,7 +134,7 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Strin
                 None if head.contains("chunked") => body.ends_with("0\r\n\r\n"),
                 None => true,
             };
-            if is_whole || head.contains(" /early ") {
+            if is_whole || head.contains(" /early ") || head.contains(" /refuse ") {
                 return Ok(text);
             }
         }
@@ -166,6 +166,7 @@ async fn respond(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n".into()
         }
         "/huge-head" => format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(200_000)),
+        "/refuse" => "HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo large".into(),
         "/half" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".into(),
         "/nonsense" => "SSH-2.0-nonsense\r\n\r\n".into(),
         "/silent" => return Ok(()),
@@ -174,6 +175,10 @@ async fn respond(
         _ => ok("hello"),
     };
     stream.write_all(text.as_bytes()).await?;
+    if path == "/refuse" {
+        // Neither reads the rest of the request nor closes.
+        std::future::pending::<()>().await;
+    }
     if matches!(path, "/half" | "/nonsense") {
         stream.shutdown().await?;
     }
