@@ -68,7 +68,7 @@ impl Proxy {
         self.change(|faults| faults.held = true);
     }
 
-    /// Delays each chunk.
+    /// Forwards each chunk only after `delay`.
     pub fn delay(&self, delay: Duration) {
         self.change(|faults| faults.delay = delay);
     }

@@ -118,7 +118,7 @@ pub fn run(attempts: u64) -> Result<Report> {
 
 /// Returns a fanout whose branches misbehave in turn, and a unite that accepts all failures.
 fn attack(branches: u64) -> Value {
-    let plan: Vec<&str> = MIX.iter().flat_map(|(way, times, _)| vec![*way; *times]).collect();
+    let plan: Vec<&str> = MIX.iter().flat_map(|(attack, times, _)| vec![*attack; *times]).collect();
     json!({
         "nodes": [
             {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["attack"]},

@@ -69,7 +69,7 @@ fn heaviest() -> Value {
     json!({"type": "object", "allOf": [first, first], "$defs": levels(7, 4)})
 }
 
-/// Returns a schema of inputs `a`, `b` and `c`, each of them as expensive.
+/// Returns a schema of inputs `a`, `b` and `c`, each equally expensive.
 fn heaviest_inputs() -> Value {
     let one = json!({"allOf": [{"$ref": "#/$defs/0"}, {"$ref": "#/$defs/0"}]});
     json!({"type": "object", "properties": {"a": one, "b": one, "c": one}, "$defs": levels(7, 4)})

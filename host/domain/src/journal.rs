@@ -194,8 +194,8 @@ impl Journal {
         self.writes.is_empty()
     }
 
-    /// Returns whether a write of `key` rests on a read that no longer holds,
-    /// given the `current` value of the key. Increments rest on no read.
+    /// Returns whether a write of `key` depends on an outdated read, given the
+    /// `current` value of the key. Increments depend on no read.
     pub fn conflicts(&self, key: &str, current: Option<&Entry>) -> bool {
         if matches!(self.writes.get(key), None | Some(Write::Increment(_))) {
             return false;

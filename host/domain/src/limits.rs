@@ -57,7 +57,7 @@ impl Unit {
 macro_rules! limits {
     ($(
         $(#[$doc:meta])*
-        $variant:ident $name:literal $unit:ident $default:expr, $least:literal..=$most:expr,
+        $variant:ident $name:literal $unit:ident $default:expr, $min:literal..=$max:expr,
         $what:literal;
     )*) => {
         /// A limit of an attempt.
@@ -90,7 +90,7 @@ macro_rules! limits {
 
             /// Returns the smallest and the largest value that the limit can be set to.
             pub fn range(self) -> std::ops::RangeInclusive<u64> {
-                match self { $(Limit::$variant => $least..=$most,)* }
+                match self { $(Limit::$variant => $min..=$max,)* }
             }
         }
     };
@@ -162,7 +162,7 @@ impl Limit {
     /// Returns whether another attempt of the same work may stay below the
     /// limit, because usage depends on timing or on answers from outside. Usage
     /// that follows from the inputs and the program alone would only repeat.
-    pub fn may_hold_next_time(self) -> bool {
+    pub fn may_pass_on_retry(self) -> bool {
         match self {
             // Time, and the resources held while the node runs, vary between
             // attempts.
@@ -338,7 +338,7 @@ impl Limits {
         );
         let failure = Failure::new(FailureKind::Limit, message)
             .with(json!({"limit": limit.name(), "value": value}));
-        if limit.may_hold_next_time() { failure } else { failure.into_final() }
+        if limit.may_pass_on_retry() { failure } else { failure.into_final() }
     }
 
     /// Returns the failure of an attempt that ran past its deadline.

@@ -1,5 +1,5 @@
-//! The end of unites: when no member below a unite is open any more, its
-//! counters alone decide how it ends.
+//! The end of unites: when a unite has no open member left, its counters alone
+//! decide how it ends.
 
 use serde_json::json;
 
@@ -22,22 +22,22 @@ pub enum UniteDecision {
 /// The maximum number of failed members that the failure of a blocked unite names.
 pub const MAX_NAMED: usize = 10;
 
-/// Decides the end of the unite at `place`, and the changes that it makes
-/// around it. `branches` is the number of outputs of the united execution.
+/// Decides the end of the unite at `place`, and the changes to the counters of
+/// its scopes. `branches` is the number of outputs of the united execution.
 pub fn close(
     graph: &Graph,
     place: &Place,
     counts: Counts,
     branches: u32,
 ) -> Result<(UniteDecision, Deltas), GraphMismatch> {
-    let closing = decide(graph, place, counts, branches);
+    let decision = decide(graph, place, counts, branches);
     let mut deltas = Deltas::new();
-    match closing {
+    match decision {
         UniteDecision::Run => {}
         UniteDecision::Prune => count(graph, place, Counts::ENDED, &mut deltas)?,
         UniteDecision::Block => count(graph, place, Counts::FAILED, &mut deltas)?,
     }
-    Ok((closing, deltas))
+    Ok((decision, deltas))
 }
 
 fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> UniteDecision {
@@ -84,9 +84,10 @@ pub fn blocked_failure(
     for member in members.iter().take(MAX_NAMED) {
         let identifier = &graph.node(member.place.node).identifier;
         let branch = member.place.path.branch_below(above);
-        let lies = branch.map_or_else(|| "beside the branches".into(), |n| format!("branch {n}"));
+        let location =
+            branch.map_or_else(|| "beside the branches".into(), |n| format!("branch {n}"));
         let message: String = member.failure.message.chars().take(200).collect();
-        named.push(format!("{lies}: {identifier} ({}: {message})", member.failure.kind));
+        named.push(format!("{location}: {identifier} ({}: {message})", member.failure.kind));
         details.push(json!({
             "branch": branch,
             "identifier": identifier,

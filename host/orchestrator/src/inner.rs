@@ -54,7 +54,7 @@ pub(crate) struct DatabaseParts {
     pub probe: Probe,
 }
 
-/// The caches, apart from compiled code, which the sandbox caches.
+/// The caches of this crate. The sandbox has its own cache for compiled code.
 #[derive(Default)]
 pub(crate) struct Caches {
     pub runs: RunCache,

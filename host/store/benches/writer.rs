@@ -1,7 +1,6 @@
-//! Comparison of two clients that write to SQLite, in a bare pipeline: each transaction ends k
-//! states and creates k others that are claimed at birth, as a group commit does, with a sync
-//! each. Once by rusqlite with prepared statements, once by sqlx with one bulk statement for
-//! each table (`json_each`).
+//! Compares two SQLite clients in a bare pipeline: rusqlite with prepared statements, and sqlx
+//! with one bulk statement for each table (`json_each`). As in a group commit, each transaction
+//! ends k states, creates k claimed ones, and is synced to disk.
 //!
 //! docs/internals/performance-log.md has the figures and the choice.
 
@@ -31,11 +30,11 @@ fn main() {
             figures[0].push(by_rusqlite(batch));
             figures[1].push(runtime.block_on(by_sqlx(batch)));
         }
-        let [ours, theirs] = figures.map(|mut all| {
+        let [rusqlite, sqlx] = figures.map(|mut all| {
             all.sort_by(f64::total_cmp);
             all[ROUNDS / 2]
         });
-        println!("| {batch} | {ours:.0} | {theirs:.0} | {:.2} |", ours / theirs);
+        println!("| {batch} | {rusqlite:.0} | {sqlx:.0} | {:.2} |", rusqlite / sqlx);
     }
 }
 

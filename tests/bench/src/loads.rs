@@ -19,9 +19,9 @@ use crate::system_under_test::SystemUnderTest;
 pub const SINGLES: (u64, u64) = (10_000, 64);
 /// Number of one-state runs on an idle host, and its idle time before each.
 const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
-/// Numbers of runs of the wide graph and of its clients.
+/// Number of runs of the wide graph, and number of clients.
 const WIDES: (u64, u64) = (100, 16);
-/// Numbers of runs that use their store and of their clients.
+/// Number of runs that use their store, and number of clients.
 const STORES: (u64, u64) = (2_000, 64);
 /// Payloads: name, bytes, runs of the chain that carries them, clients.
 const PAYLOADS: [(&str, usize, u64, u64); 3] =

@@ -19,8 +19,9 @@ use crate::system_under_test::SystemUnderTest;
 const BRANCHES: u64 = 100_000;
 /// Numbers of plugins of the idle host, and of the host whose start is timed.
 const PLUGINS: (usize, usize) = (10, 100);
-/// Time after its last work until a host counts as idle, and the time for which it is watched then.
+/// Time after the last work of a host until it counts as idle.
 const SETTLES: Duration = Duration::from_secs(3);
+/// Time for which an idle host is watched.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// Measures the memory, the idle cost and the start time of hosts.

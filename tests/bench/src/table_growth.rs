@@ -15,7 +15,7 @@ use crate::system_under_test::SystemUnderTest;
 
 /// Number of branches of the fanout.
 const BRANCHES: u64 = 20_000;
-/// Numbers of plugins of the hosts.
+/// Number of plugins of each host.
 const PLUGINS: [usize; 3] = [1, 10, 1000];
 
 const COUNT: &str = "SELECT COUNT(*) FROM state";
@@ -24,30 +24,30 @@ const COUNT: &str = "SELECT COUNT(*) FROM state";
 pub fn run(postgres: &Postgres, history: u64, rounds: u32, results: &mut Results) -> Result<()> {
     let sizes = [0, history / 10, history];
     for on in [None, Some(postgres)] {
-        let mut beside = Vec::new();
+        let mut with_history = Vec::new();
         for states in sizes {
             eprintln!("growth: prefills {states} finished states");
             let system = SystemUnderTest::start(on, &format!("history{states}"))?;
             prefill(&system, postgres, states)?;
-            beside.push((format!("beside {} finished states", grouped(states)), system));
+            with_history.push((format!("beside {} finished states", grouped(states)), system));
         }
-        interleave(&beside, rounds, results)?;
+        interleave(&with_history, rounds, results)?;
     }
     for on in [None, Some(postgres)] {
-        let mut with = Vec::new();
+        let mut with_plugins = Vec::new();
         for plugins in PLUGINS {
             eprintln!("growth: uploads {plugins} plugins");
             let system = SystemUnderTest::start(on, &format!("plugins{plugins}"))?;
             upload(&system, 1..plugins)?;
             let s = if plugins == 1 { "" } else { "s" };
-            with.push((format!("with {} plugin{s}", grouped(plugins as u64)), system));
+            with_plugins.push((format!("with {} plugin{s}", grouped(plugins as u64)), system));
         }
-        interleave(&with, rounds, results)?;
+        interleave(&with_plugins, rounds, results)?;
     }
     Ok(())
 }
 
-/// Runs the fanout on all systems in turn. The results include the ratio to the first one's rate.
+/// Runs the fanout on all systems in turn. The results include the ratio to the rate of the first.
 fn interleave(
     systems: &[(String, SystemUnderTest)],
     rounds: u32,
@@ -71,7 +71,7 @@ fn interleave(
     Ok(())
 }
 
-/// Uploads small plugins, each with other bytes.
+/// Uploads small plugins, each with different bytes.
 fn upload(system: &SystemUnderTest, numbers: Range<usize>) -> Result<()> {
     let minimal = guest::component(&guest::Changes::default())?;
     for number in numbers {
@@ -85,7 +85,7 @@ fn upload(system: &SystemUnderTest, numbers: Range<usize>) -> Result<()> {
 /// rows, so that new rows still go to the end.
 const COPY_ID_OFFSET: u64 = 1_000_000;
 
-/// The copied tables: those of a run, with their columns that hold numbers.
+/// The copied tables, each with the columns whose ids must differ from the original's.
 const TABLES: [(&str, &[&str]); 4] = [
     ("run", &["id"]),
     ("state", &["id", "run"]),
@@ -100,9 +100,9 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
     if copies == 0 {
         return Ok(());
     }
-    let full = |count: i64| {
-        let all = (copies + 1) * (BRANCHES + 2);
-        ensure!(u64::try_from(count)? == all, "{count} states instead of {all}");
+    let ensure_count = |count: i64| {
+        let expected = (copies + 1) * (BRANCHES + 2);
+        ensure!(u64::try_from(count)? == expected, "{count} states instead of {expected}");
         Ok(())
     };
     match system.database() {
@@ -121,7 +121,7 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
             }
             postgres.psql(database, "VACUUM ANALYZE")?;
             postgres.psql(database, "CHECKPOINT")?;
-            full(postgres.psql(database, COUNT)?.trim().parse()?)
+            ensure_count(postgres.psql(database, COUNT)?.trim().parse()?)
         }
         None => {
             let sqlite = Connection::open(system.host.data().join("exosphere.db"))?;
@@ -137,7 +137,7 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
                 sqlite.execute_batch(&copy(table, numbered, &columns, &numbers, uuid))?;
             }
             sqlite.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            full(sqlite.query_row(COUNT, [], |row| row.get(0))?)
+            ensure_count(sqlite.query_row(COUNT, [], |row| row.get(0))?)
         }
     }
 }

@@ -99,7 +99,7 @@ const FAULTS: [(Fault, u32); 9] = [
     (Fault::Refuse, 7),
 ];
 
-/// The chaos driver.
+/// The source of faults: it picks them at random and injects them into the cluster.
 pub struct Driver<'a> {
     cluster: &'a mut Cluster,
     postgres: &'a Postgres,

@@ -24,7 +24,7 @@ use service::ConnectionService;
 /// Limits on the connections of the API, as set by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Maximum number of connections in all, besides those reserved for `/health` and cancels.
+    /// Maximum total number of connections, besides those reserved for `/health` and cancels.
     pub max_connections: usize,
     /// Maximum number of connections per peer: an IPv4 address, or a /64 network of IPv6.
     pub max_per_peer: usize,

@@ -1,4 +1,4 @@
-//! The registry of open connections: it enforces the limits in all and per peer, and
+//! The registry of open connections: it enforces the total limit and that per peer, and
 //! picks the idle connection to close for a new one. Not here: the traffic on them.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use super::activity::Activity;
 /// `/health` and cancels only.
 pub(crate) const RESERVED_CONNECTIONS: usize = 16;
 
-/// A peer: an IPv4 address, or for IPv6 the /64 network that one customer has.
+/// A peer: an IPv4 address, or for IPv6 its /64 network, the usual share of one customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Peer(IpAddr);
 
@@ -158,8 +158,8 @@ impl Registry {
 impl Open {
     /// Closes the connection with the longest idle time, of the peer with the most connections.
     /// Returns false if none is idle.
-    fn close_idle(&mut self, may_go: impl Fn(&Connection) -> bool) -> bool {
-        let idle = self.connections.iter().filter(|(_, it)| !it.is_closing && may_go(it));
+    fn close_idle(&mut self, may_close: impl Fn(&Connection) -> bool) -> bool {
+        let idle = self.connections.iter().filter(|(_, it)| !it.is_closing && may_close(it));
         let idle = idle.filter_map(|(number, it)| {
             let crowd = self.by_peer.get(&it.peer).copied().unwrap_or_default();
             let since: Instant = it.activity.idle_since()?;
@@ -177,13 +177,13 @@ impl Open {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.registry.lock();
-        if let Some(gone) = open.connections.remove(&self.number) {
-            if gone.is_reserved {
+        if let Some(removed) = open.connections.remove(&self.number) {
+            if removed.is_reserved {
                 open.reserved -= 1;
-            } else if let Some(count) = open.by_peer.get_mut(&gone.peer) {
+            } else if let Some(count) = open.by_peer.get_mut(&removed.peer) {
                 *count -= 1;
                 if *count == 0 {
-                    open.by_peer.remove(&gone.peer);
+                    open.by_peer.remove(&removed.peer);
                 }
             }
         }
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    fn is_told_to_close(permit: &ConnectionPermit) -> bool {
+    fn is_asked_to_close(permit: &ConnectionPermit) -> bool {
         permit.close.notified().now_or_never().is_some()
     }
 
@@ -236,9 +236,9 @@ mod tests {
             permits.push(admit(&registry, from).unwrap());
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert!(admit(&registry, "10.0.0.3").is_none(), "it waits for one to go");
-        assert!(!is_told_to_close(&permits[0]), "another peer has more");
-        assert!(is_told_to_close(&permits[1]), "the older one of that peer");
+        assert!(admit(&registry, "10.0.0.3").is_none(), "it waits for another to close");
+        assert!(!is_asked_to_close(&permits[0]), "another peer has more");
+        assert!(is_asked_to_close(&permits[1]), "the older one of that peer");
         permits.remove(1);
         let newcomer = admit(&registry, "10.0.0.3").unwrap();
         assert!(!newcomer.is_reserved);
@@ -253,7 +253,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(2));
         let first = admit(&registry, "10.0.0.1").unwrap();
         assert!(admit(&registry, "10.0.0.1").is_none());
-        assert!(is_told_to_close(&first) && !is_told_to_close(&other));
+        assert!(is_asked_to_close(&first) && !is_asked_to_close(&other));
     }
 
     #[test]
@@ -264,13 +264,13 @@ mod tests {
         let mut reserved: Vec<_> =
             (0..RESERVED_CONNECTIONS).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
         assert!(reserved.iter().all(|permit| permit.is_reserved));
-        assert!(admit(&registry, "10.0.0.1").is_none(), "one of these has to go");
-        assert!(is_told_to_close(&reserved[0]) && busy.iter().all(|it| !is_told_to_close(it)));
+        assert!(admit(&registry, "10.0.0.1").is_none(), "one of these is to close first");
+        assert!(is_asked_to_close(&reserved[0]) && busy.iter().all(|it| !is_asked_to_close(it)));
         reserved.iter().for_each(|permit| permit.activity.begin_request());
         assert!(admit(&registry, "10.0.0.1").is_none());
         reserved.remove(0);
         assert!(admit(&registry, "10.0.0.1").is_some_and(|permit| permit.is_reserved));
         busy[0].activity.end_request();
-        assert!(admit(&registry, "10.0.0.2").is_none() && is_told_to_close(&busy[0]));
+        assert!(admit(&registry, "10.0.0.2").is_none() && is_asked_to_close(&busy[0]));
     }
 }

@@ -84,9 +84,8 @@ pub struct Node {
     /// The scopes in which the node's states are counted; if empty, the run
     /// counts them.
     pub counts_in: Vec<NodeIx>,
-    /// The earlier nodes whose one execution and output a state at this node must know. The
-    /// inputs of this node, or of nodes that continue its branch, refer to them. In ascending
-    /// order.
+    /// The earlier nodes whose execution a state at this node must carry: inputs of this node,
+    /// or of nodes that continue its branch, refer to their output. In ascending order.
     pub carries: Vec<NodeIx>,
     singles: Vec<NodeIx>,
     gathers: Vec<NodeIx>,

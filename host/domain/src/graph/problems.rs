@@ -11,7 +11,7 @@ use super::Problem;
 /// The maximum number of problems that are reported one by one.
 pub const MAX_PROBLEMS: usize = 500;
 
-/// The maximum number of suggestions that are computed: each compares a word with many.
+/// The maximum number of suggestions that are computed: each compares a word with all known ones.
 const MAX_SUGGESTIONS: usize = 100;
 
 /// The longest word that is compared or shown whole, in characters.
@@ -137,11 +137,13 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .filter(|known| known.len() <= MAX_SHOWN && known.len().abs_diff(word.len()) <= allowed)
         .map(|known| (strsim::osa_distance(&word, &known.to_lowercase()), known))
         .filter(|&(distance, known)| distance <= allowed && distance < known.chars().count())
-        .min_by_key(|&(distance, known)| (distance, Reverse(common_start(&word, known)), known))
+        .min_by_key(|&(distance, known)| {
+            (distance, Reverse(common_prefix_len(&word, known)), known)
+        })
         .map(|(_, known)| known)
 }
 
-fn common_start(a: &str, b: &str) -> usize {
+fn common_prefix_len(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 

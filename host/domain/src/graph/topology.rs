@@ -83,11 +83,11 @@ pub fn shortest_path(
     }
     while let Some(ix) = open.pop_front() {
         if ix == to {
-            let mut way: Vec<_> =
+            let mut path: Vec<_> =
                 std::iter::successors(Some(to), |&at| came_from[at].filter(|_| at != from))
                     .collect();
-            way.reverse();
-            return Some(way);
+            path.reverse();
+            return Some(path);
         }
         for &next in &resolved.next[ix] {
             if next != avoiding && next != from && came_from[next].is_none() {
@@ -102,12 +102,12 @@ pub fn shortest_path(
 fn reach(resolved: &ResolvedGraph) -> Vec<NodeSet> {
     let mut reach = vec![NodeSet::empty(resolved.next.len()); resolved.next.len()];
     for &ix in resolved.order.iter().rev() {
-        let mut mine = NodeSet::empty(resolved.next.len());
+        let mut below = NodeSet::empty(resolved.next.len());
         for &next in &resolved.next[ix] {
-            mine.insert(next);
-            mine.union_with(&reach[next]);
+            below.insert(next);
+            below.union_with(&reach[next]);
         }
-        reach[ix] = mine;
+        reach[ix] = below;
     }
     reach
 }
@@ -118,11 +118,11 @@ fn dominators(resolved: &ResolvedGraph) -> Vec<NodeSet> {
     let mut dominators = vec![NodeSet::empty(resolved.next.len()); resolved.next.len()];
     for &ix in &resolved.order {
         let mut parents = resolved.parents[ix].iter();
-        let mut mine =
+        let mut common =
             parents.next().map_or(NodeSet::empty(resolved.next.len()), |&p| dominators[p].clone());
-        parents.for_each(|&parent| mine.intersect_with(&dominators[parent]));
-        mine.insert(ix);
-        dominators[ix] = mine;
+        parents.for_each(|&parent| common.intersect_with(&dominators[parent]));
+        common.insert(ix);
+        dominators[ix] = common;
     }
     dominators
 }

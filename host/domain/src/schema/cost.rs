@@ -78,7 +78,7 @@ struct Part {
     here: Vec<usize>,
     /// Number of times that `here` is applied.
     times: u64,
-    /// Parts that apply to the members of these names.
+    /// The part that applies to each named member.
     properties: BTreeMap<String, usize>,
     /// Parts that may apply to any member.
     any_member: Vec<usize>,

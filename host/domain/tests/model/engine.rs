@@ -66,9 +66,9 @@ pub struct Unite {
 pub enum Refusal {
     NotFailed,
     Blocked,
-    WentOn,
+    UnitePassed,
     Nothing,
-    Over,
+    Ended,
     Cancelled,
 }
 
@@ -242,7 +242,7 @@ impl Engine {
     /// Cancels the run: from now on no outcome counts.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         if self.status != RunStatus::Running {
-            return Err(Refusal::Over);
+            return Err(Refusal::Ended);
         }
         self.status = RunStatus::Cancelled;
         Ok(())
@@ -386,8 +386,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Redrives all states that failed by themselves, in one transaction. Returns how many were
-    /// retried, and how many came too late.
+    /// Redrives all states that failed by themselves, in one transaction. Returns the number of
+    /// retried states, and of those that were too late.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         if self.status == RunStatus::Cancelled {
             return Err(Refusal::Cancelled);
@@ -420,7 +420,7 @@ impl Engine {
         };
         let reopened = match plan_retry(&self.graph, &row.place, look_up) {
             Ok(reopened) => reopened,
-            Err(RetryError::UnitePassed { .. }) => return Err(Refusal::WentOn),
+            Err(RetryError::UnitePassed { .. }) => return Err(Refusal::UnitePassed),
             Err(error) => panic!("{error:?}"),
         };
         let id = row.id;

@@ -74,22 +74,22 @@ fn a_reclaimed_state_rejects_its_old_owner() {
 fn an_unbegun_suspect_is_not_charged() {
     let mut engine = split(2);
     for losses in 1..=9 {
-        let (killer, its) = claim(&mut engine, "/0.0", SECOND);
-        let (beside, _) = claim(&mut engine, "/1.0", SECOND);
-        assert!(engine.record_begin(killer, its));
+        let (killer, held) = claim(&mut engine, "/0.0", SECOND);
+        let (bystander, _) = claim(&mut engine, "/1.0", SECOND);
+        assert!(engine.record_begin(killer, held));
         assert_eq!(engine.reclaim(SECOND, 1), [killer], "one at a time");
-        assert_eq!(engine.reclaim(SECOND, 5), [beside]);
+        assert_eq!(engine.reclaim(SECOND, 5), [bystander]);
         assert_eq!(engine.rows[killer].attempts.host_losses, losses);
-        assert_eq!(engine.rows[beside].attempts.host_losses, 1);
-        assert_eq!(engine.rows[beside].attempts.attempt, 1);
+        assert_eq!(engine.rows[bystander].attempts.host_losses, 1);
+        assert_eq!(engine.rows[bystander].attempts.attempt, 1);
     }
     // The record of the begin ends with the claim.
-    let (killer, its) = claim(&mut engine, "/0.0", SECOND);
+    let (killer, held) = claim(&mut engine, "/0.0", SECOND);
     assert_eq!(engine.reclaim(SECOND, 5), [killer]);
     assert_eq!(engine.rows[killer].status, Status::Created);
-    assert!(!engine.record_begin(killer, its));
-    let (_, its) = claim(&mut engine, "/0.0", SECOND);
-    assert!(engine.record_begin(killer, its));
+    assert!(!engine.record_begin(killer, held));
+    let (_, held) = claim(&mut engine, "/0.0", SECOND);
+    assert!(engine.record_begin(killer, held));
     assert_eq!(engine.reclaim(SECOND, 5), [killer]);
     let failure = engine.rows[killer].failure.as_ref().unwrap();
     assert_eq!(failure.kind.as_str(), "host-lost");
@@ -119,11 +119,11 @@ fn a_poison_state_fails_alone() {
 #[test]
 fn cancel_sweeps_states_in_path_order() {
     let mut engine = split(4);
-    let (ended, its) = claim(&mut engine, "/1.0", FIRST);
-    engine.commit(&[(ended, its, ScriptedOutcome::Outputs(1))]);
+    let (ended, held) = claim(&mut engine, "/1.0", FIRST);
+    engine.commit(&[(ended, held, ScriptedOutcome::Outputs(1))]);
     let (late, old) = claim(&mut engine, "/2.0", FIRST);
     assert_eq!(engine.cancel(), Ok(()));
-    assert_eq!(engine.cancel(), Err(Refusal::Over));
+    assert_eq!(engine.cancel(), Err(Refusal::Ended));
     assert!(engine.claimable().is_empty());
     assert!(engine.sweep(3), "the root, which has ended, and two more");
     assert_eq!(all(&engine, Status::Cancelled), ["/0.0"]);
@@ -143,16 +143,16 @@ fn cancel_sweeps_states_in_path_order() {
 #[test]
 fn a_paused_run_only_finishes_running_states() {
     let mut engine = Engine::new(domain_graph(&Graph::draw("a > b")).unwrap());
-    let (first, its) = claim(&mut engine, "/", FIRST);
+    let (first, held) = claim(&mut engine, "/", FIRST);
     engine.paused = true;
-    assert_eq!(engine.commit(&[(first, its, ScriptedOutcome::Outputs(1))]), [true]);
+    assert_eq!(engine.commit(&[(first, held, ScriptedOutcome::Outputs(1))]), [true]);
     assert_eq!(all(&engine, Status::Created), ["/0.0"]);
     assert!(engine.claimable().is_empty());
     assert_eq!(engine.status, RunStatus::Running);
     engine.paused = false;
-    let (last, its) = claim(&mut engine, "/0.0", FIRST);
+    let (last, held) = claim(&mut engine, "/0.0", FIRST);
     engine.paused = true;
-    assert_eq!(engine.commit(&[(last, its, ScriptedOutcome::Outputs(1))]), [true]);
+    assert_eq!(engine.commit(&[(last, held, ScriptedOutcome::Outputs(1))]), [true]);
     assert_eq!(engine.status, RunStatus::Success, "no open state is left to claim");
 }
 

@@ -339,9 +339,9 @@ fn refusal(refusal: engine::Refusal) -> Refusal {
     match refusal {
         engine::Refusal::NotFailed => Refusal::NotFailed,
         engine::Refusal::Blocked => Refusal::Blocked,
-        engine::Refusal::WentOn => Refusal::WentOn,
+        engine::Refusal::UnitePassed => Refusal::UnitePassed,
         engine::Refusal::Nothing => Refusal::Nothing,
-        engine::Refusal::Over => Refusal::Over,
+        engine::Refusal::Ended => Refusal::Ended,
         engine::Refusal::Cancelled => Refusal::Cancelled,
     }
 }

@@ -128,11 +128,11 @@ pub enum Refusal {
     /// The state is a blocked unite: the failed state below it must be retried instead.
     Blocked,
     /// A unite above has continued without the state.
-    WentOn,
+    UnitePassed,
     /// No state can be retried.
     Nothing,
-    /// The run is over.
-    Over,
+    /// The run has ended.
+    Ended,
     /// The run was cancelled.
     Cancelled,
 }
@@ -288,7 +288,7 @@ impl Run {
     /// Cancels the run, or returns why it cannot be cancelled.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         if self.status() != RunStatus::Running {
-            return Err(Refusal::Over);
+            return Err(Refusal::Ended);
         }
         self.cancelled = true;
         Ok(())
@@ -462,7 +462,7 @@ impl Run {
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         let all: Vec<_> = (0..self.execs.len()).map(|at| self.retry(at)).collect();
         let count = |wanted| all.iter().filter(|&&one| one == wanted).count();
-        match (count(Ok(())), count(Err(Refusal::WentOn))) {
+        match (count(Ok(())), count(Err(Refusal::UnitePassed))) {
             _ if self.cancelled => Err(Refusal::Cancelled),
             (0, _) => Err(Refusal::Nothing),
             counts => Ok(counts),
@@ -477,7 +477,7 @@ impl Run {
                     blocked.insert(unite);
                     self.blocked_above(unite, blocked)?;
                 }
-                _ => return Err(Refusal::WentOn),
+                _ => return Err(Refusal::UnitePassed),
             }
         }
         Ok(())

@@ -131,7 +131,7 @@ impl Lockstep {
             self.retry_something(rng);
             return true;
         }
-        assert_eq!(self.cancel(), Err(Refusal::Over));
+        assert_eq!(self.cancel(), Err(Refusal::Ended));
         self.count_event_if(self.engine.paused, "runs that ended while paused");
         false
     }
@@ -346,7 +346,7 @@ impl Lockstep {
         };
         match self.retry(at) {
             Ok(()) => self.count_event("retries"),
-            Err(Refusal::WentOn) => self.count_event("retries too late"),
+            Err(Refusal::UnitePassed) => self.count_event("retries too late"),
             Err(_) => {}
         }
     }
@@ -395,6 +395,6 @@ impl Lockstep {
         let at = rng.below(self.engine.rows.len());
         assert_eq!(self.retry(at), Err(Refusal::Cancelled));
         assert_eq!(self.redrive(), Err(Refusal::Cancelled));
-        assert_eq!(self.cancel(), Err(Refusal::Over));
+        assert_eq!(self.cancel(), Err(Refusal::Ended));
     }
 }

@@ -45,8 +45,8 @@ pub fn finish(lockstep: &mut Lockstep) {
     lockstep.compare_end();
 }
 
-/// Returns the scopes of a node's states: the nodes of their unites, or the run.
-fn counted(lockstep: &Lockstep, node: &str) -> Vec<String> {
+/// Returns the names of the scopes in which a node's states are counted: unites, or `run`.
+fn scope_names(lockstep: &Lockstep, node: &str) -> Vec<String> {
     let engine = &lockstep.engine;
     let name = |counter: &Counter| match counter {
         Counter::Run => "run".to_owned(),
@@ -74,7 +74,7 @@ pub fn status(lockstep: &Lockstep, node: &str) -> Status {
     row.status
 }
 
-fn branch_ends(lockstep: &Lockstep, unite: &str) -> Vec<Value> {
+fn branch_statuses(lockstep: &Lockstep, unite: &str) -> Vec<Value> {
     let branches = input(lockstep, unite, "branches");
     branches.as_array().unwrap().iter().map(|branch| branch["status"].clone()).collect()
 }
@@ -84,12 +84,12 @@ fn states_count_in_their_innermost_unite() {
     let graph = Graph::draw("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
     let lockstep =
         run(&graph, |node, _, _| ["A", "B"].contains(&node).then_some(ScriptedOutcome::Outputs(3)));
-    assert_eq!(counted(&lockstep, "G"), ["E"]);
+    assert_eq!(scope_names(&lockstep, "G"), ["E"]);
     for member in ["B", "C", "E"] {
-        assert_eq!(counted(&lockstep, member), ["D"], "{member}");
+        assert_eq!(scope_names(&lockstep, member), ["D"], "{member}");
     }
     for outermost in ["A", "D", "F"] {
-        assert_eq!(counted(&lockstep, outermost), ["run"], "{outermost}");
+        assert_eq!(scope_names(&lockstep, outermost), ["run"], "{outermost}");
     }
     assert_eq!(lockstep.engine.all("E").len(), 3);
     assert_eq!(input(&lockstep, "D", "G").as_array().unwrap().len(), 9);
@@ -136,12 +136,12 @@ fn a_unites_successor_cannot_reference_its_source() {
 fn two_unites_of_one_source_join() {
     let graph = Graph::draw("U > X Y; X > W1; Y > W2; W1(U) > J; W2(U) > J; J(U)");
     let lockstep = run(&graph, |node, _, _| (node == "U").then_some(ScriptedOutcome::Outputs(2)));
-    assert_eq!(counted(&lockstep, "W1"), ["J"]);
-    assert_eq!(counted(&lockstep, "W2"), ["J"]);
-    assert_eq!(counted(&lockstep, "X"), ["W1"]);
+    assert_eq!(scope_names(&lockstep, "W1"), ["J"]);
+    assert_eq!(scope_names(&lockstep, "W2"), ["J"]);
+    assert_eq!(scope_names(&lockstep, "X"), ["W1"]);
     assert_eq!(input(&lockstep, "J", "X"), json!(["/0.0#0", "/1.0#0"]));
     assert_eq!(input(&lockstep, "J", "W1").as_array().unwrap().len(), 1);
-    assert_eq!(branch_ends(&lockstep, "J"), ["SUCCESS", "SUCCESS"]);
+    assert_eq!(branch_statuses(&lockstep, "J"), ["SUCCESS", "SUCCESS"]);
     assert_eq!(lockstep.engine.status, RunStatus::Success);
 }
 
@@ -150,7 +150,7 @@ fn a_state_counts_in_two_parallel_unites() {
     let graph = Graph::draw("U > X; X > Y Z; Y > W1; Z > W2; W1(U); W2(U)");
     let lockstep =
         run(&graph, |node, _, _| (node == "X").then_some(ScriptedOutcome::Fail("permanent")));
-    assert_eq!(counted(&lockstep, "X"), ["W1", "W2"]);
+    assert_eq!(scope_names(&lockstep, "X"), ["W1", "W2"]);
     assert_eq!(status(&lockstep, "W1"), Status::Errored);
     assert_eq!(status(&lockstep, "W2"), Status::Errored);
     assert_eq!(lockstep.engine.run.failed, 2);
@@ -163,7 +163,7 @@ fn a_retry_past_one_unite_is_rejected() {
     let mut lockstep =
         run(&graph, |node, _, _| (node == "X").then_some(ScriptedOutcome::Fail("permanent")));
     let at = lockstep.engine.rows.iter().position(|row| row.key == "/0.0").unwrap();
-    assert_eq!(lockstep.retry(at), Err(Refusal::WentOn));
+    assert_eq!(lockstep.retry(at), Err(Refusal::UnitePassed));
     assert_eq!(lockstep.engine.status, RunStatus::Failed);
 }
 
@@ -245,17 +245,17 @@ fn all_done_gathers_null_for_failed_branches() {
     });
     assert_eq!(lockstep.engine.status, RunStatus::Success);
     assert_eq!(input(&lockstep, "merger", "worker"), json!(["/0.0#0", null, "/3.0#0"]));
-    assert_eq!(branch_ends(&lockstep, "merger"), ["SUCCESS", "ERRORED", "PRUNED", "SUCCESS"]);
+    assert_eq!(branch_statuses(&lockstep, "merger"), ["SUCCESS", "ERRORED", "PRUNED", "SUCCESS"]);
     let error = json!({"identifier": "worker", "kind": "permanent", "message": "/1.0 fails"});
     assert_eq!(input(&lockstep, "merger", "branches")[1]["error"], error);
     let worker = lockstep.engine.rows.iter().position(|row| row.key == "/1.0").unwrap();
-    assert_eq!(lockstep.retry(worker), Err(Refusal::WentOn));
+    assert_eq!(lockstep.retry(worker), Err(Refusal::UnitePassed));
 }
 
 #[test]
 fn failures_above_max_failed_block() {
-    let fails = |most| {
-        let graph = strategy(Graph::draw(SPLIT), "merger", Strategy::AllDone(most));
+    let fails = |max_failed| {
+        let graph = strategy(Graph::draw(SPLIT), "merger", Strategy::AllDone(max_failed));
         let lockstep = run(&graph, |node, key, _| match (node, key) {
             ("splitter", _) => Some(ScriptedOutcome::Outputs(4)),
             (_, "/1.0" | "/3.0") => Some(ScriptedOutcome::Fail("permanent")),
@@ -285,7 +285,7 @@ fn all_pruned_branches_follow_on_empty() {
     let lockstep = run(&graph, outcomes);
     assert_eq!(status(&lockstep, "merger"), Status::Success);
     assert_eq!(input(&lockstep, "merger", "worker"), json!([]));
-    assert_eq!(branch_ends(&lockstep, "merger"), ["PRUNED", "PRUNED", "PRUNED"]);
+    assert_eq!(branch_statuses(&lockstep, "merger"), ["PRUNED", "PRUNED", "PRUNED"]);
 }
 
 #[test]
@@ -305,5 +305,5 @@ fn a_blocked_inner_unite_leaves_one_gap() {
     let lockstep = run(&any_ends(graph, "V"), outcomes);
     assert_eq!(input(&lockstep, "W", "X"), json!(["/0.0/0.0#0", null, "/1.0/0.0#0", "/1.0/1.0#0"]));
     assert_eq!(input(&lockstep, "W", "V"), json!(["/0.0/u3#0", "/1.0/u3#0"]));
-    assert_eq!(branch_ends(&lockstep, "W"), ["SUCCESS", "SUCCESS"]);
+    assert_eq!(branch_statuses(&lockstep, "W"), ["SUCCESS", "SUCCESS"]);
 }

@@ -1,4 +1,4 @@
-//! Executes claimed states: one task for each, in the slots of the host. None holds a
+//! Executes claimed states: one task for each, in the slots of the host. No task holds a
 //! transaction.
 //!
 //! Not here: what a task does in its slot (`attempt`), and the quotas of claims
@@ -30,8 +30,8 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) struct Executor {
     slots: FairSemaphore<NamespaceKey, RunKey>,
     tasks: Mutex<Tasks>,
-    /// The runtime of the tasks, apart from heartbeats, answers and the effects of
-    /// commits.
+    /// The runtime of the tasks. Heartbeats, answers and the effects of commits have
+    /// another one.
     work: Handle,
 }
 

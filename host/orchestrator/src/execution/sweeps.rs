@@ -116,8 +116,8 @@ async fn adopt(inner: &Arc<HostInner>, pending: Vec<PendingSweep>) -> Result<(),
     Ok(())
 }
 
-/// Sweeps a run: brings its states in line with it. Waits a moment for the end, and
-/// leaves the rest to a task.
+/// Sweeps a run: brings its states in line with the run's status. Waits at most
+/// [`SWEEP_TIMEOUT`] for the end, and leaves the rest to a task.
 pub(crate) async fn begin_sweep(inner: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
     let inner = inner.clone();
     let swept = tokio::spawn(async move { sweep(&inner, run, event).await });
@@ -150,7 +150,7 @@ pub(crate) async fn continue_redrive(
     let submit = |part| {
         inner.pipeline.committer.submit(Operation::Control(run.clone(), Control::Redrive(part)))
     };
-    let (mut failed, mut all) = (FailedStates::new(&run), RedriveSummary::default());
+    let (mut failed, mut summary) = (FailedStates::new(&run), RedriveSummary::default());
     while !failed.is_read {
         let states = failed.next(inner).await?;
         if states.is_empty() {
@@ -158,18 +158,18 @@ pub(crate) async fn continue_redrive(
         }
         match submit(RedrivePart::Some { event, states }).await? {
             Reply::Redriven { states, late } => {
-                all.states += states;
-                all.late += late;
+                summary.states += states;
+                summary.late += late;
             }
             // The run was cancelled, or another host has finished the redrive.
-            _ => return Ok(all),
+            _ => return Ok(summary),
         }
     }
     if let Reply::ToSweep(event) = submit(RedrivePart::End { event }).await? {
         let inner = inner.clone();
         tokio::spawn(async move { sweep(&inner, run, event).await });
     }
-    Ok(all)
+    Ok(summary)
 }
 
 /// The failed states of a run, read piece by piece in path order.

@@ -70,7 +70,7 @@ impl Rule {
 /// The kind of a violation: its rule, table and column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Kind {
-    /// The broken rule.
+    /// The rule that the row violates.
     pub rule: Rule,
     /// The table of the row.
     pub table: &'static str,
@@ -150,7 +150,7 @@ struct Found {
 }
 
 impl Findings {
-    /// Adds a violation.
+    /// Counts a violation, and keeps its row if it is among the first of its kind.
     pub(super) fn add(
         &mut self,
         kind: Kind,

@@ -26,15 +26,15 @@ async fn both_migration_sets_create_equal_tables() {
     assert_eq!(files("sqlite"), files("postgres"));
     assert!(!files("sqlite").is_empty());
     let (columns, indices) = of_sqlite().await;
-    let (their_columns, their_indices) = of_postgres().await;
+    let (postgres_columns, postgres_indices) = of_postgres().await;
     assert!(columns.len() > 100 && indices.len() > 5, "{} {}", columns.len(), indices.len());
-    assert_eq!(columns, their_columns);
-    assert_eq!(indices, their_indices);
+    assert_eq!(columns, postgres_columns);
+    assert_eq!(indices, postgres_indices);
 }
 
 /// A database may be opened any number of times, by many hosts concurrently.
 #[tokio::test]
-async fn many_open_a_new_postgres_at_once() {
+async fn concurrent_hosts_open_a_new_postgres() {
     let url = Postgres::shared().unwrap().create_database("opened").unwrap();
     let database = Database::Postgres(url);
     let all = (0..6).map(|_| Store::open(&database, SecretCipher::new(&VAULT)));
@@ -72,7 +72,7 @@ async fn of_postgres() -> (Columns, BTreeSet<String>) {
                    WHERE table_schema = 'public' AND table_name NOT LIKE '%sqlx%'";
     let columns: Vec<(String, String, bool)> =
         sqlx::query_as(columns).fetch_all(&mut connection).await.unwrap();
-    // Except for the indices that constraints have created.
+    // Indices of constraints are left out.
     let indices = "SELECT c.relname::TEXT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                    WHERE c.relnamespace = 'public'::regnamespace \
                    AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = i.indexrelid)";

@@ -1,5 +1,5 @@
-//! The database alone: the very transactions of the host, with outcomes generated in memory. No
-//! sandbox, no templates, no logs.
+//! The database alone: the same transactions as in the host, with outcomes generated in memory,
+//! and without sandbox, templates and logs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,7 @@ type Runs = BTreeMap<RunKey, Arc<RunInfo>>;
 /// A graph that was applied.
 struct AppliedGraph {
     graph: Arc<Graph>,
-    /// Names of its namespace and of the graph.
+    /// The name of the graph and of its namespace.
     name: Name,
     namespace: NamespaceKey,
     revision: i64,
@@ -52,7 +52,7 @@ pub struct StorePipeline {
 }
 
 impl StorePipeline {
-    /// Creates a new file in a folder of its own below this one.
+    /// Creates a new file in a temporary folder below `within`.
     pub fn sqlite(within: &Path) -> Result<StorePipeline> {
         let folder = tempfile::tempdir_in(within)?;
         StorePipeline::new(Database::Sqlite(folder.path().join("database")), Some(folder))
@@ -74,7 +74,7 @@ impl StorePipeline {
     }
 
     /// Returns the states per second in the middle of a wide run. A transaction ends `batch` states
-    /// and claims those that follow.
+    /// and claims their successors.
     pub fn rate(self, batch: usize) -> Result<f64> {
         self.measure(async |pipeline| {
             let fanout = pipeline.apply(FANOUT).await?;
@@ -98,7 +98,7 @@ impl StorePipeline {
         })
     }
 
-    /// Returns the states per second of `chains` chains at a time, each of them a run. A successor
+    /// Returns the states per second of `chains` chains at a time, each in its own run. A successor
     /// is claimed when it is created.
     pub fn chains(self, chains: usize, length: usize, batch: usize) -> Result<f64> {
         self.measure(async |pipeline| {
@@ -119,7 +119,7 @@ impl StorePipeline {
         Ok(rate)
     }
 
-    /// Applies a graph.
+    /// Applies the graph that `text` draws.
     async fn apply(&self, text: &str) -> Result<AppliedGraph> {
         let graph =
             GraphBuilder::from_text(text).build().map_err(|problems| anyhow!("{problems:?}"))?;
@@ -169,11 +169,11 @@ impl StorePipeline {
         mut held: Vec<ClaimedState>,
         batch: usize,
         claim_mode: fn(u32) -> ClaimMode,
-        lasts: Duration,
+        duration: Duration,
     ) -> Result<usize> {
         let (begun, mut states) = (Instant::now(), 0);
         let mut operations = self.ends(runs, &mut held, batch).await?;
-        while !operations.is_empty() && begun.elapsed() < lasts {
+        while !operations.is_empty() && begun.elapsed() < duration {
             states += operations.len();
             let free = HELD - u32::try_from(held.len())?;
             // The next batch is prepared while this one is committed, as in a host.
@@ -232,7 +232,7 @@ impl StorePipeline {
     /// Returns the end of a state with `outputs` outputs.
     async fn ended(&self, runs: &Runs, claimed: ClaimedState, outputs: usize) -> Result<Operation> {
         let state = claimed.state;
-        let run = runs.get(&state.run).context("a state of no run of ours")?;
+        let run = runs.get(&state.run).context("a state of an unknown run")?;
         let outcome =
             Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
         let count = ids_needed(&run.graph, &state, &outcome);
@@ -268,7 +268,7 @@ impl StorePipeline {
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),
         };
-        // In a task of its own, as in a host: on SQLite a commit blocks its thread.
+        // In its own task, as in a host: on SQLite a commit blocks its thread.
         let store = self.store.clone();
         let done = tokio::spawn(async move { store.commit(batch).await }).await??;
         match done.replies.iter().find(|answer| **answer != Reply::Done) {

@@ -79,8 +79,8 @@ impl Call {
         settings.max_headers(MAX_HEADERS).max_buf_size(READ_BYTES);
         let opened = settings.handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = opened.map_err(from_hyper)?;
-        let counter = |way, limit| {
-            ByteCounter::new(way, self.limits.get(limit), &self.traffic, &self.limit_signal)
+        let counter = |direction, limit| {
+            ByteCounter::new(direction, self.limits.get(limit), &self.traffic, &self.limit_signal)
         };
         let body = RequestBody {
             body: self.body,
