@@ -12,7 +12,8 @@ use exosphere_orchestrator::AnswerPermit;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 
 /// An answer as a JSON response.
 pub(crate) struct Answer<T>(pub T);

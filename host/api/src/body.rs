@@ -14,7 +14,8 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 
 const MIB: u64 = 1024 * 1024;
 

@@ -9,7 +9,8 @@ use exosphere_orchestrator::domain::ids::Digest;
 use serde::Serialize;
 
 use crate::answer::Answer;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 
 /// Returns a response with the version of the setting that it shows.
 pub(crate) fn with_etag(version: Digest, answer: impl Serialize) -> Response {

@@ -18,6 +18,7 @@ mod answer;
 mod views;
 mod etag;
 mod problem;
+mod problem_kind;
 mod plugins;
 mod graphs;
 mod runs;
@@ -39,7 +40,8 @@ use tokio::net::TcpListener;
 pub use connections::ConnectionLimits;
 
 use answer::Answer;
-use problem::{Kind, Problem};
+use problem::Problem;
+use problem_kind::Kind;
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]

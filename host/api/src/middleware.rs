@@ -7,7 +7,8 @@
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 
 /// Security headers of every response: no sniffing of its type, no caching, no scripts
 /// and no resources.

@@ -8,7 +8,8 @@ use exosphere_orchestrator::Host;
 use tokio::task::JoinHandle;
 
 use crate::body::announced;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 
 /// Runs a handler on the work runtime. If the caller disconnects, the handler is
 /// aborted.

@@ -11,7 +11,8 @@ use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::{Host, PluginUpload};
 
 use crate::answer::Answer;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 use crate::uploads::Uploads;
 use crate::{Path, Query, lists, views};
 

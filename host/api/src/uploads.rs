@@ -14,7 +14,8 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::body::{announced, read, too_large};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 
 /// Limits on concurrent uploads, on the whole host and per namespace. An upload counts
 /// while it is read, while it waits for its turn, and while it is compiled.

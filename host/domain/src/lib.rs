@@ -9,7 +9,7 @@ pub mod unicode;
 pub mod json;
 pub mod ids;
 pub mod clock;
-pub mod backoff;
+pub mod outage_backoff;
 pub mod path;
 pub mod failure;
 pub mod reason;
@@ -31,6 +31,6 @@ pub mod repeat;
 pub mod plan;
 pub mod unite;
 pub mod manual_retry;
-pub mod inputs;
+pub mod render;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

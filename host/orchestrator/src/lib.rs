@@ -21,7 +21,7 @@ mod watchers;
 mod lifeline;
 mod check;
 mod error;
-mod backoff;
+mod database_backoff;
 mod system;
 
 use std::sync::Arc;

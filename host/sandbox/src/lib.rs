@@ -10,7 +10,7 @@
 //! [`Sandbox`] owns an `engine`, its clock and the queue in which guests that run for long take
 //! turns (`fair_semaphore`). An upload passes `admission`, which has it counted
 //! (`admission::inspect`) and compiled by a separate process ([`compiler`]). `load` makes a
-//! plugin ready to run; `plugins` keeps it in memory, `cache` on disk.
+//! plugin ready to run; `plugins` keeps it in memory, `artifact_cache` on disk.
 //!
 //! `invoke` runs a node in a separate `guest`, whose capabilities are one file each. `limits`
 //! bounds its use; `failure` and `output` classify its end. `sanitize` cleans its messages, and
@@ -24,7 +24,7 @@ mod fair_semaphore;
 mod admission;
 pub mod compiler;
 mod artifact;
-mod cache;
+mod artifact_cache;
 mod load;
 mod plugins;
 
@@ -43,7 +43,7 @@ mod sanitize;
 pub use admission::error::{AdmissionError, CompileLimit};
 pub use admission::inspect::{ComponentSummary, CustomSection};
 pub use admission::{Admitted, Candidate};
-pub use cache::DEFAULT_CACHE_BYTES;
+pub use artifact_cache::DEFAULT_CACHE_BYTES;
 pub use compiler::{AdmissionLimits, Compiler};
 pub use fair_semaphore::{FairPermit, FairSemaphore};
 pub use guest::context::Context;

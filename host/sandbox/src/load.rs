@@ -1,5 +1,5 @@
 //! Loads a plugin, ready to run: from memory (`plugins`), else from the code cache on
-//! disk (`cache`), else compiled by a separate process (`compiler`) and linked.
+//! disk (`artifact_cache`), else compiled by a separate process (`compiler`) and linked.
 //!
 //! Not here: the further checks that an upload must pass; see `admission`.
 

@@ -1,7 +1,7 @@
 //! The memory cache of loaded plugins. A plugin is loaded once, however many callers
 //! ask for it at the same time.
 //!
-//! Not here: loading (`load`), and the copies on disk (`cache`).
+//! Not here: loading (`load`), and the copies on disk (`artifact_cache`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use wasmtime::component::Linker;
 
 use crate::admission::error::AdmissionError;
 use crate::artifact::Artifact;
-use crate::cache::Cache;
+use crate::artifact_cache::Cache;
 use crate::compiler::Compiler;
 use crate::engine;
 use crate::fair_semaphore::FairSemaphore;

@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use crate::codec::{parse_json, read_int, read_text, to_json, to_key_id, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
-use crate::secrets::cipher::SecretScope;
 use crate::secrets::key_check;
 use crate::secrets::keyring::{KeyId, Keyring};
+use crate::secrets::secret_cipher::SecretScope;
 use crate::types::RunInfo;
 use crate::{Store, in_transaction, sql};
 

@@ -19,6 +19,7 @@ mod start;
 mod finish;
 mod staging;
 mod control;
+mod sweeps;
 mod manual_retry;
 mod unites;
 mod claim;

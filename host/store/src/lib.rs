@@ -56,9 +56,9 @@ pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
 pub use reads::views::{
     AttemptRow, FailureView, Page, RunCounters, RunFilter, RunView, StateFilter, StateView,
 };
-pub use secrets::cipher::SecretCipher;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
+pub use secrets::secret_cipher::SecretCipher;
 pub use sessions::{Heartbeat, HostIdentity, HostView, LEASE, LostClaim, PendingSweep};
 pub use types::{ClaimedState, RunInfo, RunUpdate};
 

@@ -2,6 +2,7 @@
 //! database, and the reencryption under a new key.
 
 pub(crate) mod keyring;
-pub(crate) mod cipher;
+mod cipher;
+pub(crate) mod secret_cipher;
 pub(crate) mod key_check;
 pub(crate) mod reencrypt;

@@ -1,7 +1,7 @@
 //! The load of the chaos test: runs that are started and watched through any host that answers,
 //! with their exact expected results.
 //!
-//! Not here: faults (`driver`). A request without an answer is repeated at the next host.
+//! Not here: faults (`fault_injector`). A request without an answer is repeated at the next host.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,7 +122,7 @@ pub fn prepare(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// URLs of the hosts that the driver has not stopped or frozen.
+/// URLs of the hosts that the injector has not stopped or frozen.
 #[derive(Debug)]
 pub struct HostUrls(Mutex<Vec<Option<String>>>);
 

@@ -1,10 +1,10 @@
 //! Chaos: random faults for a minute, without an effect on results. Hosts die and freeze, Postgres
-//! crashes, connections are cut. `driver` injects the faults; `load` starts the runs and checks
+//! crashes, connections are cut. `fault_injector` injects the faults; `load` starts the runs and checks
 //! their results.
 //!
 //! `SEED=..` repeats the choices of a run, `CHAOS_SECONDS=..` makes it longer.
 
-mod driver;
+mod fault_injector;
 mod load;
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use exosphere_tests::Host;
 use exosphere_tests::cluster::{Cluster, Setup};
 use exosphere_tests::postgres::Postgres;
 
-use driver::Driver;
+use fault_injector::FaultInjector;
 use load::{HostUrls, Load, Totals};
 
 const HOSTS: usize = 4;
@@ -63,17 +63,17 @@ fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) 
     let host_urls = HostUrls::from_cluster(cluster)?;
     let from = Instant::now();
     let load = Load::new(&host_urls, seed, from + time, from + time + SLACK);
-    let mut driver = Driver::new(cluster, postgres, &host_urls, seed);
+    let mut injector = FaultInjector::new(cluster, postgres, &host_urls, seed);
     std::thread::scope(|scope| -> Result<()> {
         let load = &load;
         let runner = |at| scope.spawn(move || load.runs(at, STATES));
         let runners: Vec<_> = (0..RUNS_AT_ONCE).map(runner).collect();
-        let driven = driver.drive(|| {
+        let driven = injector.drive(|| {
             let done = from.elapsed() >= time && load.states() >= STATES;
             done || load.has_failed()
         });
         // Also after a failure, since the runners wait for hosts that are down.
-        let repaired = driver.repair_all();
+        let repaired = injector.repair_all();
         if driven.is_err() || repaired.is_err() {
             load.stop();
         }
@@ -83,7 +83,7 @@ fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) 
         driven.and(repaired)
     })?;
     let took = from.elapsed();
-    let fault_counts = driver.fault_counts;
+    let fault_counts = injector.fault_counts;
     let totals = load.into_totals();
     report(cluster, &totals, &fault_counts, took)?;
     cluster.check()?;
@@ -99,7 +99,7 @@ fn join(runner: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 fn report(
     cluster: &Cluster,
     totals: &Totals,
-    fault_counts: &driver::FaultCounts,
+    fault_counts: &fault_injector::FaultCounts,
     took: Duration,
 ) -> Result<()> {
     let mut executions = 0;

@@ -19,7 +19,8 @@ use hyper_util::service::TowerToHyperService;
 
 use super::activity::Activity;
 use super::registry::ConnectionPermit;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
+use crate::problem_kind::Kind;
 use crate::{body, middleware};
 
 /// Seconds after which a caller may retry when the host is full (`Retry-After`).

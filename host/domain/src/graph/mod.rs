@@ -18,7 +18,7 @@ mod references;
 mod build;
 
 pub(crate) mod schema_fields;
-mod inputs;
+mod input_check;
 mod limits;
 mod validate;
 

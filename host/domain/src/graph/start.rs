@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::inputs::{InputNames, Values};
+use super::input_check::{InputNames, Values};
 use super::problems::{Problems, kind, member};
 use super::raw::read_store_values;
 use super::{Graph, Problem};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::build::build;
 use super::problems::{Problems, member};
 use super::raw::{self, Form, RawGraph, RawNode};
-use super::{Graph, Problem, inputs, limits};
+use super::{Graph, Problem, input_check, limits};
 use crate::budget::Budget;
 use crate::grant::Grants;
 use crate::ids::{Digest, Name};
@@ -86,7 +86,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<
     let exporters = resolve(&mut raw, context.catalog, &mut problems);
     let described: Vec<_> =
         exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
-    inputs::check(&raw, &described, context.budget, &mut problems);
+    input_check::check(&raw, &described, context.budget, &mut problems);
     let descriptions: Vec<_> =
         described.iter().map(|node| node.map(|node| &node.description)).collect();
     check_secrets(&raw, &descriptions, context.secrets, &mut problems);

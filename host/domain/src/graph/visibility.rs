@@ -3,7 +3,7 @@
 //! parent sees. A unite sees the outputs that its united node sees. It gathers
 //! the outputs of that node and its region.
 //!
-//! Not here: which fields an output has; see [`super::inputs`].
+//! Not here: which fields an output has; see [`super::input_check`].
 
 use super::node_set::NodeSet;
 use super::problems::Problems;

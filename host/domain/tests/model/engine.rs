@@ -11,7 +11,6 @@ use std::sync::Arc;
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::{Graph, Node};
 use exosphere_domain::ids::{Fence, IdSource, NodeIx, RunKey, SessionId, StateId};
-use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::json::{FieldSet, PickedFields, read_stored};
 use exosphere_domain::limits::Limits;
 use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itself, plan_retry};
@@ -20,6 +19,7 @@ use exosphere_domain::path::Path;
 use exosphere_domain::plan::{
     Changes, Deltas, NewUnite, Transition, counters, outcome_of_lost_claim, plan, root_state,
 };
+use exosphere_domain::render::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::state::{
     AttemptCounts, Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status,
 };

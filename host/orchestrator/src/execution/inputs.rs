@@ -7,9 +7,9 @@ use std::sync::Arc;
 use exosphere_domain::failure::Failure;
 use exosphere_domain::graph::{Graph, Node, Unites};
 use exosphere_domain::ids::{NodeIx, RunKey, StateId};
-use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::json::{FieldSet, PickedFields};
 use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::render::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_store::{ClaimedState, MemberRow, OutputSize, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 

@@ -12,7 +12,7 @@ use exosphere_domain::state::Claimed;
 use exosphere_store::{ClaimedState, Finished, IdBlock, RunInfo, StoreError};
 
 use super::attempt::AttemptResult;
-use crate::backoff::{database_backoff, pause};
+use crate::database_backoff::{database_backoff, pause};
 use crate::error::internal;
 use crate::inner::HostInner;
 

@@ -125,7 +125,7 @@ pub(crate) fn new_store(engine: &Engine, params: InstanceParams) -> Store<GuestS
 /// exceeded a limit, or else makes it yield.
 fn on_epoch(store: StoreContextMut<'_, GuestState>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data();
-    if state.cpu_meter.running() > state.limits.time(Limit::CpuMs) {
+    if state.cpu_meter.has_exceeded(state.limits.time(Limit::CpuMs)) {
         return Err(HostTrap::Limit(Limit::CpuMs).into());
     }
     if let Some(limit) = state.exceeded_limit() {

@@ -1,5 +1,5 @@
-//! Measures the CPU time of a guest, and queues the guests that use much of it. The guest's
-//! epoch callback (`guest::state`) compares it with its limit.
+//! Measures the CPU time of a guest and compares it with its limit, and queues the guests that
+//! use much of it. The guest's epoch callback (`guest::state`) asks.
 //!
 //! A tick of the engine's epoch is far too coarse to bill by, and says nothing of a
 //! guest that was not running. So every poll of the guest's future is measured by the
@@ -102,6 +102,12 @@ impl CpuMeter {
     /// a poll.
     pub(crate) fn running(&self) -> Duration {
         Duration::from_nanos(self.now())
+    }
+
+    /// Returns whether the guest has used more CPU time than `limit`. Call it from within a
+    /// poll.
+    pub(crate) fn has_exceeded(&self, limit: Duration) -> bool {
+        self.running() > limit
     }
 
     /// Returns the CPU time of all polls that have ended.

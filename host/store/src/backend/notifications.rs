@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use exosphere_domain::backoff::Backoff;
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::json;
+use exosphere_domain::outage_backoff::Backoff;
 use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use exosphere_domain::backoff::Backoff;
+use exosphere_domain::outage_backoff::Backoff;
 use futures::{Stream, TryStreamExt};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};

@@ -1,16 +1,14 @@
-//! Control operations on runs, except retries: cancel, pause and the sweeps that follow. They are
-//! rare, so each uses statements of its own, after the bulk writes of the batch. Not here: retries
-//! and redrives (`manual_retry`).
+//! Control operations on runs, except retries: cancel and pause. They are
+//! rare, so each uses statements of its own, after the bulk writes of the batch. Not here: the sweeps
+//! that follow (`sweeps`), retries and redrives (`manual_retry`).
 
 use std::sync::Arc;
 
-use exosphere_domain::ids::{NodeIx, StateId};
-use exosphere_domain::state::{Claimed, RunStatus, Status};
+use exosphere_domain::state::{Claimed, RunStatus};
 
 use super::batch::{Control, Reply};
 use super::{CommitTx, claims};
-use crate::codec::{after_path, to_status, to_u32};
-use crate::dialect::{ParamRows, Row, Tx, params};
+use crate::dialect::Tx;
 use crate::error::StoreError;
 use crate::sql;
 use crate::types::RunInfo;
@@ -80,75 +78,4 @@ impl CommitTx<'_> {
         row.paused = paused;
         self.ask_for_sweep(run)
     }
-
-    /// Requests a sweep of the run's states, for the event of this transaction.
-    pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
-        let row = &mut self.change(run.key)?.row;
-        row.sweep_event = row.version + 1;
-        Ok(Reply::ToSweep(row.sweep_event))
-    }
-
-    /// Sweeps some of a run's states. The number is bounded, so that a run of any size delays no
-    /// other commit.
-    async fn sweep(
-        &mut self,
-        tx: &mut impl Tx,
-        run: &Arc<RunInfo>,
-        event: i64,
-        from: &str,
-        limit: u32,
-    ) -> Result<Reply, StoreError> {
-        let row = &self.run(run.key)?.row;
-        if row.sweep_event != event {
-            return Ok(Reply::Stale);
-        }
-        let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
-        let states =
-            tx.query(sql::STATES_TO_SWEEP, &params![run.key.0, from, limit], swept).await?;
-        let is_swept = |status: Status| {
-            if cancelled { !status.is_terminal() } else { status == Status::Created }
-        };
-        let some = states.iter().filter(|state| state.visible && is_swept(state.status));
-        let some: Vec<&Swept> = some.collect();
-        if !some.is_empty() {
-            let rows = ParamRows::default().ints(some.iter().map(|state| state.id.0));
-            if cancelled {
-                tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?;
-            } else {
-                tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?;
-            }
-            self.done.more_due |= !cancelled && !paused;
-            self.done.added |= !cancelled && !paused;
-        }
-        let row = &mut self.change(run.key)?.row;
-        for state in some.iter().filter(|_| cancelled) {
-            row.cancelled += 1;
-            row.node_counts.change(state.node, state.status, Status::Cancelled);
-        }
-        match states.last() {
-            Some(last) if states.len() as u32 == limit => Ok(Reply::More(after_path(&last.path))),
-            _ => {
-                row.sweep_event = 0;
-                row.open = if cancelled { 0 } else { row.open };
-                Ok(Reply::Done)
-            }
-        }
-    }
-}
-
-/// A state that a sweep examines.
-struct Swept {
-    id: StateId,
-    path: String,
-    status: Status,
-    node: NodeIx,
-    /// Set if the state is visible: a staged one is not part of the run yet.
-    visible: bool,
-}
-
-fn swept(row: &dyn Row) -> Result<Swept, StoreError> {
-    let id = StateId(row.int(0)?);
-    let status = to_status(&row.text(2)?, id)?;
-    let node = NodeIx(to_u32(row.int(3)?, "node", id)?);
-    Ok(Swept { id, path: row.text(1)?, status, node, visible: row.int(4)? == 1 })
 }

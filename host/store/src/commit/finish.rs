@@ -6,9 +6,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{
-    Changes, NoIds, RescheduleReason, Transition, fail_permanently, plan,
-};
+use exosphere_domain::plan::{Changes, NoIds, Transition, fail_permanently, plan};
 use exosphere_domain::state::{AttemptCounts, Claim, Claimed, NewState, Ref, RunStatus, Status};
 
 use super::batch::{Finished, Reply};
@@ -142,31 +140,7 @@ impl<'b> CommitTx<'b> {
             self.done.more_due |= free;
             self.done.added |= free;
         }
-        let (node, row) = (finished.state.place.node, &mut self.change(finished.run.key)?.row);
-        let mut ended = |status| row.node_counts.change(node, Status::Queued, status);
-        match end {
-            Transition::Success { .. } => {
-                ended(Status::Success);
-                row.succeeded += 1;
-            }
-            Transition::Pruned { .. } => {
-                ended(Status::Pruned);
-                row.pruned += 1;
-            }
-            Transition::Errored { .. } => {
-                ended(Status::Errored);
-                row.errored += 1;
-            }
-            Transition::Reschedule { why: RescheduleReason::Requeued, .. } => row.requeues += 1,
-            // A lost host or a conflict uses up no retry.
-            Transition::Reschedule { attempts, why: RescheduleReason::Failed(_), .. } => {
-                if attempts.retries > finished.state.attempts.retries {
-                    row.retries += 1;
-                    row.node_counts.add_retry(node);
-                }
-            }
-            Transition::Reschedule { why: RescheduleReason::Released, .. } => {}
-        }
+        self.change(finished.run.key)?.row.count_end(&finished.state, end);
         Ok(())
     }
 
@@ -246,8 +220,7 @@ impl<'b> CommitTx<'b> {
     ) -> Result<BTreeMap<String, String>, StoreError> {
         let (now, session) = (self.now, self.session);
         let loaded = self.change(run)?;
-        loaded.row.states += 1;
-        loaded.row.node_counts.add(new.place.node, status, 1);
+        loaded.row.add_states(new.place.node, status, 1);
         let mut store_snapshot = BTreeMap::new();
         for key in loaded.info.graph.node(new.place.node).store_keys() {
             if let Some(entry) = loaded.entries.get(key) {

@@ -172,12 +172,11 @@ impl CommitTx<'_> {
             return Ok(());
         }
         let row = &mut self.change(run.key)?.row;
-        row.errored -= (opened.states.len() + opened.unites.len()) as i64;
         for (_, node) in &opened.states {
-            row.node_counts.change(*node, Status::Errored, Status::Created);
+            row.change_status(*node, Status::Errored, Status::Created);
         }
         for node in opened.unites.values() {
-            row.node_counts.change(*node, Status::Errored, Status::Waiting);
+            row.change_status(*node, Status::Errored, Status::Waiting);
         }
         let held_back = row.parks_reopened();
         self.done.more_due |= !held_back;

@@ -1,8 +1,9 @@
 //! The row of a run within one commit: read once, changed in memory, and written once with the next
 //! version. The write decides whether the run has ended. Not here: its columns (`sql::runs`).
 
-use exosphere_domain::ids::{Millis, RunKey};
-use exosphere_domain::state::{Counts, RunStatus};
+use exosphere_domain::ids::{Millis, NodeIx, RunKey};
+use exosphere_domain::plan::{RescheduleReason, Transition};
+use exosphere_domain::state::{Claimed, Counts, RunStatus, Status};
 
 use crate::dialect::{ParamRows, Tx};
 use crate::error::StoreError;
@@ -31,6 +32,46 @@ impl RunRow {
         self.status == RunStatus::Running
     }
 
+    /// Counts new states at a node.
+    pub(crate) fn add_states(&mut self, node: NodeIx, status: Status, states: usize) {
+        self.states += states as i64;
+        self.node_counts.add(node, status, states as u64);
+    }
+
+    /// Counts a state whose status changes.
+    pub(crate) fn change_status(&mut self, node: NodeIx, from: Status, to: Status) {
+        self.node_counts.change(node, from, to);
+        for (status, change) in [(from, -1), (to, 1)] {
+            match status {
+                Status::Success => self.succeeded += change,
+                Status::Pruned => self.pruned += change,
+                Status::Errored => self.errored += change,
+                Status::Cancelled => self.cancelled += change,
+                Status::Waiting | Status::Created | Status::Queued => {}
+            }
+        }
+    }
+
+    /// Counts the end of an execution.
+    pub(crate) fn count_end(&mut self, state: &Claimed, end: &Transition) {
+        let node = state.place.node;
+        match end {
+            Transition::Success { .. } => self.change_status(node, Status::Queued, Status::Success),
+            Transition::Pruned { .. } => self.change_status(node, Status::Queued, Status::Pruned),
+            Transition::Errored { .. } => self.change_status(node, Status::Queued, Status::Errored),
+            Transition::Reschedule { why: RescheduleReason::Requeued, .. } => self.requeues += 1,
+            // A lost host or a conflict uses up no retry.
+            Transition::Reschedule { attempts, why: RescheduleReason::Failed(_), .. } => {
+                if attempts.retries > state.attempts.retries {
+                    self.retries += 1;
+                    self.node_counts.add_retry(node);
+                }
+            }
+            Transition::Reschedule { why: RescheduleReason::Released, .. } => {}
+        }
+    }
+
+    /// Adds to the counts of the outermost scope.
     pub(crate) fn count(&mut self, delta: Counts) {
         self.open += delta.open;
         self.failed += delta.failed;

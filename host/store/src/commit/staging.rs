@@ -119,9 +119,8 @@ impl<'b> CommitTx<'b> {
         self.rows.staged.push(StagedChange { run, state: state.id, row: None });
         let graph = self.graph(run)?;
         let loaded = self.change(run)?;
-        loaded.row.states += staged.children as i64;
         for node in children(&graph, state.place.node) {
-            loaded.row.node_counts.add(node, Status::Created, staged.outputs as u64);
+            loaded.row.add_states(node, Status::Created, staged.outputs);
         }
         let paused = loaded.row.paused;
         let mut snapshots = Vec::new();

@@ -116,15 +116,13 @@ impl CommitTx<'_> {
             UniteDecision::Prune => {
                 updates.ended.push((state, None));
                 let row = &mut self.change(run)?.row;
-                row.node_counts.change(node, Status::Waiting, Status::Pruned);
-                row.pruned += 1;
+                row.change_status(node, Status::Waiting, Status::Pruned);
             }
             UniteDecision::Block => {
                 let failure = self.blocked_failure(tx, run, (state, node), counts, &graph).await?;
                 updates.ended.push((state, Some(failure)));
                 let row = &mut self.change(run)?.row;
-                row.node_counts.change(node, Status::Waiting, Status::Errored);
-                row.errored += 1;
+                row.change_status(node, Status::Waiting, Status::Errored);
             }
         }
         self.count(run, &deltas)
@@ -137,7 +135,7 @@ impl CommitTx<'_> {
         row: WaitingUnite,
     ) -> Result<(StateId, Opening), StoreError> {
         let loaded = self.change(run)?;
-        loaded.row.node_counts.change(row.place.node, Status::Waiting, Status::Created);
+        loaded.row.change_status(row.place.node, Status::Waiting, Status::Created);
         let paused = loaded.row.paused;
         let Some(namespace) = self.claim_new_state(run)? else {
             return Ok((row.id, if paused { Opening::HeldBack } else { Opening::Ready }));

@@ -11,8 +11,8 @@
 use crate::codec::{to_key_id, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{OpenError, StoreError};
-use crate::secrets::cipher::SecretScope;
 use crate::secrets::keyring::{KeyId, Keyring};
+use crate::secrets::secret_cipher::SecretScope;
 use crate::{Store, in_transaction, sql};
 
 /// The known plaintext of a key that encrypts and decrypts.

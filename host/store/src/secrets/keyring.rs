@@ -1,18 +1,17 @@
-//! The keys that encrypt secrets (XChaCha20-Poly1305): a current key, which encrypts, and any
-//! number of older keys, which only decrypt.
+//! The keys that encrypt secrets: a current key, which encrypts, and any number of older keys,
+//! which only decrypt.
 //!
-//! Not here: where keys are kept, and which secrets are encrypted (`cipher`).
+//! Not here: the algorithm (`cipher`), where keys are kept, and which secrets are encrypted
+//! (`secret_cipher`).
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use hmac::{Hmac, Mac};
 use rand::Rng;
-use sha2::Sha256;
 use zeroize::Zeroizing;
+
+use super::cipher::Key;
 
 /// The length of a key, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -20,13 +19,10 @@ pub const KEY_BYTES: usize = 32;
 /// The largest number of keys on a keyring; no operator has backups of more.
 pub const MAX_KEYS: usize = 32;
 
-/// The length of a nonce, which precedes its ciphertext, in bytes.
-const NONCE_BYTES: usize = 24;
-
 /// The id of a key: the beginning of a hash of it, in hexadecimal. It reveals nothing about the
 /// key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(String);
+pub struct KeyId(pub(super) String);
 
 impl KeyId {
     /// Returns the id as text.
@@ -46,50 +42,6 @@ impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "without an id" } else { &self.0 })
     }
-}
-
-/// A key. Each use has a key of its own, derived from `master`.
-#[derive(Clone)]
-struct Key {
-    master: Zeroizing<[u8; KEY_BYTES]>,
-    encryption_key: Zeroizing<[u8; KEY_BYTES]>,
-    id: KeyId,
-}
-
-impl Key {
-    fn new(master: &[u8; KEY_BYTES]) -> Key {
-        let mut id = hex::encode(derived(master, "exosphere key id"));
-        id.truncate(16);
-        let encryption_key = Zeroizing::new(derived(master, "exosphere secrets"));
-        Key { master: Zeroizing::new(*master), encryption_key, id: KeyId(id) }
-    }
-
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new((&*self.encryption_key).into())
-    }
-
-    /// Encrypts a text, bound to its place.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a nonce must not be foreseen, not even by a test"
-    )]
-    fn encrypt(&self, associated_data: &[u8], text: &str) -> Result<Vec<u8>, KeyringError> {
-        let mut ciphertext = vec![0; NONCE_BYTES];
-        rand::rng().fill_bytes(&mut ciphertext);
-        let nonce = XNonce::try_from(&ciphertext[..]).map_err(|_| KeyringError::Broken)?;
-        let payload = Payload { msg: text.as_bytes(), aad: associated_data };
-        let body = self.cipher().encrypt(&nonce, payload);
-        ciphertext.extend(body.map_err(|_| KeyringError::Broken)?);
-        Ok(ciphertext)
-    }
-}
-
-/// Derives the key for one use: the HMAC-SHA-256 of the use's name.
-fn derived(master: &[u8; KEY_BYTES], label: &str) -> [u8; KEY_BYTES] {
-    // HMAC takes a key of any length, so this never fails.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(master) else { return *master };
-    mac.update(label.as_bytes());
-    mac.finalize().into_bytes().into()
 }
 
 /// An invalid keyring. The error repeats nothing of the input, which may be a key.
@@ -217,7 +169,7 @@ impl Keyring {
         associated_data: &[u8],
         text: &str,
     ) -> Result<Vec<u8>, KeyringError> {
-        self.current.encrypt(associated_data, text)
+        self.current.encrypt(associated_data, text).ok_or(KeyringError::Broken)
     }
 
     /// Encrypts a text, bound to its place, under the key with this id.
@@ -231,6 +183,7 @@ impl Keyring {
             .find(|key| key.id == *id)
             .ok_or(KeyringError::Unknown)?
             .encrypt(associated_data, text)
+            .ok_or(KeyringError::Broken)
     }
     /// Decrypts what the key with this id encrypted for a place.
     pub(crate) fn decrypt(
@@ -242,12 +195,9 @@ impl Keyring {
         if !self.can_decrypt(id) {
             return Err(KeyringError::Unknown);
         }
-        let (nonce, body) = ciphertext.split_at_checked(NONCE_BYTES).ok_or(KeyringError::Broken)?;
-        let nonce = XNonce::try_from(nonce).map_err(|_| KeyringError::Broken)?;
         let fits = |key: &&Key| id.0.is_empty() || key.id == *id;
-        let opened = self.keys().filter(fits).find_map(|key| {
-            key.cipher().decrypt(&nonce, Payload { msg: body, aad: associated_data }).ok()
-        });
+        let opened =
+            self.keys().filter(fits).find_map(|key| key.decrypt(associated_data, ciphertext));
         let text = String::from_utf8(opened.ok_or(KeyringError::Broken)?);
         text.map(Zeroizing::new).map_err(|_| KeyringError::Broken)
     }

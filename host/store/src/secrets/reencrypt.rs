@@ -10,9 +10,9 @@ use exosphere_domain::ids::Name;
 use crate::codec::{to_key_id, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::StoreError;
-use crate::secrets::cipher::SecretScope;
 use crate::secrets::key_check;
 use crate::secrets::keyring::{KeyId, Keyring};
+use crate::secrets::secret_cipher::SecretScope;
 use crate::{Store, in_transaction, sql};
 
 /// Number of secrets per transaction, each of 64 KiB at most.

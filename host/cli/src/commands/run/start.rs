@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use exosphere_api_types::{AnyJson, RunStarted, StartRun};
-use exosphere_domain::backoff::Backoff;
 use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::outage_backoff::Backoff;
 use reqwest::Method;
 use serde_json::{Map, Value};
 use uuid::Uuid;

@@ -14,7 +14,7 @@ use super::CommitLoop;
 use super::pacing::{claims_due, earlier};
 use super::reply::ReplySender;
 use super::transaction::Halt;
-use crate::backoff::MAX_PAUSE;
+use crate::database_backoff::MAX_PAUSE;
 use crate::error::internal;
 
 /// The operations of a batch, and the reply senders of those that have one.

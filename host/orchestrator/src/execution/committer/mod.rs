@@ -37,8 +37,8 @@ use queue::{NextBatch, QueuedOperation};
 pub(crate) use reply::ReplySender;
 
 use crate::MAX_CLAIMS_PER_SLOT;
-use crate::backoff::MIN_PAUSE;
 use crate::cluster::recovery;
+use crate::database_backoff::MIN_PAUSE;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::dispatcher::{self, CommitEffects, DispatchMessage};
 use crate::inner::HostInner;

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use super::CommitLoop;
 use super::bisect::BatchView;
 use super::reply::ReplySender;
-use crate::backoff::{database_backoff, pause};
+use crate::database_backoff::{database_backoff, pause};
 
 /// Maximum number of successive conflicts after which a transaction is retried immediately.
 /// After more, the database counts as unavailable.

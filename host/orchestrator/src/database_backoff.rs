@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use exosphere_domain::backoff::Backoff;
+use exosphere_domain::outage_backoff::Backoff;
 
 /// The first pause.
 pub(crate) const MIN_PAUSE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! The chaos driver: injects random faults from a seed, and repairs them.
+//! The chaos injector: injects random faults from a seed, and repairs them.
 //!
 //! Not here: the effects on runs (`load`).
 
@@ -22,7 +22,7 @@ const FREEZE_MS: std::ops::Range<u64> = 10_500..13_000;
 /// Milliseconds for which a dead host stays dead: mostly less than a lease, sometimes more, so that
 /// other hosts take over.
 const DEAD_MS: [std::ops::Range<u64>; 4] = [0..300, 0..1_000, 500..3_000, 11_000..17_000];
-/// Milliseconds from SIGTERM until the driver waits for the end of the host.
+/// Milliseconds from SIGTERM until the injector waits for the end of the host.
 const STOP_MS: std::ops::Range<u64> = 1_000..6_000;
 /// Milliseconds of a network fault; rarely longer than a lease.
 const NETWORK_FAULT_MS: [std::ops::Range<u64>; 4] =
@@ -100,7 +100,7 @@ const FAULTS: [(Fault, u32); 9] = [
 ];
 
 /// The source of faults: it picks them at random and injects them into the cluster.
-pub struct Driver<'a> {
+pub struct FaultInjector<'a> {
     cluster: &'a mut Cluster,
     postgres: &'a Postgres,
     host_urls: &'a HostUrls,
@@ -114,15 +114,15 @@ pub struct Driver<'a> {
     pub fault_counts: FaultCounts,
 }
 
-impl<'a> Driver<'a> {
+impl<'a> FaultInjector<'a> {
     pub fn new(
         cluster: &'a mut Cluster,
         postgres: &'a Postgres,
         host_urls: &'a HostUrls,
         seed: u64,
-    ) -> Driver<'a> {
+    ) -> FaultInjector<'a> {
         let hosts = cluster.members().len();
-        Driver {
+        FaultInjector {
             cluster,
             postgres,
             host_urls,
