@@ -67,8 +67,3 @@ CREATE TABLE label (
     PRIMARY KEY (run, key)
 );
 CREATE INDEX label_list ON label (namespace, key, value, created_at, run);
-
--- Lists of runs by status, of a namespace and of a graph. A list of all statuses merges them.
-DROP INDEX run_list;
-CREATE INDEX run_list ON run (namespace, status, created_at, id);
-CREATE INDEX run_graph_list ON run (graph, status, created_at, id);

@@ -210,8 +210,8 @@ statements! {
         "SELECT id, version, status, paused \
          FROM run \
          WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
-    /// Lists runs before a cursor, the newest first, without counts of nodes. Hosts take run numbers in blocks, so that a
-    /// larger number is not always a later run's.
+    /// Lists runs before a cursor, the newest first, without counts of nodes. Hosts take run
+    /// numbers in blocks, so that a larger number is not always a later run's.
     RUNS = concat!(
         run_view!("''"),
         " WHERE u.namespace = $1 \
