@@ -137,7 +137,8 @@ statements! {
     RESCHEDULE =
         "UPDATE state \
          SET status = 'CREATED', session = NULL, last_session = NULL, began_at = NULL, \
-             due_at = $4, attempt = $5, retries = $6, requeues = $7, losses = $8, conflicts = $9, held_back = $10, delayed = $11 \
+             due_at = $4, attempt = $5, retries = $6, requeues = $7, losses = $8, \
+             conflicts = $9, held_back = $10, delayed = $11 \
          WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres concat!(
         "UPDATE state \
