@@ -13,12 +13,12 @@ ALTER TABLE attempt ADD COLUMN began_at INTEGER;
 -- The failed states of a run in path order.
 CREATE INDEX state_errored ON state (run, path) WHERE status = 'ERRORED';
 
--- The states of a run counted for each node, as text (node_counts.rs). Run times are not known of
--- attempts before this column.
+-- The states of a run counted for each node, as text (node_counts.rs). Each end rewrites it, so
+-- it is short: it has no sums of times.
 ALTER TABLE run ADD COLUMN node_counts TEXT NOT NULL DEFAULT '';
 UPDATE run SET node_counts = COALESCE((
-    SELECT group_concat(node || ':' || waiting || ',' || active || ',' || succeeded || ',' || pruned
-        || ',' || errored || ',' || cancelled || ',' || retries || ',' || cpu_us, ';')
+    SELECT group_concat(node || '-' || node || ':' || waiting || ',' || active || ',' || succeeded || ',' || pruned
+        || ',' || errored || ',' || cancelled || ',' || retries, ';')
     FROM (SELECT s.node,
             COUNT(CASE WHEN s.status = 'WAITING' THEN 1 END) AS waiting,
             COUNT(CASE WHEN s.status IN ('CREATED', 'QUEUED') THEN 1 END) AS active,
@@ -26,11 +26,7 @@ UPDATE run SET node_counts = COALESCE((
             COUNT(CASE WHEN s.status = 'PRUNED' THEN 1 END) AS pruned,
             COUNT(CASE WHEN s.status = 'ERRORED' THEN 1 END) AS errored,
             COUNT(CASE WHEN s.status = 'CANCELLED' THEN 1 END) AS cancelled,
-            SUM(s.retries) AS retries,
-            SUM(COALESCE((SELECT SUM(a.cpu_us) FROM attempt a WHERE a.state = s.id), 0)
-                + CASE WHEN s.status IN ('SUCCESS', 'PRUNED', 'ERRORED') AND NOT EXISTS
-                    (SELECT 1 FROM attempt a WHERE a.state = s.id AND a.number = s.attempt)
-                    THEN COALESCE(s.cpu_us, 0) ELSE 0 END) AS cpu_us
+            SUM(s.retries) AS retries
         FROM state s
         WHERE s.run = run.id AND (s.namespace >= 0 OR EXISTS
             (SELECT 1 FROM state p WHERE p.id = -s.namespace AND p.status = 'SUCCESS'))

@@ -53,11 +53,6 @@ fn attempts_show_begin_and_host() -> Result<()> {
         let counts = ["waiting", "active", "success", "errored", "retries"];
         let counts: Vec<_> = counts.iter().map(|name| node[name].as_i64()).collect();
         ensure!(counts == [0, 0, 1, 0, 2].map(Some), "{node:#}");
-        let took: i64 = attempts
-            .iter()
-            .map(|attempt| Ok(time(attempt, "ended_at")? - time(attempt, "began_at")?))
-            .sum::<Result<_>>()?;
-        ensure!(time(node, "run_ms")? == took && time(node, "cpu_us")? > 0, "{took} ms: {node:#}");
         Ok(())
     })
 }

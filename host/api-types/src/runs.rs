@@ -171,15 +171,6 @@ pub struct NodeCounts {
     /// Failed attempts that another attempt followed.
     #[serde(default)]
     pub retries: u64,
-    /// CPU time of the attempts that have ended, in microseconds.
-    #[serde(default)]
-    pub cpu_us: u64,
-    /// Time of these attempts from begin to commit, in milliseconds.
-    #[serde(default)]
-    pub run_ms: u64,
-    /// The longest of these times, in milliseconds.
-    #[serde(default)]
-    pub max_run_ms: u64,
 }
 
 impl NodeCounts {

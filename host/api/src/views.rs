@@ -173,9 +173,6 @@ fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
         errored: count.errored,
         cancelled: count.cancelled,
         retries: count.retries,
-        cpu_us: count.cpu_us,
-        run_ms: count.run_ms,
-        max_run_ms: count.max_run_ms,
     }
 }
 
@@ -293,8 +290,7 @@ mod tests {
                 store_keys: 1,
                 ..host::RunCounters::default()
             },
-            node_counts: host::domain::node_counts::NodeCounts::decode("0:,4,1,1,1,,2,70,9,5")
-                .unwrap(),
+            node_counts: host::domain::node_counts::NodeCounts::decode("0-0:,4,1,1,1,,2").unwrap(),
         }
     }
 
@@ -365,8 +361,7 @@ mod tests {
             "store": {"k": "v"}, "failures": [first, second], "started_before": true,
             "nodes": [{
                 "identifier": "A", "waiting": 0, "active": 4, "success": 1, "pruned": 1,
-                "errored": 1, "cancelled": 0, "retries": 2, "cpu_us": 70, "run_ms": 9,
-                "max_run_ms": 5,
+                "errored": 1, "cancelled": 0, "retries": 2,
             }],
         });
         assert_eq!(read_stored(&text).unwrap(), expected);

@@ -10,7 +10,7 @@ use crate::ids::NodeIx;
 use crate::state::Status;
 
 /// The fields of a node in the text, in this order.
-const FIELDS: usize = 10;
+const FIELDS: usize = 7;
 
 /// The counts of the states at one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,12 +30,6 @@ pub struct NodeCount {
     pub cancelled: u64,
     /// Failed attempts that another attempt followed.
     pub retries: u64,
-    /// CPU time of all attempts that committed, in microseconds.
-    pub cpu_us: u64,
-    /// Time from begin to commit of all attempts that committed, in milliseconds.
-    pub run_ms: u64,
-    /// The longest of these times, in milliseconds.
-    pub max_run_ms: u64,
 }
 
 impl NodeCount {
@@ -65,9 +59,6 @@ impl NodeCount {
             &mut self.errored,
             &mut self.cancelled,
             &mut self.retries,
-            &mut self.cpu_us,
-            &mut self.run_ms,
-            &mut self.max_run_ms,
         ]
     }
 }
@@ -108,37 +99,30 @@ impl NodeCounts {
         self.entry(node).retries += 1;
     }
 
-    /// Adds the CPU time of an attempt, in microseconds.
-    pub fn add_cpu(&mut self, node: NodeIx, cpu_us: u64) {
-        let entry = self.entry(node);
-        entry.cpu_us = entry.cpu_us.saturating_add(cpu_us);
-    }
-
-    /// Adds the time of an attempt, in milliseconds.
-    pub fn add_run_time(&mut self, node: NodeIx, run_ms: u64) {
-        let entry = self.entry(node);
-        entry.run_ms = entry.run_ms.saturating_add(run_ms);
-        entry.max_run_ms = entry.max_run_ms.max(run_ms);
-    }
-
-    /// Formats the counts: `node:field,field,..` for each node with a count, joined by `;`. A field
-    /// of 0 is empty, and trailing commas are left out.
+    /// Formats the counts: `first-last:field,field,..` for each range of nodes with the same counts,
+    /// joined by `;`. Nodes without a count are left out, a field of 0 is empty, and trailing commas
+    /// are left out. So the text of a long chain is short: its nodes have the same counts.
     pub fn encode(&self) -> String {
-        let mut text = String::with_capacity(16 * self.0.len());
-        for (at, count) in self.0.iter().enumerate().filter(|(_, count)| !count.is_empty()) {
-            if !text.is_empty() {
-                text.push(';');
+        let mut text = String::new();
+        let mut nodes = self.0.iter().enumerate().peekable();
+        while let Some((first, count)) = nodes.next() {
+            let mut last = first;
+            while let Some((node, _)) = nodes.next_if(|(_, next)| *next == count) {
+                last = node;
             }
+            if count.is_empty() {
+                continue;
+            }
+            let separator = if text.is_empty() { "" } else { ";" };
             // Writing to a String cannot fail.
-            let _ = write!(text, "{at}:");
+            let _ = write!(text, "{separator}{first}-{last}:");
             let mut commas = 0;
             for (field, value) in { *count }.fields().into_iter().enumerate() {
-                if *value == 0 {
-                    continue;
+                if *value > 0 {
+                    text.extend(std::iter::repeat_n(',', field - commas));
+                    commas = field;
+                    let _ = write!(text, "{value}");
                 }
-                text.extend(std::iter::repeat_n(',', field - commas));
-                commas = field;
-                let _ = write!(text, "{value}");
             }
         }
         text
@@ -149,20 +133,32 @@ impl NodeCounts {
     pub fn decode(text: &str) -> Option<Self> {
         let mut counts = NodeCounts::default();
         for part in text.split(';').filter(|part| !part.is_empty()) {
-            let (node, fields) = part.split_once(':')?;
-            let node = node.parse().ok().filter(|node: &u32| (*node as usize) < MAX_NODES)?;
-            let entry = counts.entry(NodeIx(node));
-            let mut wanted = entry.fields().into_iter();
-            for field in fields.split(',') {
-                let to = wanted.next()?;
-                *to = if field.is_empty() { 0 } else { field.parse().ok()? };
+            let (nodes, fields) = part.split_once(':')?;
+            let (first, last) = nodes.split_once('-')?;
+            let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+            if first < counts.0.len() || last < first || last >= MAX_NODES {
+                return None;
             }
+            let count = NodeCount::decode(fields)?;
+            counts.0.resize(first, NodeCount::default());
+            counts.0.resize(last + 1, count);
         }
         Some(counts)
     }
 }
 
 impl NodeCount {
+    fn decode(fields: &str) -> Option<Self> {
+        let mut count = NodeCount::default();
+        let mut targets = count.fields().into_iter();
+        for field in fields.split(',') {
+            let target = targets.next()?;
+            *target = if field.is_empty() { 0 } else { field.parse().ok()? };
+        }
+        drop(targets);
+        Some(count)
+    }
+
     fn is_empty(&self) -> bool {
         *self == NodeCount::default()
     }
@@ -183,35 +179,48 @@ mod tests {
         counts.change(node, Status::Waiting, Status::Queued);
         counts.change(node, Status::Queued, Status::Success);
         counts.add_retry(node);
-        counts.add_cpu(node, 70);
-        counts.add_run_time(node, 5);
-        counts.add_run_time(node, 3);
-        let count = NodeCount {
-            active: 2,
-            succeeded: 1,
-            retries: 1,
-            cpu_us: 70,
-            run_ms: 8,
-            max_run_ms: 5,
-            ..NodeCount::default()
-        };
+        let count = NodeCount { active: 2, succeeded: 1, retries: 1, ..NodeCount::default() };
         assert_eq!(counts.get(node), count);
-        assert_eq!(counts.encode(), "2:,2,1,,,,1,70,8,5");
+        assert_eq!(counts.encode(), "2-2:,2,1,,,,1");
         assert_eq!(counts.get(NodeIx(9)), NodeCount::default());
     }
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["0", "0:x", "1000:1", "-1:1", "0:1,2,3,4,5,6,7,8,9,10,11", "0:-1", "0:1 "] {
+        let bad = [
+            "0",
+            "0:1",
+            "0-0:x",
+            "0-1000:1",
+            "1-0:1",
+            "-1-0:1",
+            "0-0:1,2,3,4,5,6,7,8",
+            "0-0:-1",
+            "0-0:1 ",
+            "1-2:1;2-3:1",
+            "1-2:1;0-0:1",
+        ];
+        for text in bad {
             assert_eq!(NodeCounts::decode(text), None, "{text}");
         }
         assert_eq!(NodeCounts::decode(""), Some(NodeCounts::default()));
     }
 
+    #[test]
+    fn the_text_of_a_chain_is_short() {
+        let mut counts = NodeCounts::default();
+        for node in 0..500 {
+            counts.add(NodeIx(node), Status::Success, 1);
+        }
+        counts.add(NodeIx(500), Status::Created, 1);
+        assert_eq!(counts.encode(), "0-499:,,1;500-500:,1");
+        assert_eq!(NodeCounts::decode(&counts.encode()), Some(counts));
+    }
+
     proptest! {
         #[test]
         fn encoded_counts_are_decoded(all in prop::collection::vec(
-            prop::array::uniform10(prop_oneof![Just(0), 0..100u64, any::<u64>()]), 0..8)) {
+            prop::array::uniform7(prop_oneof![Just(0), 0..3u64, any::<u64>()]), 0..8)) {
             let mut counts = NodeCounts::default();
             for (at, values) in all.iter().enumerate() {
                 let entry = counts.entry(NodeIx(at as u32));

@@ -28,11 +28,6 @@ pub(super) struct StateRow {
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
     pub held_back: bool,
-    /// CPU time of the last attempt, in microseconds.
-    pub cpu_us: u64,
-    /// The time from the begin of the last attempt to the end of the state, in milliseconds, if
-    /// both are known.
-    pub run_ms: Option<u64>,
     /// The state's row in `unite`.
     pub unite: Option<UniteRow>,
 }
@@ -77,8 +72,6 @@ impl StateRow {
             outputs: outputs(row),
             kind: row.maybe_parsed("kind", FailureKind::parse),
             held_back,
-            cpu_us: row.maybe_int("cpu_us").unwrap_or_default().unsigned_abs(),
-            run_ms: run_ms(row),
             unite: unite(row),
         };
         state.check_required_columns(row);
@@ -153,11 +146,6 @@ fn outputs(row: &mut RowReader<'_>) -> Option<u32> {
         row.report_value("outputs", format_args!("is {outputs}, which is not a number of outputs"));
     }
     count
-}
-
-fn run_ms(row: &mut RowReader<'_>) -> Option<u64> {
-    let (began_at, ended_at) = (row.maybe_int("began_at")?, row.maybe_int("ended_at")?);
-    u64::try_from(ended_at.checked_sub(began_at)?).ok()
 }
 
 /// Reads the unite's columns; all are empty if there is no such row.

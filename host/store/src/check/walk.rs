@@ -359,8 +359,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// Compares the counts of each node. Sums also hold earlier attempts, so that the last ones
-    /// are a lower bound.
+    /// Compares the counts of each node.
     fn check_node_counts(&self, findings: &mut Findings) {
         let (run, totals) = (self.run, &self.totals);
         let (Some(says), Some(graph)) = (&run.node_counts, &self.graph) else { return };
@@ -372,17 +371,10 @@ impl<'r> Walk<'r> {
             let differs = Status::ALL
                 .into_iter()
                 .find(|status| says.with_status(*status) != counted.with_status(*status));
-            let message = if let Some(status) = differs {
-                let (says, counted) = (says.with_status(status), counted.with_status(status));
-                format!("counts {says} {status} at {}, and there are {counted}", node.identifier)
-            } else if says.cpu_us < counted.cpu_us
-                || says.run_ms < counted.run_ms
-                || says.max_run_ms < counted.max_run_ms
-            {
-                format!("has less time at {} than its states", node.identifier)
-            } else {
-                continue;
-            };
+            let Some(status) = differs else { continue };
+            let (says, counted) = (says.with_status(status), counted.with_status(status));
+            let message =
+                format!("counts {says} {status} at {}, and there are {counted}", node.identifier);
             return self.report(findings, kind!(Total, run.node_counts), run.id, message);
         }
     }
@@ -474,21 +466,11 @@ impl RunTotals {
         };
         self.by_status[status as usize] += 1;
         match state.node {
-            Some(node) => self.add_to_node(node, status, state),
+            Some(node) => self.nodes.add(node, status, 1),
             None => self.without_node += 1,
         }
         if !status.is_terminal() {
             self.first_open.get_or_insert(state.id);
-        }
-    }
-
-    /// Counts a state at its node. The attempts of a cancelled state may have ended after the run,
-    /// which counts no more then.
-    fn add_to_node(&mut self, node: NodeIx, status: Status, state: &StateRow) {
-        self.nodes.add(node, status, 1);
-        if status.is_terminal() && status != Status::Cancelled {
-            self.nodes.add_cpu(node, state.cpu_us);
-            self.nodes.add_run_time(node, state.run_ms.unwrap_or_default());
         }
     }
 

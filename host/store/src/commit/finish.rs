@@ -49,11 +49,8 @@ impl<'b> CommitTx<'b> {
                 self.count(run, &changes.counts)?;
             }
         }
-        let end = replanned.as_ref().map_or(&finished.changes.end, |changes| &changes.end);
-        let run_ms = match end.attempt() {
-            Some(_) => self.count_attempt(finished)?,
-            None => None,
-        };
+        let began = finished.began.map(|began| began.elapsed().as_millis());
+        let run_ms = began.map(|run_ms| Millis::try_from(run_ms).unwrap_or(Millis::MAX));
         let is_replanned = replanned.is_some();
         self.rows.finished.push(FinishedState { finished, replanned, held_back, run_ms });
         match finished.staged {
@@ -63,20 +60,6 @@ impl<'b> CommitTx<'b> {
             Some(_) if held_back => self.ask_for_sweep(&finished.run),
             Some(_) => Ok(Reply::Done),
         }
-    }
-
-    /// Adds the CPU time and the run time of an attempt to its node's. Returns the run time, in
-    /// milliseconds.
-    fn count_attempt(&mut self, finished: &Finished) -> Result<Option<Millis>, StoreError> {
-        let node = finished.state.place.node;
-        let counts = &mut self.change(finished.run.key)?.row.node_counts;
-        if let Some(usage) = &finished.usage {
-            counts.add_cpu(node, usage.cpu_us);
-        }
-        let Some(began) = finished.began else { return Ok(None) };
-        let run_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        counts.add_run_time(node, run_ms);
-        Ok(Some(Millis::try_from(run_ms).unwrap_or(Millis::MAX)))
     }
 
     /// Checks the run's limit on new states and the writes to its store; if one fails, returns the

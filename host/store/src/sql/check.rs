@@ -61,8 +61,6 @@ macro_rules! check_state {
             held_back = "s.held_back",
             begun_fence = "s.begun_fence",
             last_session = "s.last_session",
-            began_at = "s.began_at",
-            cpu_us = "s.cpu_us",
             unite = "n.state",
             source = "n.source",
             branches = "n.branches",

@@ -416,16 +416,8 @@ pub const VALUES: &[Case] = &[
         &["value state.ended_at <fan:0000>"],
     ),
     Case("UPDATE state SET losses = -1 WHERE id = <fan:0000>", &["value state.losses <fan:0000>"]),
-    Case("UPDATE run SET node_counts = '0:x' WHERE id = <fan>", &["value run.node_counts <fan>"]),
+    Case("UPDATE run SET node_counts = '0-0:x' WHERE id = <fan>", &["value run.node_counts <fan>"]),
     Case("UPDATE run SET node_counts = '' WHERE id = <fan>", &["total run.node_counts <fan>"]),
-    Case(
-        "UPDATE state SET cpu_us = 999999999 WHERE id = <fan:0000>",
-        &["total run.node_counts <fan>"],
-    ),
-    Case(
-        "UPDATE state SET began_at = ended_at - 99999 WHERE id = <fan:0000>",
-        &["total run.node_counts <fan>"],
-    ),
     Case(
         "INSERT INTO label (run, key, value, namespace, created_at) VALUES (999999, 'k', 'v', 'n', 0)",
         &["orphan label.run k"],

@@ -18,8 +18,7 @@ async fn counts(harness: &Harness) -> Vec<NodeCounts> {
     rows.into_iter().map(|row| NodeCounts::decode(&text(row)).unwrap()).collect()
 }
 
-/// Runs of an earlier schema have no counts; the migration counts their states. Begin times are not
-/// known of them, and the states of this test have none.
+/// Runs of an earlier schema have no counts; the migration counts their states.
 async fn the_migration_counts_nodes(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of("U > X; X > W; W(U)").await;

@@ -11,7 +11,7 @@ use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::format::{bytes, cell, duration, optional_cell, record, table, took, utc};
+use crate::format::{bytes, cell, optional_cell, record, table, took, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -97,12 +97,9 @@ fn nodes<'a>(nodes: impl Iterator<Item = &'a NodeCounts>) -> String {
             cell(node.pruned),
             cell(node.errored),
             cell(node.retries),
-            cell(format!("{:.1} ms", node.cpu_us as f64 / 1_000.0)),
-            cell(duration(i64::try_from(node.max_run_ms).unwrap_or(i64::MAX))),
         ]
     });
-    let columns =
-        ["NODE", "WAITING", "OPEN", "SUCCESS", "PRUNED", "FAILED", "RETRIES", "CPU", "LONGEST"];
+    let columns = ["NODE", "WAITING", "OPEN", "SUCCESS", "PRUNED", "FAILED", "RETRIES"];
     table(columns, rows)
 }
 
