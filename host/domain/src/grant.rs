@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_needs_what_it_opens() {
+    fn each_import_needs_its_capability() {
         for (import, needs) in [
             ("wasi:http/outgoing-handler@0.2.0", Some(Capability::Http)),
             ("wasi:http/client@0.3.0", Some(Capability::Http)),

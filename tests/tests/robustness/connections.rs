@@ -130,7 +130,7 @@ fn a_full_host_still_answers_health() -> Result<()> {
 }
 
 #[test]
-fn a_stop_closes_idle_connections_at_once() -> Result<()> {
+fn a_stop_closes_idle_connections_immediately() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut host = Host::start_in(folder.path())?;
     let mut idle: Vec<TcpStream> = (0..50).map(|_| connect(&host)).collect::<Result<_>>()?;

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_lookalike_means_something_in_a_path() {
+    fn every_lookalike_maps_to_path_characters() {
         for (letter, ascii) in LOOKALIKES {
             assert!(!letter.is_ascii(), "{letter:?}");
             let is_special = |letter: char| r"./\%;?#".contains(letter);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_mean_something_else_fail() {
+    fn ambiguous_paths_are_refused() {
         for path in [
             "//",
             "//host/x",

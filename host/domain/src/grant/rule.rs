@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_allows_only_what_it_names() {
+    fn a_rule_allows_only_named_requests() {
         let allows = |rule: &str, request: &str| {
             let rule: HttpRule = rule.parse().unwrap();
             // A request written as a rule, with a method and a host.

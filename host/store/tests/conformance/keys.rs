@@ -17,7 +17,7 @@ on_both! {
     an_aborted_rotation_can_be_finished,
     secrets_without_key_ids_are_migrated,
     hosts_reload_keys_on_demand,
-    a_host_follows_two_rotations_at_once,
+    a_host_follows_two_concurrent_rotations,
     undecryptable_secrets_are_kept_or_deleted,
 }
 on_postgres! {
@@ -273,7 +273,7 @@ async fn the_first_host_decides_the_key() {
 }
 
 /// A host that reads its keys just before a second rotation ends has to read them once more.
-async fn a_host_follows_two_rotations_at_once(kind: Kind) {
+async fn a_host_follows_two_concurrent_rotations(kind: Kind) {
     let database = TestDatabase::new(kind);
     let newest = Keyring::from(&[9; 32]);
     let file = Mutex::new(vec![newest.clone(), new()]);

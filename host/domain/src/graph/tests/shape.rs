@@ -151,7 +151,7 @@ fn references_are_visible_as_listed() {
 }
 
 #[test]
-fn carries_what_later_nodes_refer_to() {
+fn nodes_carry_outputs_referenced_later() {
     let graph = GraphBuilder::from_text("R > A; A > B C; B > W; C > W; W(A) > E; E")
         .input("B", "x", "${{ A.outputs.f }}")
         .input("E", "x", "${{ R.outputs.f }}")
