@@ -27,7 +27,7 @@ pub const MAX_HOSTS: i64 = 1_000;
 pub struct HostIdentity {
     /// The id of its data folder, by which it is known.
     pub folder: String,
-    /// Its name, for people.
+    /// The name, for people.
     pub name: String,
     /// The version of its program.
     pub version: String,
@@ -44,9 +44,9 @@ impl HostIdentity {
 /// A host, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostView {
-    /// Its number, which stays with its data folder.
+    /// The number, which stays with its data folder.
     pub number: i64,
-    /// Its name, for people.
+    /// The name, for people.
     pub name: String,
     /// The version of its program; empty for one that has not run since names were stored.
     pub version: String,

@@ -147,9 +147,8 @@ async fn any_text_round_trips(kind: Kind) {
     let read: BTreeMap<_, _> = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     assert_eq!(read, values);
     let duplicate = NewRun { key: Some("a\0key\u{1}".into()), ..harness.new_run(&template).await };
-    assert!(
-        matches!(harness.commit_one(Operation::Start(duplicate.into())).await, Reply::Existing(known) if known.run == id)
-    );
+    let reply = harness.commit_one(Operation::Start(duplicate.into())).await;
+    assert!(matches!(reply, Reply::Existing(known) if known.run == id));
 
     // A key of control characters, read again within a commit.
     let key = "\u{1}0 \u{2}";
