@@ -357,11 +357,11 @@ mod tests {
 
     #[test]
     fn node_names_are_validated() {
-        for good in ["a", "_x", "a-b.c_9", "9"] {
-            assert!(is_name(good.as_bytes()), "{good}");
+        for valid in ["a", "_x", "a-b.c_9", "9"] {
+            assert!(is_name(valid.as_bytes()), "{valid}");
         }
-        for bad in ["", "-a", ".a", "a b", "ä", &"a".repeat(129)] {
-            assert!(!is_name(bad.as_bytes()), "{bad}");
+        for invalid in ["", "-a", ".a", "a b", "ä", &"a".repeat(129)] {
+            assert!(!is_name(invalid.as_bytes()), "{invalid}");
         }
         assert!(equal(b"ab", b"ab") && !equal(b"ab", b"ac") && !equal(b"a", b"ab"));
     }

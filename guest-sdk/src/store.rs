@@ -57,8 +57,8 @@ pub fn keys() -> Vec<String> {
 /// parallel states merge at commit and never conflict, which is why the sum is not
 /// returned. If the key holds anything else, or the sum does not fit in 64 bits, the
 /// attempt fails.
-pub fn increment(key: &str, by: i64) {
-    host::increment(key, by);
+pub fn increment(key: &str, delta: i64) {
+    host::increment(key, delta);
 }
 
 /// Returns the value of a key, parsed as a number or any other type.
@@ -139,8 +139,8 @@ mod tests {
                 assert_eq!(get_json::<Vec<u8>>("list"), Ok(Some(vec![1, 2])));
                 assert_eq!(get_json::<Vec<u8>>("none"), Ok(None));
                 assert!(get_json::<String>("list").is_err());
-                let odd = std::collections::BTreeMap::from([((1, 2), 3)]);
-                assert!(set_json("odd", &odd).is_err());
+                let composite_keys = std::collections::BTreeMap::from([((1, 2), 3)]);
+                assert!(set_json("odd", &composite_keys).is_err());
                 Ok(())
             })
             .unwrap();

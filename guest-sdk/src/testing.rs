@@ -421,12 +421,12 @@ pub(crate) mod imports {
             with_attempt(|attempt| attempt.store.keys().cloned().collect())
         }
 
-        pub(crate) fn increment(key: &str, by: i64) {
+        pub(crate) fn increment(key: &str, delta: i64) {
             let before = get(key).unwrap_or_else(|| "0".into());
-            let Some(sum) = before.parse::<i64>().ok().and_then(|before| before.checked_add(by))
+            let Some(sum) = before.parse::<i64>().ok().and_then(|before| before.checked_add(delta))
             else {
                 panic!(
-                    "store key {key:?} holds {before:?}: adding {by} is not a whole number of 64 bits"
+                    "store key {key:?} holds {before:?}: adding {delta} is not a whole number of 64 bits"
                 );
             };
             set(key, &sum.to_string());
@@ -514,8 +514,8 @@ mod tests {
         assert_eq!(pruned, Some(json!({"why": "so"})));
         assert_eq!(host.stored("seen"), Some("yes"));
         assert_eq!(host.log(), [(Level::Info, "attempt 4".to_owned())]);
-        let two = host.run(&PLUGIN, "script", json!({"do": "two"})).outputs();
-        assert_eq!(two, [json!({"n": 1}), json!({"n": 2})]);
+        let outputs = host.run(&PLUGIN, "script", json!({"do": "two"})).outputs();
+        assert_eq!(outputs, [json!({"n": 1}), json!({"n": 2})]);
         assert!(
             host.run(&PLUGIN, "other", json!({})).failure().message.contains("no node `other`")
         );
@@ -533,11 +533,11 @@ mod tests {
 
     #[test]
     fn the_context_returns_the_configured_values() {
-        let later = UNIX_EPOCH + Duration::from_millis(1_234);
+        let deadline = UNIX_EPOCH + Duration::from_millis(1_234);
         let mut host =
-            Host::new().namespace("n").graph("g").run_id("r").identifier("i").deadline(later);
+            Host::new().namespace("n").graph("g").run_id("r").identifier("i").deadline(deadline);
         let seen = host.within(|| {
-            assert_eq!(context::deadline(), later);
+            assert_eq!(context::deadline(), deadline);
             Ok([
                 context::namespace(),
                 context::graph(),

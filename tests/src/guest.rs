@@ -44,7 +44,7 @@ fn text(changes: &Changes<'_>) -> Result<String> {
     let description = changes.description.unwrap_or(DESCRIPTION.as_bytes());
     let heap = (DESCRIPTION_AT + description.len()).next_multiple_of(PAGE);
     let length = u32::try_from(description.len())?;
-    for (hole, filling) in [
+    for (placeholder, filling) in [
         ("@pages@", (heap / PAGE + 1).to_string()),
         ("@heap@", heap.to_string()),
         ("@length@", escaped(&length.to_le_bytes())),
@@ -52,18 +52,18 @@ fn text(changes: &Changes<'_>) -> Result<String> {
         ("@component@", changes.component.to_owned()),
         ("@functions@", functions(changes.functions)),
     ] {
-        text = text.replace(hole, &filling);
+        text = text.replace(placeholder, &filling);
     }
     Ok(text)
 }
 
 /// Returns the guest's functions, and default ones for missing exports.
-fn functions(given: &str) -> String {
-    let mut all = given.to_owned();
-    if !given.contains(r#"(export "describe")"#) {
+fn functions(functions_text: &str) -> String {
+    let mut all = functions_text.to_owned();
+    if !functions_text.contains(r#"(export "describe")"#) {
         all += r#"(func (export "describe") (result i32) (i32.const 32))"#;
     }
-    if !given.contains(r#"(export "execute")"#) {
+    if !functions_text.contains(r#"(export "execute")"#) {
         all += r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
             (call $return (i32.const 16) (i32.const 2)))"#;
     }

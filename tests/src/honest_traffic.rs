@@ -263,13 +263,13 @@ impl Shared {
 
 impl Found {
     fn report(self) -> Report {
-        let excused = self.health.iter().map(|sample| Sample {
+        let adjusted = self.health.iter().map(|sample| Sample {
             took: sample.took.saturating_sub(self.lateness_during(sample).min(MAX_EXCUSE)),
             ..*sample
         });
         Report {
             honest: Times::from_samples(self.runs.iter().copied(), RUN_PAUSE),
-            health: Times::from_samples(excused, PROBE_PAUSE),
+            health: Times::from_samples(adjusted, PROBE_PAUSE),
             health_raw_max: max(&self.health),
             machine_late: max(&self.late),
             memory_first: self.memory.first,
@@ -360,9 +360,9 @@ impl Report {
     /// # Errors
     /// Every bound that was exceeded and every error, with all figures.
     pub fn hold(&self, bounds: Bounds) -> Result<()> {
-        let mut wrong = self.errors.clone();
+        let mut breaches = self.errors.clone();
         if self.honest.count == 0 || self.health.count == 0 {
-            wrong.push("no sample was taken".to_owned());
+            breaches.push("no sample was taken".to_owned());
         }
         for (what, took, bound) in [
             ("honest p99", self.honest.p99, bounds.honest_p99),
@@ -370,17 +370,17 @@ impl Report {
         ] {
             let bound = bound.mul_f64(slack());
             if took > bound {
-                wrong.push(format!("{what}: {took:.1?}, at most {bound:.1?} allowed"));
+                breaches.push(format!("{what}: {took:.1?}, at most {bound:.1?} allowed"));
             }
         }
         if let Some(bound) = bounds.memory.filter(|bound| self.memory_most > *bound) {
             let (max, bound) = (self.memory_most >> 20, bound >> 20);
-            wrong.push(format!("memory: {max} MiB, at most {bound} MiB allowed"));
+            breaches.push(format!("memory: {max} MiB, at most {bound} MiB allowed"));
         }
         ensure!(
-            wrong.is_empty(),
+            breaches.is_empty(),
             "honest traffic exceeded its bounds:\n  {}\n{self}",
-            wrong.join("\n  ")
+            breaches.join("\n  ")
         );
         Ok(())
     }
@@ -527,8 +527,8 @@ mod tests {
 
     #[test]
     fn a_stall_counts_every_delayed_request() {
-        let quick = [5; 99];
-        assert_eq!(times(&quick).p99, Duration::from_millis(5));
+        let latencies = [5; 99];
+        assert_eq!(times(&latencies).p99, Duration::from_millis(5));
         // One sample of a thousand took a second, which delayed fifty requests.
         let mut stalled = vec![5; 999];
         stalled.push(1_000);

@@ -39,7 +39,7 @@ log_line_prefix = '%m [%p] %d '
 
 /// The keeper: waits for the end of its standard input, which the end of the test closes, then
 /// stops the server and removes its folder.
-const KEEPER: &str = r#"
+const KEEPER_SCRIPT: &str = r#"
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
 if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
@@ -81,14 +81,14 @@ impl Postgres {
         let mut postgres = Postgres { folder, tools, port: 0, server, keeper };
         postgres.initialise()?;
         // Another process may take the free port first.
-        let mut tried = postgres.start_on_a_free_port();
+        let mut started = postgres.start_on_a_free_port();
         for _ in 0..2 {
-            if tried.is_ok() {
+            if started.is_ok() {
                 break;
             }
-            tried = postgres.start_on_a_free_port();
+            started = postgres.start_on_a_free_port();
         }
-        tried.map(|()| postgres)
+        started.map(|()| postgres)
     }
 
     /// Returns the shared server of this test program, for tests that do not stop it and create
@@ -236,7 +236,7 @@ impl Drop for Postgres {
 /// Starts the keeper in a process group of its own, which a Ctrl-C does not reach.
 fn keep(folder: &Path) -> Result<Child> {
     let mut keeper = Command::new("sh");
-    keeper.args(["-c", KEEPER]).arg(folder).stdin(Stdio::piped());
+    keeper.args(["-c", KEEPER_SCRIPT]).arg(folder).stdin(Stdio::piped());
     keeper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     keeper.spawn().context("cannot run sh")
 }

@@ -137,7 +137,7 @@ async fn connection(client: TcpStream, upstream: SocketAddr, mut faults: watch::
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let mut cut = faults.clone();
-    let was_cut = {
+    let is_cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
@@ -146,7 +146,7 @@ async fn connection(client: TcpStream, upstream: SocketAddr, mut faults: watch::
             () = pump(from_server, to_client, faults) => false,
         }
     };
-    if was_cut {
+    if is_cut {
         reset(client);
         reset(server);
     }

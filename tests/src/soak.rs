@@ -94,23 +94,23 @@ pub fn run(attempts: u64) -> Result<Report> {
     let host = Host::start_with(folder.path(), &[], |command| {
         command.env("EXOSPHERE_LOG", "error");
     })?;
-    let evil = Tenant { host: &host, name: "evil" };
+    let attacker = Tenant { host: &host, name: "evil" };
     let honest = Tenant { host: &host, name: "honest" };
-    for (tenant, plugins) in [(evil, &["lab", "hostile"][..]), (honest, &["lab"])] {
+    for (tenant, plugins) in [(attacker, &["lab", "hostile"][..]), (honest, &["lab"])] {
         plugins.iter().try_for_each(|plugin| tenant.push(plugin).map(drop))?;
     }
     let grants = "//v1/operator/namespaces/evil/grants/hostile";
     host.send("PUT", grants, &json!({"secrets": ["token"]}))?;
-    evil.apply("attack", &attack(attempts.min(FANOUT)))?;
+    attacker.apply("attack", &attack(attempts.min(FANOUT)))?;
     honest.apply("work", &work())?;
-    let over = AtomicBool::new(false);
+    let has_ended = AtomicBool::new(false);
     let mut report = Report::default();
     std::thread::scope(|scope| {
-        let beside = scope.spawn(|| work_on(honest, &over));
-        let attacked = report.attack(evil, attempts);
-        over.store(true, Ordering::Relaxed);
-        report.honest = beside.join().map_err(|_| anyhow!("the honest runs panicked"))??;
-        attacked
+        let honest_result = scope.spawn(|| work_on(honest, &has_ended));
+        let attack_result = report.attack(attacker, attempts);
+        has_ended.store(true, Ordering::Relaxed);
+        report.honest = honest_result.join().map_err(|_| anyhow!("the honest runs panicked"))??;
+        attack_result
     })?;
     report.peak = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     Ok(report)
@@ -145,9 +145,9 @@ fn work() -> Value {
 }
 
 /// Performs honest runs, one after the other, and checks the result of each.
-fn work_on(tenant: Tenant<'_>, over: &AtomicBool) -> Result<Honest> {
+fn work_on(tenant: Tenant<'_>, has_ended: &AtomicBool) -> Result<Honest> {
     let mut honest = Honest::default();
-    while !over.load(Ordering::Relaxed) {
+    while !has_ended.load(Ordering::Relaxed) {
         let begun = Instant::now();
         let run = tenant.begin("work")?;
         let found = tenant.result(&run)?;
@@ -161,27 +161,27 @@ fn work_on(tenant: Tenant<'_>, over: &AtomicBool) -> Result<Honest> {
 }
 
 /// Waits for the end of a run, which may take long on a shared machine.
-fn wait_for_end(evil: Tenant<'_>, run: &str) -> Result<Value> {
+fn wait_for_end(attacker: Tenant<'_>, run: &str) -> Result<Value> {
     let end = Instant::now() + RUN_TIMEOUT;
     loop {
-        if let Some(found) = evil.over(run)? {
+        if let Some(found) = attacker.over(run)? {
             return Ok(found);
         }
-        ensure!(Instant::now() < end, "timed out: the run is still {}", evil.run(run)?);
+        ensure!(Instant::now() < end, "timed out: the run is still {}", attacker.run(run)?);
     }
 }
 
 impl Report {
-    fn attack(&mut self, evil: Tenant<'_>, attempts: u64) -> Result<()> {
+    fn attack(&mut self, attacker: Tenant<'_>, attempts: u64) -> Result<()> {
         let begun = Instant::now();
-        let stats = ProcessStats(evil.host.pid());
+        let stats = ProcessStats(attacker.host.pid());
         while self.attempts < attempts {
-            let run = evil.begin("attack")?;
-            let found = wait_for_end(evil, &run)?;
+            let run = attacker.begin("attack")?;
+            let found = wait_for_end(attacker, &run)?;
             ensure!(found["status"] == "SUCCESS", "the unite did not accept failures: {found:#}");
             let failed = found["counts"]["errored"].as_u64().context("the run has no counts")?;
             ensure!(failed == attempts.min(FANOUT), "{failed} attempts failed: {found:#}");
-            self.count(evil, &run)?;
+            self.count(attacker, &run)?;
             self.attempts += failed;
             let (rss, resources) = (stats.memory_kb("VmRSS")?, stats.resources()?);
             let sample = Sample { attempts: self.attempts, at: begun.elapsed(), rss, resources };
@@ -191,8 +191,8 @@ impl Report {
         Ok(())
     }
 
-    fn count(&mut self, evil: Tenant<'_>, run: &str) -> Result<()> {
-        for state in evil.list(run, "identifier=attack&status=ERRORED")? {
+    fn count(&mut self, attacker: Tenant<'_>, run: &str) -> Result<()> {
+        for state in attacker.list(run, "identifier=attack&status=ERRORED")? {
             let kind = state["failure"]["kind"].as_str().context("a failure has no kind")?;
             let known = kind == "timeout" || MIX.iter().any(|(.., wanted)| *wanted == kind);
             ensure!(known, "an attempt failed with an unexpected kind: {state:#}");
@@ -220,16 +220,17 @@ impl Report {
         }
         let late = self.kinds.get("timeout").copied().unwrap_or(0);
         ensure!(late <= self.attempts / 10, "{late} of {} attempts timed out", self.attempts);
-        let warm = self.samples.iter().find(|sample| sample.attempts >= WARM_UP_ATTEMPTS);
-        let (Some(first), Some(last)) = (warm.or(self.samples.first()), self.samples.last()) else {
+        let warm_sample = self.samples.iter().find(|sample| sample.attempts >= WARM_UP_ATTEMPTS);
+        let (Some(first), Some(last)) = (warm_sample.or(self.samples.first()), self.samples.last())
+        else {
             return Ok(());
         };
         let max = first.rss + first.rss / 20 + MAX_GROWTH_KB;
-        ensure!(warm.is_none() || last.rss <= max, "RSS grew: {first}; {last}");
-        let (was, is) = (first.resources, last.resources);
-        ensure!(is.descriptors <= was.descriptors + SLACK, "descriptors: {first}; {last}");
-        ensure!(is.threads <= was.threads + SLACK, "threads: {first}; {last}");
-        ensure!(is.children <= was.children, "children: {first}; {last}");
+        ensure!(warm_sample.is_none() || last.rss <= max, "RSS grew: {first}; {last}");
+        let (before, after) = (first.resources, last.resources);
+        ensure!(after.descriptors <= before.descriptors + SLACK, "descriptors: {first}; {last}");
+        ensure!(after.threads <= before.threads + SLACK, "threads: {first}; {last}");
+        ensure!(after.children <= before.children, "children: {first}; {last}");
         Ok(())
     }
 }

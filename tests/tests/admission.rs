@@ -78,8 +78,8 @@ fn check_matches_push_and_stores_nothing() -> Result<()> {
     ensure!(host.get("/plugins")?["plugins"] == json!([]));
     ensure!(std::fs::read_dir(host.data().join("code"))?.count() == 0, "no code is kept");
     let pushed = host.push("lab")?;
-    for same in ["name", "digest", "size", "nodes", "imports", "warnings", "capabilities"] {
-        ensure!(checked[same] == pushed[same], "{same}: {checked:#} {pushed:#}");
+    for field in ["name", "digest", "size", "nodes", "imports", "warnings", "capabilities"] {
+        ensure!(checked[field] == pushed[field], "{field}: {checked:#} {pushed:#}");
     }
     ensure!(checked["uploaded_at"].is_null() && pushed["compile_ms"].as_i64() > Some(0));
     // The word `check` stays free as the name of a plugin.
@@ -96,12 +96,12 @@ fn unusual_plugins_get_warnings() -> Result<()> {
     let text = minimal()?;
     // Added inside the component, before its end.
     let end = text.trim_end().strip_suffix(')').unwrap();
-    let odd = format!(
+    let unusual = format!(
         "{end} (@custom \"name\" \"{}\") (component $c) (instance $extra (instantiate $c))
          (export \"extra\" (instance $extra)))",
         "x".repeat(100_000)
     );
-    let pushed = good(host.upload("odd", wat::parse_str(odd)?)?)?;
+    let pushed = good(host.upload("odd", wat::parse_str(unusual)?)?)?;
     let warnings = pushed["warnings"].as_array().unwrap();
     for message in ["strip", "`extra`"] {
         let is_reported =

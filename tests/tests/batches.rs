@@ -18,15 +18,15 @@ const LARGE_OUTPUT_BYTES: usize = 3_900_000;
 
 /// Bound for the memory of a host with 48 slots of one namespace. Each slot has 32 MB of outputs,
 /// its inputs and a guest; further operations wait for the committer.
-const MEMORY: u64 = 4 << 30;
+const MEMORY_LIMIT_BYTES: u64 = 4 << 30;
 
 /// The p99 of honest runs beside outputs of 30 MB each: a debug build takes many times as long to
 /// render, read and send them.
-const BESIDE_OUTPUTS: Duration = Duration::from_millis(500);
+const MAX_START_TIME: Duration = Duration::from_millis(500);
 
 /// The slowest answer of `/health` here: to read 4 MB of JSON in a debug build occupies a thread
 /// for longer than a request may take.
-const HEALTH: Duration = Duration::from_millis(500);
+const MAX_HEALTH_TIME: Duration = Duration::from_millis(500);
 
 /// Number of nodes with large outputs: enough that some are always executing.
 const BRANCHES: u32 = 24;
@@ -86,7 +86,11 @@ fn large_outputs_do_not_delay_others() -> Result<()> {
         let cancelled = cancel_time(&tenant, &run)?;
         let report = honest.finish()?;
         println!("{report}; {cancelled:?}");
-        report.hold(Bounds { honest_p99: BESIDE_OUTPUTS, health: HEALTH, memory: Some(MEMORY) })?;
+        report.hold(Bounds {
+            honest_p99: MAX_START_TIME,
+            health: MAX_HEALTH_TIME,
+            memory: Some(MEMORY_LIMIT_BYTES),
+        })?;
         // Outputs are checked in turns, so that executions end later.
         Cancelled { stopped: cancelled.answered, ..cancelled }.hold()
     })
@@ -115,6 +119,6 @@ fn large_starts_do_not_delay_others() -> Result<()> {
         })?;
         let report = honest.finish()?;
         println!("{report}");
-        report.hold(Bounds { health: HEALTH, ..Bounds::default() })
+        report.hold(Bounds { health: MAX_HEALTH_TIME, ..Bounds::default() })
     })
 }

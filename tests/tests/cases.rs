@@ -166,8 +166,8 @@ fn check(host: &Host, run: &str, found: &Value, expect: &Expect) -> Result<()> {
         };
         let found = &state["failure"];
         let message = found["message"].as_str().unwrap();
-        let as_said = found["kind"] == failure.kind && message.contains(&failure.message);
-        ensure!(as_said, "{identifier}: {found}");
+        let is_match = found["kind"] == failure.kind && message.contains(&failure.message);
+        ensure!(is_match, "{identifier}: {found}");
     }
     Ok(())
 }

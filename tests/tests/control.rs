@@ -96,14 +96,14 @@ fn a_repeated_key_returns_the_same_run() -> Result<()> {
         host.apply("other", &waiters(1, 0))?;
         let body = json!({"idempotency_key": "invoice 4711"});
         let (first, run) = start(&host, "once", &body)?;
-        let (second, again) = start(&host, "once", &body)?;
-        ensure!((first, second) == (201, 200) && run["run"] == again["run"], "{run} {again}");
+        let (second, repeated) = start(&host, "once", &body)?;
+        ensure!((first, second) == (201, 200) && run["run"] == repeated["run"], "{run} {repeated}");
         let (status, problem) = host.refused("POST", "/graphs/other/runs", &body)?;
         ensure!(status == 422, "{problem}");
         host.kill()?;
         let host = harness.host()?;
-        let (_, later) = start(&host, "once", &body)?;
-        ensure!(later["run"] == run["run"], "it holds after a crash: {later}");
+        let (_, after_end) = start(&host, "once", &body)?;
+        ensure!(after_end["run"] == run["run"], "it holds after a crash: {after_end}");
         ensure!(host.wait_for(&id(&run)?)?["counts"]["states"] == 4);
         ensure!(host.get("/runs")?["runs"].as_array().map(Vec::len) == Some(1));
         Ok(())
@@ -127,8 +127,8 @@ fn a_start_can_wait_for_the_result() -> Result<()> {
         let (status, again) = post(ended, &body)?;
         ensure!(status == 200 && again["run"] == run["run"], "{again}");
         ensure!(begun.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
-        let (_, soon) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
-        ensure!(soon["status"] == "RUNNING", "the wait did not end first: {soon}");
+        let (_, delayed) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
+        ensure!(delayed["status"] == "RUNNING", "the wait did not end first: {delayed}");
         // The cached graph is the previous revision.
         host.apply("ends", &waiters(3, 0))?;
         let (_, next) = post(ended, &json!({}))?;

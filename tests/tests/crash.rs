@@ -72,10 +72,10 @@ fn twenty_kills_lose_and_repeat_nothing() -> Result<()> {
         let queued = query(&data, "SELECT COUNT(*) FROM state WHERE status = 'QUEUED'")?;
         found_queued += usize::from(queued > 0);
         host = start(&data, &log)?;
-        let foreign = "SELECT COUNT(*) FROM state WHERE status = 'QUEUED' \
+        let count_sql = "SELECT COUNT(*) FROM state WHERE status = 'QUEUED' \
                        AND session <> (SELECT MAX(id) FROM session)";
         ensure!(
-            query(&data, foreign)? == 0,
+            query(&data, count_sql)? == 0,
             "the claims of the dead host were not reclaimed at once"
         );
     }

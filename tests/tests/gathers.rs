@@ -133,9 +133,9 @@ fn gather_pages_keep_their_order() -> Result<()> {
         let run = ended["run"].as_str().context("no id")?;
         let taken = host.output(run, "merge")?;
         let entries = |n: u32| if n == 17 { vec![Value::Null] } else { vec![json!(n), json!(n)] };
-        let big: Vec<Value> = (0..30).flat_map(entries).collect();
+        let large: Vec<Value> = (0..30).flat_map(entries).collect();
         let split: Vec<u32> = (0..30).collect();
-        ensure!(taken == json!({"values": [big, split]}), "{taken}");
+        ensure!(taken == json!({"values": [large, split]}), "{taken}");
         Ok(())
     })
 }

@@ -237,8 +237,8 @@ fn output_checks_of_a_namespace_take_turns() -> Result<()> {
     upload(&evil, "few", described(LINES, &json!([node("many", &any, &heaviest())]))?)?;
     let heavy = one_with_long_checks("attack");
     evil.apply("heavy", &heavy)?;
-    let few = one_with_long_checks("many");
-    evil.apply("few", &few)?;
+    let few_checks = one_with_long_checks("many");
+    evil.apply("few", &few_checks)?;
     let turns = std::thread::available_parallelism()?.get();
     let large = (0..turns).map(|_| evil.begin("heavy")).collect::<Result<Vec<_>>>()?;
     let found = evil.result(&evil.begin("few")?)?;
@@ -325,7 +325,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         let traffic = HonestTraffic::start(&host)?;
         let path = evil.path("/graphs/heavy/validate");
         let begun = Instant::now();
-        let impatient = Client::builder().timeout(Duration::from_millis(20)).build()?;
+        let short_timeout_client = Client::builder().timeout(Duration::from_millis(20)).build()?;
         std::thread::scope(|scope| {
             let requests: Vec<_> =
                 (0..3).map(|_| scope.spawn(|| host.refused("POST", &path, &literals()))).collect();
@@ -342,7 +342,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         for _ in 0..20 {
             let url = format!("{}/v1/namespaces/evil/graphs/heavy/validate", host.url());
             // On a machine that stalls for as long as a check takes, the answer is in time.
-            if let Ok(answer) = impatient.post(url).json(&literals()).send() {
+            if let Ok(answer) = short_timeout_client.post(url).json(&literals()).send() {
                 ensure!(answer.status() == 422, "{}", answer.status());
             }
         }

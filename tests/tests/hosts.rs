@@ -13,13 +13,13 @@ use exosphere_tests::{Host, failing_start, good, until};
 use serde_json::{Value, json};
 
 /// Maximum time until a state runs on another host after a kill.
-const RECLAIM: Duration = Duration::from_secs(15);
+const MAX_RECLAIM_TIME: Duration = Duration::from_secs(15);
 /// Maximum time until a state runs on another host after a graceful stop.
-const HANDOVER: Duration = Duration::from_secs(1);
+const MAX_HANDOVER_TIME: Duration = Duration::from_secs(1);
 /// Maximum time until the guests of a cancelled run have stopped on all hosts.
-const CANCEL: Duration = Duration::from_secs(2);
+const MAX_CANCEL_TIME: Duration = Duration::from_secs(2);
 /// Maximum delay of a due event on a busy machine.
-const LATE: Duration = Duration::from_millis(1_500);
+const MAX_LATENESS: Duration = Duration::from_millis(1_500);
 
 /// Returns a graph of `n` branches that wait.
 fn waits(n: usize, ms: u64) -> Value {
@@ -67,10 +67,10 @@ fn holding(host: &Host) -> Result<i64> {
 
 /// Warms up hosts: each executes a state, since the first execution loads the plugin. Returns the
 /// number of executions.
-fn warm_up(cluster: &Cluster, which: std::ops::Range<usize>) -> Result<usize> {
-    cluster.host(which.start)?.apply("warm", &chore(json!({"i": 0, "key": "n"}), 1))?;
+fn warm_up(cluster: &Cluster, hosts: std::ops::Range<usize>) -> Result<usize> {
+    cluster.host(hosts.start)?.apply("warm", &chore(json!({"i": 0, "key": "n"}), 1))?;
     let mut executions = 0;
-    for at in which {
+    for at in hosts {
         until("an execution on each", || {
             let run = cluster.host(at)?.run("warm", &json!({}), &json!({}))?;
             cluster.host(at)?.wait_for(&run)?;
@@ -96,20 +96,20 @@ fn killed_hosts_are_replaced_within_15_seconds() -> Result<()> {
             cluster.wait_for_executor(state, None)?;
         }
         let victim = cluster.wait_for_executor(states[0], None)?;
-        let mut its = Vec::new();
+        let mut host_states = Vec::new();
         for &state in &states {
             if cluster.executor(state, None)? == Some(victim) {
-                its.push(state);
+                host_states.push(state);
             }
         }
         cluster.member(victim).kill()?;
-        let killed = Instant::now();
-        for &state in &its {
+        let killed_at = Instant::now();
+        for &state in &host_states {
             cluster.wait_for_executor(state, Some(victim))?;
         }
-        let took = killed.elapsed();
-        println!("{} states of a killed host ran elsewhere after {took:?}", its.len());
-        ensure!(took <= RECLAIM, "it took {took:?}");
+        let took = killed_at.elapsed();
+        println!("{} states of a killed host ran elsewhere after {took:?}", host_states.len());
+        ensure!(took <= MAX_RECLAIM_TIME, "it took {took:?}");
         cancel(cluster.host(1 - victim)?, &run)
     })
 }
@@ -139,7 +139,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         }
         let took = stop_requested.elapsed();
         println!("{} states of a stopped host ran elsewhere after {took:?}", released.len());
-        ensure!(took <= HANDOVER, "it took {took:?}");
+        ensure!(took <= MAX_HANDOVER_TIME, "it took {took:?}");
         let found = cluster.host(1)?.wait_for(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let losses = postgres.psql(cluster.database(), "SELECT MAX(losses) FROM state")?;
@@ -153,33 +153,39 @@ fn results_of_frozen_hosts_are_discarded() -> Result<()> {
     with_cluster(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |cluster| {
         cluster.host(0)?.push("lab")?;
         // It wakes during the execution on the other host, then after it.
-        for early in [true, false] {
+        for is_early in [true, false] {
             let graph = chore(json!({"i": 7, "ms": 4_000, "key": "effects"}), 100);
             let run = begin(cluster.host(0)?, "chore", &graph)?;
             let state = numbers(cluster.host(0)?, &run, "worker", 1)?[0];
             let frozen = cluster.wait_for_executor(state, None)?;
             cluster.member(frozen).freeze()?;
             let other = cluster.wait_for_executor(state, Some(frozen))?;
-            if early {
+            if is_early {
                 cluster.member(frozen).thaw()?;
             }
             let found = cluster.host(other)?.wait_for(&run)?;
             cluster.member(frozen).thaw()?;
-            once(cluster, &run, &found, state, other)?;
+            check_single_execution(cluster, &run, &found, state, other)?;
             // The woken host discards its result, and executes new states.
-            let awake = cluster.host(frozen)?;
-            until("the host that woke", || Ok(holding(awake).ok().filter(|&held| held == 0)))?;
-            let now = awake.get(&format!("/runs/{run}"))?;
+            let thawed = cluster.host(frozen)?;
+            until("the host that woke", || Ok(holding(thawed).ok().filter(|&held| held == 0)))?;
+            let now = thawed.get(&format!("/runs/{run}"))?;
             ensure!(now == found, "a late result changed {found:#} to {now:#}");
-            let again = begin(awake, "again", &chore(json!({"i": 1, "key": "n"}), 100))?;
-            ensure!(awake.wait_for(&again)?["status"] == "SUCCESS");
+            let again = begin(thawed, "again", &chore(json!({"i": 1, "key": "n"}), 100))?;
+            ensure!(thawed.wait_for(&again)?["status"] == "SUCCESS");
         }
         Ok(())
     })
 }
 
 /// Checks that the run's one state had its effect once, by the execution on `winner`.
-fn once(cluster: &Cluster, run: &str, found: &Value, state: i64, winner: usize) -> Result<()> {
+fn check_single_execution(
+    cluster: &Cluster,
+    run: &str,
+    found: &Value,
+    state: i64,
+    winner: usize,
+) -> Result<()> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     ensure!(found["store"] == json!({"effects": "1"}), "{found:#}");
     let executions = cluster.members()[winner].executions()?;
@@ -278,17 +284,17 @@ fn takes_two_seconds(name: &str, from: &Host, other: &Host) -> Result<()> {
 /// Checks that a run started on one host ends on time, as the other host sees it.
 fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> Result<()> {
     let body = json!({"inputs": {}, "delay_ms": delay_ms});
-    let asked = Instant::now();
+    let requested_at = Instant::now();
     let run = from.send("POST", &format!("/graphs/{name}/runs"), &body)?;
     let started = Instant::now();
     let found = other.wait_for(run["run"].as_str().context("a run has an id")?)?;
     let status = if name == "retries" { "FAILED" } else { "SUCCESS" };
     ensure!(found["status"] == status, "{found:#}");
     let due = Duration::from_secs(seconds);
-    let (shortest, longest) = (started.elapsed(), asked.elapsed());
+    let (shortest, longest) = (started.elapsed(), requested_at.elapsed());
     println!("{name} took {longest:?}");
     ensure!(longest >= due, "{name} was early: {longest:?}");
-    ensure!(shortest <= due + LATE, "{name} was late: {shortest:?}");
+    ensure!(shortest <= due + MAX_LATENESS, "{name} was late: {shortest:?}");
     Ok(())
 }
 
@@ -312,7 +318,7 @@ fn a_cancel_stops_guests_on_any_host() -> Result<()> {
         }
         let took = from.elapsed();
         println!("guests were stopped after {took:?}");
-        ensure!(took <= CANCEL, "it took {took:?}");
+        ensure!(took <= MAX_CANCEL_TIME, "it took {took:?}");
         cluster.host(1)?.wait_until(&run, |run| run["counts"]["open"] == 0)?;
         Ok(())
     })
@@ -344,9 +350,9 @@ fn applied_revisions_take_effect_cluster_wide() -> Result<()> {
         for revision in 1..=9 {
             let (node, inputs) = &roots[revision % roots.len()];
             let named = format!("revision_{revision}");
-            let only =
+            let single =
                 json!({"node_name": node, "identifier": named, "inputs": inputs, "next_nodes": []});
-            let graph = json!({"nodes": [only]});
+            let graph = json!({"nodes": [single]});
             cluster.host(revision % 2)?.apply("changes", &graph)?;
             for member in 0..2 {
                 let host = cluster.host(member)?;
@@ -427,8 +433,8 @@ fn watchers_see_changes_from_other_hosts() -> Result<()> {
 fn notification_delay(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
     let (known, notified) = std::thread::scope(|scope| {
         let known = scope.spawn(|| {
-            let over = |run: &Value| run["status"] != "RUNNING";
-            until("the end", || Ok(busy.get(&format!("/runs/{run}")).ok().filter(over)))?;
+            let has_ended = |run: &Value| run["status"] != "RUNNING";
+            until("the end", || Ok(busy.get(&format!("/runs/{run}")).ok().filter(has_ended)))?;
             anyhow::Ok(Instant::now())
         });
         let notified = scope.spawn(|| {

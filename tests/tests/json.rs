@@ -76,15 +76,15 @@ fn text_stays_text_through_a_run() -> Result<()> {
             let shown = text(host, "/graphs/g")?;
             ensure!(shown.contains(value) && shown.contains(MAGIC), "{shown}");
             for body in ["{}".to_owned(), format!(r#"{{"inputs":{{"value":[{value}]}}}}"#)] {
-                let given = if body == "{}" { value.to_owned() } else { format!("[{value}]") };
+                let input = if body == "{}" { value.to_owned() } else { format!("[{value}]") };
                 let run = run(host, "g", &body)?;
                 for identifier in ["a", "b"] {
                     let shown = state(host, &run, identifier)?;
-                    let output = format!(r#""outputs":[{{"value":{given}}}]"#);
+                    let output = format!(r#""outputs":[{{"value":{input}}}]"#);
                     ensure!(shown.contains(&output), "{identifier}: {shown}");
                 }
                 let shown = state(host, &run, "c")?;
-                let output = format!(r#""outputs":[{{"values":[{{"value":{given}}},{MAGIC}]}}]"#);
+                let output = format!(r#""outputs":[{{"values":[{{"value":{input}}},{MAGIC}]}}]"#);
                 ensure!(shown.contains(&output), "{shown}");
             }
         }
@@ -194,13 +194,13 @@ fn json_within_text_takes_no_memory() -> Result<()> {
         || Ok::<_, anyhow::Error>(ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024);
     let before = peak_memory()?;
     // A node's output, stored and read again.
-    let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(2 << 20));
-    run(&host, "g", &format!(r#"{{"inputs":{{"value":{hidden}}}}}"#))?;
+    let nested = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(2 << 20));
+    run(&host, "g", &format!(r#"{{"inputs":{{"value":{nested}}}}}"#))?;
     let run_took = peak_memory()? - before;
     ensure!(run_took < 200, "a run with 2 MiB of it took {run_took} MB");
     // A start of the maximal size that does not begin yet.
-    let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(28 << 20));
-    let body = format!(r#"{{"delay_ms":3600000,"inputs":{{"value":{hidden}}}}}"#);
+    let nested = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(28 << 20));
+    let body = format!(r#"{{"delay_ms":3600000,"inputs":{{"value":{nested}}}}}"#);
     good(send(&host, "POST", "/graphs/g/runs", &body)?)?;
     let start_took = peak_memory()? - before;
     println!("{run_took} MB for a run, {start_took} MB for a start");
@@ -256,11 +256,11 @@ fn unrepresentable_numbers_are_rejected() -> Result<()> {
         let at = "$.nodes[0].inputs.value";
         ensure!(status == 422 && reports(&found, at, "as a string"), "{found:#}");
     }
-    for kept in ["18446744073709551615", "-9223372036854775808", "0.1", "1e22", "1.5"] {
-        let run = run(&host, "g", &format!(r#"{{"inputs":{{"value":{kept}}}}}"#))?;
+    for exact in ["18446744073709551615", "-9223372036854775808", "0.1", "1e22", "1.5"] {
+        let run = run(&host, "g", &format!(r#"{{"inputs":{{"value":{exact}}}}}"#))?;
         let shown = state(&host, &run, "b")?;
-        let output = [kept, "1e+22"].map(|kept| format!(r#""outputs":[{{"value":{kept}}}]"#));
-        ensure!(output.iter().any(|output| shown.contains(output)), "{kept}: {shown}");
+        let output = [exact, "1e+22"].map(|exact| format!(r#""outputs":[{{"value":{exact}}}]"#));
+        ensure!(output.iter().any(|output| shown.contains(output)), "{exact}: {shown}");
     }
     Ok(())
 }

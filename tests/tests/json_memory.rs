@@ -55,7 +55,7 @@ fn runs_with_large_json_take_turns() -> Result<()> {
         Ok(started["run"].as_str().context("no id")?.to_owned())
     };
     ensure!(host.wait_for(&run(&host)?)?["status"] == "SUCCESS");
-    let one = ProcessStats(host.pid()).memory_kb("VmHWM")?;
+    let baseline = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     let runs: Vec<String> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..12).map(|_| scope.spawn(|| run(&host))).collect();
         starts
@@ -67,7 +67,7 @@ fn runs_with_large_json_take_turns() -> Result<()> {
         ensure!(host.wait_for(run)?["status"] == "SUCCESS");
     }
     let all = ProcessStats(host.pid()).memory_kb("VmHWM")?;
-    ensure!(all < 4 * one, "one took {} MB, twelve took {} MB", one / 1024, all / 1024);
+    ensure!(all < 4 * baseline, "one took {} MB, twelve took {} MB", baseline / 1024, all / 1024);
     Ok(())
 }
 
@@ -87,7 +87,7 @@ fn oversized_inputs_exceed_the_json_limit() -> Result<()> {
 #[test]
 fn stalled_bodies_do_not_block_others() -> Result<()> {
     let host = host()?;
-    let mut silent = Vec::new();
+    let mut connections = Vec::new();
     for namespace in ["a", "b", "c"] {
         for _ in 0..5 {
             let mut stream = TcpStream::connect(host.url().trim_start_matches("http://"))?;
@@ -96,7 +96,7 @@ fn stalled_bodies_do_not_block_others() -> Result<()> {
                 "POST /v1/namespaces/{namespace}/graphs/echo/runs HTTP/1.1\r\nhost: localhost\r\n\
                  content-type: application/json\r\ncontent-length: 30000000\r\n\r\n{{"
             )?;
-            silent.push(stream);
+            connections.push(stream);
         }
     }
     // The stalled requests end after ten seconds without a byte; this run did not wait for them.
@@ -105,7 +105,7 @@ fn stalled_bodies_do_not_block_others() -> Result<()> {
     ensure!(host.wait_for(started["run"].as_str().context("no id")?)?["status"] == "SUCCESS");
     let took = begun.elapsed();
     ensure!(took < Duration::from_secs(8), "it took {took:?}");
-    for mut stream in silent {
+    for mut stream in connections {
         stream.set_nonblocking(true)?;
         let answer = stream.read(&mut [0; 1]).map_err(|error| error.kind());
         ensure!(answer == Err(ErrorKind::WouldBlock), "a body was not waited for: {answer:?}");

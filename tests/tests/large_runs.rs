@@ -200,13 +200,13 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
         tenant.result(&run)?;
         let held_back = "state WHERE status = 'CREATED' AND held_back = 1";
         std::thread::scope(|scope| -> Result<()> {
-            let asked = scope.spawn(|| redrive(&tenant, &run));
+            let redrive_thread = scope.spawn(|| redrive(&tenant, &run));
             until("the first states to be open", || {
                 Ok((harness.count(held_back)? > 0).then_some(()))
             })?;
             host.signal(rustix::process::Signal::KILL)?;
             ensure!(
-                asked.join().is_ok_and(|answer| answer.is_err()),
+                redrive_thread.join().is_ok_and(|answer| answer.is_err()),
                 "the host was not killed during the redrive"
             );
             Ok(())
@@ -217,11 +217,11 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
         harness.check()?;
         let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
-        let healed = until("the end of the redrive", || {
+        let redriven = until("the end of the redrive", || {
             let found = tenant.run(&run)?;
             Ok((found["status"] == "SUCCESS").then_some(found))
         })?;
-        ensure!(healed["counts"]["success"] == FAILED + 2, "{healed}");
+        ensure!(redriven["counts"]["success"] == FAILED + 2, "{redriven}");
         Ok(())
     })
 }

@@ -47,9 +47,10 @@ fn honest() -> Value {
 #[test]
 fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     let host = Host::start()?;
-    let (evil, good) = (Tenant { host: &host, name: "evil" }, Tenant { host: &host, name: "good" });
-    evil.push("hostile")?;
-    for tenant in [&evil, &good] {
+    let (attacker, good) =
+        (Tenant { host: &host, name: "evil" }, Tenant { host: &host, name: "good" });
+    attacker.push("hostile")?;
+    for tenant in [&attacker, &good] {
         tenant.push("lab")?;
     }
     let timed = |name: &str| -> Result<Duration> {
@@ -60,20 +61,23 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
         Ok(begun.elapsed())
     };
     timed("warm")?;
-    let alone = timed("alone")?;
-    let flood = evil.start("flood", &spinners(5_000))?;
+    let baseline = timed("alone")?;
+    let flood = attacker.start("flood", &spinners(5_000))?;
     until("the loops to fill their share", || {
         Ok((host.get("//health")?["holding"].as_u64() >= Some(48)).then_some(()))
     })?;
-    let mut beside: Vec<Duration> =
+    let mut contended: Vec<Duration> =
         (0..5).map(|n| timed(&format!("beside{n}"))).collect::<Result<_>>()?;
-    beside.sort();
-    let median = beside[2];
-    println!("a run of 202 states: alone {alone:?}, beside endless loops {median:?}");
-    ensure!(evil.run(&flood)?["status"] == "RUNNING", "the loops go on");
+    contended.sort();
+    let median = contended[2];
+    println!("a run of 202 states: alone {baseline:?}, beside endless loops {median:?}");
+    ensure!(attacker.run(&flood)?["status"] == "RUNNING", "the loops go on");
     // Without fairness it would wait minutes for all earlier states.
-    ensure!(median < alone * 4 + Duration::from_secs(2), "alone {alone:?}, beside {beside:?}");
-    host.send("POST", &evil.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
+    ensure!(
+        median < baseline * 4 + Duration::from_secs(2),
+        "alone {baseline:?}, beside {contended:?}"
+    );
+    host.send("POST", &attacker.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
@@ -170,14 +174,14 @@ fn concurrent_changes_are_all_kept() -> Result<()> {
     let limits = ["cpu_ms=7", "outputs=7", "handles=7", "log_lines=7", "http_calls=7"];
     let set = |limit: &&str| format!("namespace set --limit {limit}");
     let lines = (0..10).map(add).chain(taken.iter().map(remove)).chain(limits.iter().map(set));
-    let under_way: Vec<_> = lines
+    let running: Vec<_> = lines
         .map(|line| {
             let mut command = Command::new(binary()?);
             command.args(["--host", host.url()]).args(line.split(' '));
             Ok(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
         })
         .collect::<Result<_>>()?;
-    for command in under_way {
+    for command in running {
         let output = command.wait_with_output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

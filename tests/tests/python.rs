@@ -36,14 +36,14 @@ fn a_python_node_runs() -> Result<()> {
 fn build() -> Result<Option<PathBuf>> {
     let root = checkout();
     let sources = root.join("tests/fixtures/python");
-    let here = std::env::current_exe()?;
-    let folder = here.ancestors().nth(2).unwrap_or(Path::new(".")).join("python-fixture");
+    let executable = std::env::current_exe()?;
+    let folder = executable.ancestors().nth(2).unwrap_or(Path::new(".")).join("python-fixture");
     let component = folder.join("shout.wasm");
-    let newer = |file: &str| -> Result<bool> {
-        let built = std::fs::metadata(&component)?.modified()?;
-        Ok(built > std::fs::metadata(sources.join(file))?.modified()?)
+    let is_newer = |file: &str| -> Result<bool> {
+        let built_at = std::fs::metadata(&component)?.modified()?;
+        Ok(built_at > std::fs::metadata(sources.join(file))?.modified()?)
     };
-    if component.exists() && newer("app.py")? && newer("requirements.txt")? {
+    if component.exists() && is_newer("app.py")? && is_newer("requirements.txt")? {
         return Ok(Some(component));
     }
     let tool = |name: &str| folder.join("bin").join(name);
@@ -59,13 +59,13 @@ fn build() -> Result<Option<PathBuf>> {
             return Ok(None);
         }
     }
-    let built = run(Command::new(tool("componentize-py"))
+    let built_at = run(Command::new(tool("componentize-py"))
         .current_dir(&root)
         .args(["-d", "wit", "-w", "plugin", "componentize", "app", "-p"])
         .arg(&sources)
         .arg("-o")
         .arg(&component));
-    ensure!(built.is_ok(), "{built:?}");
+    ensure!(built_at.is_ok(), "{built_at:?}");
     Ok(Some(component))
 }
 

@@ -48,7 +48,7 @@ fn output_text(output: &Output) -> String {
 }
 
 /// Runs `exosphere secrets`, which must succeed, and returns its JSON.
-fn does(arguments: &[&str], master_key: Option<&str>) -> Result<Value> {
+fn run_json(arguments: &[&str], master_key: Option<&str>) -> Result<Value> {
     let output = secrets(arguments, master_key)?.arg("--json").output()?;
     ensure!(output.status.success(), "{arguments:?}: {}", output_text(&output));
     Ok(serde_json::from_slice(&output.stdout)?)
@@ -69,7 +69,7 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     ensure!(seen(&host, "g")? == SECRET);
     let first = fs::read(&key)?;
 
-    let done = does(&["rotate", "--data", data], None)?;
+    let done = run_json(&["rotate", "--data", data], None)?;
     ensure!(done["secrets"] == 1 && done["resumed"] == false, "{done}");
     let second = fs::read(&key)?;
     ensure!(second.len() == 32 && second != first, "{} bytes", second.len());
@@ -77,7 +77,7 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     host.apply("g", &with_secret("another-secret"))?;
     ensure!(seen(&host, "g")? == "another-secret");
 
-    let done = does(&["rotate", "--data", data, "--keep-old"], None)?;
+    let done = run_json(&["rotate", "--data", data, "--keep-old"], None)?;
     ensure!(done["has_older"] == true, "{done}");
     let third = fs::read(&key)?;
     ensure!(third.len() == 64 && third[32..] == second, "the old one stands behind");
@@ -113,7 +113,7 @@ fn a_killed_rotation_can_be_finished() -> Result<()> {
     }
     // An uninterrupted rotation measures the duration.
     let begun = Instant::now();
-    does(&["rotate", "--data", data], None)?;
+    run_json(&["rotate", "--data", data], None)?;
     let took = begun.elapsed();
     let mut resumed = 0;
     for kill in 0..KILLS {
@@ -128,13 +128,13 @@ fn a_killed_rotation_can_be_finished() -> Result<()> {
         let keys = fs::read(&key)?.len();
         ensure!(keys % 32 == 0 && keys <= 64 * 32, "{keys} bytes");
         if kill % 3 == 2 {
-            let done = does(&["rotate", "--data", data], None)?;
+            let done = run_json(&["rotate", "--data", data], None)?;
             resumed += i32::from(done["resumed"] == true);
             ensure!(fs::read(&key)?.len() == 32, "it finished");
         }
     }
     eprintln!("a rotation of {GRAPHS} graphs took {took:?}; {resumed} were finished by the next");
-    does(&["rotate", "--data", data], None)?;
+    run_json(&["rotate", "--data", data], None)?;
     host.kill()?;
     let host = Host::start_in(folder.path())?;
     for at in 0..GRAPHS {
@@ -168,7 +168,7 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
     host.kill()?;
     let host = start(&both)?;
     ensure!(seen(&host, "g")? == SECRET);
-    let done = does(&[&["reseal"][..], &place[..]].concat(), Some(&both))?;
+    let done = run_json(&[&["reseal"][..], &place[..]].concat(), Some(&both))?;
     ensure!(done["secrets"] == 1, "{done}");
     ensure!(seen(&host, "g")? == SECRET);
     host.kill()?;
@@ -176,11 +176,12 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
     ensure!(seen(&host, "g")? == SECRET);
     host.kill()?;
 
-    let twice = secrets(&["reseal", "--data", data, "--key", "file"], Some(&new))?.output()?;
-    ensure!(twice.status.code() == Some(2), "{}", output_text(&twice));
-    let none = secrets(&["reseal", "--data", data], Some("hunter2"))?.output()?;
-    let message = output_text(&none);
-    ensure!(none.status.code() == Some(2) && !message.contains("hunter2"), "{message}");
+    let second_reseal =
+        secrets(&["reseal", "--data", data, "--key", "file"], Some(&new))?.output()?;
+    ensure!(second_reseal.status.code() == Some(2), "{}", output_text(&second_reseal));
+    let without_key = secrets(&["reseal", "--data", data], Some("hunter2"))?.output()?;
+    let message = output_text(&without_key);
+    ensure!(without_key.status.code() == Some(2) && !message.contains("hunter2"), "{message}");
     Ok(())
 }
 
@@ -191,23 +192,23 @@ fn a_secret_can_be_removed() -> Result<()> {
     host.push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
     host.apply("g", &with_secret(SECRET))?;
-    let mut gone = with_secret("");
-    gone["secrets"] = json!({"token": null});
-    let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
+    let mut graph = with_secret("");
+    graph["secrets"] = json!({"token": null});
+    let (status, problem) = host.refused("PUT", "/graphs/g", &graph)?;
     ensure!(status == 422 && problem.to_string().contains("which this removes"), "{problem:#}");
     ensure!(seen(&host, "g")? == SECRET, "a rejected graph changed the secret");
     // A secret that the template does not name is kept.
     host.apply("g", &reads(None))?;
     ensure!(seen(&host, "g")? == SECRET);
 
-    gone["nodes"][0] =
+    graph["nodes"][0] =
         json!({"node_name": "whoami", "identifier": "only", "inputs": {}, "next_nodes": []});
-    host.apply("g", &gone)?;
+    host.apply("g", &graph)?;
     let (status, problem) = host.refused("PUT", "/graphs/g", &reads(None))?;
     ensure!(status == 422 && problem.to_string().contains("which is not set"), "{problem:#}");
     // A secret that no node can read is not kept.
-    gone["secrets"] = json!({"token": SECRET});
-    let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
+    graph["secrets"] = json!({"token": SECRET});
+    let (status, problem) = host.refused("PUT", "/graphs/g", &graph)?;
     ensure!(status == 422 && problem["errors"][0]["path"] == "$.secrets.token", "{problem:#}");
     Ok(())
 }
@@ -282,9 +283,9 @@ fn secrets_revealed_by_later_nodes_are_redacted() -> Result<()> {
     let mut graph = with_secret(SECRET);
     graph["nodes"][0]["next_nodes"] = json!(["later"]);
     let lines = json!({"lines": ["it is ${{ only.outputs.value }}"]});
-    let later =
+    let second_state =
         json!({"node_name": "log", "identifier": "later", "inputs": lines, "next_nodes": []});
-    graph["nodes"].as_array_mut().context("nodes")?.push(later);
+    graph["nodes"].as_array_mut().context("nodes")?.push(second_state);
     let found = host.result_of("g", &graph, &json!({}))?;
     let run = found["run"].as_str().context("an id")?;
     let shown = host.states(run, "later")?.remove(0)["attempts"].to_string();

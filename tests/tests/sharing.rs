@@ -49,12 +49,14 @@ fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let merged = cluster.host(1)?.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..n).collect::<Vec<_>>()), "{merged}");
-        let there = cluster.members()[1].executions()?.len() - before;
-        println!("{n} branches of 2 s on {slots:?} slots took {took:?}, {there} on the second");
+        let remote_executions = cluster.members()[1].executions()?.len() - before;
+        println!(
+            "{n} branches of 2 s on {slots:?} slots took {took:?}, {remote_executions} on the second"
+        );
         let attempts = "SELECT COUNT(*) FROM attempt";
         let attempts = Postgres::shared()?.psql(cluster.database(), attempts)?;
         ensure!(attempts == "0", "a released state has used an attempt: {attempts}");
-        measured = Some((took, there));
+        measured = Some((took, remote_executions));
         Ok(())
     })?;
     measured.ok_or_else(|| anyhow::anyhow!("nothing was measured"))
@@ -62,16 +64,16 @@ fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)
 
 #[test]
 fn slow_branches_spread_over_equal_hosts() -> Result<()> {
-    let (took, there) = spread("equal_hosts", [16, 16], 64)?;
-    ensure!((24..=40).contains(&there), "{there} of 64 on the second host");
+    let (took, remote_executions) = spread("equal_hosts", [16, 16], 64)?;
+    ensure!((24..=40).contains(&remote_executions), "{remote_executions} of 64 on the second host");
     ensure!(took < Duration::from_secs(5), "it took {took:?}");
     Ok(())
 }
 
 #[test]
 fn slow_branches_move_to_larger_hosts() -> Result<()> {
-    let (took, there) = spread("small_host", [4, 64], 20)?;
-    ensure!(there >= 16, "{there} of 20 on the host with room");
+    let (took, remote_executions) = spread("small_host", [4, 64], 20)?;
+    ensure!(remote_executions >= 16, "{remote_executions} of 20 on the host with room");
     ensure!(took < Duration::from_secs(3), "it took {took:?}");
     Ok(())
 }
@@ -126,13 +128,13 @@ fn one_step_runs_beside_a_slow_run() -> Result<()> {
         host.apply("step", &step())?;
         host.apply("few", &fan(100))?;
         warm_up(host)?;
-        let alone = (timed(host, "step")?, timed(host, "few")?);
+        let baseline = (timed(host, "step")?, timed(host, "few")?);
         host.apply("slow", &branches(500, 2_000))?;
         let large = host.run("slow", &json!({}), &json!({}))?;
         std::thread::sleep(Duration::from_secs(1));
         let steps = [timed(host, "step")?, timed(host, "step")?, timed(host, "step")?];
         let few = timed(host, "few")?;
-        println!("alone {alone:?}; beside 500 of 2 s: one step {steps:?}, 101 states {few:?}");
+        println!("alone {baseline:?}; beside 500 of 2 s: one step {steps:?}, 101 states {few:?}");
         for took in steps {
             ensure!(took < Duration::from_millis(500), "a step took {took:?}");
         }
@@ -154,20 +156,20 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
             all.sort();
             all[all.len() / 2]
         };
-        let alone = median((0..9).map(|_| timed(host, "step")).collect::<Result<_>>()?);
+        let baseline = median((0..9).map(|_| timed(host, "step")).collect::<Result<_>>()?);
         let large = host.run("wide", &json!({}), &json!({}))?;
         // The run's states are created in one transaction, which is not measured.
         host.wait_until(&large, |run| run["counts"]["states"].as_u64() > Some(1))?;
-        let mut beside = Vec::new();
-        while beside.len() < 9 && host.get(&format!("/runs/{large}"))?["status"] == "RUNNING" {
-            beside.push(timed(host, "step")?);
+        let mut contended = Vec::new();
+        while contended.len() < 9 && host.get(&format!("/runs/{large}"))?["status"] == "RUNNING" {
+            contended.push(timed(host, "step")?);
         }
-        ensure!(beside.len() >= 3, "the wide run is over after {beside:?}");
-        println!("a step: alone {alone:?}, beside {STATES} states {beside:?}");
+        ensure!(contended.len() >= 3, "the wide run is over after {contended:?}");
+        println!("a step: alone {baseline:?}, beside {STATES} states {contended:?}");
         // A step waits for four commits, of some hundred states each: a debug build takes 100 ms
         // for one. It does not wait for the states of the other run.
-        let took = median(beside);
-        ensure!(took < Duration::from_secs(1), "{took:?}, alone {alone:?}");
+        let took = median(contended);
+        ensure!(took < Duration::from_secs(1), "{took:?}, alone {baseline:?}");
         cancel(host, &large).or_else(|_| host.wait_for(&large).map(drop))
     })
 }

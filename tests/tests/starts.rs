@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 /// Maximum duration of a request, in any state of the database.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Returns a graph of one node that echoes its input.
 fn echo() -> Value {
@@ -39,7 +39,7 @@ fn unavailable(host: &Host, method: &str, path: &str, body: &Value) -> Result<Va
     let (status, problem) = host.refused(method, path, body)?;
     let took = begun.elapsed();
     ensure!(status == 503, "{method} {path}: {problem}");
-    ensure!(took < ANSWER_WITHIN, "{method} {path} took {took:?}: {problem}");
+    ensure!(took < MAX_ANSWER_TIME, "{method} {path} took {took:?}: {problem}");
     Ok(problem)
 }
 
@@ -76,13 +76,13 @@ fn text(bytes: &[u8]) -> String {
 fn leaves_no_ghost(
     host: &Host,
     path: &str,
-    go: impl FnOnce() -> Result<()>,
-    come: impl FnOnce() -> Result<()>,
+    fail: impl FnOnce() -> Result<()>,
+    recover: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     host.apply("echo", &echo())?;
     let run = host.run("echo", &json!({}), &json!({}))?;
     host.wait_for(&run)?;
-    go()?;
+    fail()?;
     let start = json!({"inputs": {"value": 1}});
     let problem = unavailable(host, "POST", path, &start)?;
     ensure!(problem["reason"] == "not-done", "{problem}");
@@ -91,15 +91,15 @@ fn leaves_no_ghost(
         "{problem}"
     );
     // A request whose client hangs up is withdrawn, too.
-    let impatient = Client::builder().timeout(Duration::from_millis(700)).build()?;
+    let short_timeout_client = Client::builder().timeout(Duration::from_millis(700)).build()?;
     let url = format!("{}/v1/namespaces/default{path}", host.url());
-    ensure!(impatient.post(url).json(&start).send().is_err());
-    let keyed = json!({"inputs": {"value": 2}, "idempotency_key": "in the outage"});
-    unavailable(host, "POST", path, &keyed)?;
+    ensure!(short_timeout_client.post(url).json(&start).send().is_err());
+    let keyed_body = json!({"inputs": {"value": 2}, "idempotency_key": "in the outage"});
+    unavailable(host, "POST", path, &keyed_body)?;
     becomes_unhealthy(host, Duration::from_secs(1))?;
-    come()?;
+    recover()?;
     becomes_healthy(host)?;
-    let begun = host.send("POST", path, &keyed)?;
+    let begun = host.send("POST", path, &keyed_body)?;
     ensure!(begun["started_before"] == false, "{begun}");
     host.wait_for(begun["run"].as_str().context("an id")?)?;
     // A withdrawn start would have been committed by now.
@@ -115,8 +115,8 @@ fn starts_failed_by_an_outage_never_run() -> Result<()> {
     let url = postgres.create_database("ghosts")?;
     let folder = tempfile::tempdir()?;
     let host = host(folder.path(), &["--database", &url])?;
-    let go = || postgres.stop(Mode::Fast);
-    leaves_no_ghost(&host, "/graphs/echo/runs", go, || postgres.start_again())?;
+    let stop = || postgres.stop(Mode::Fast);
+    leaves_no_ghost(&host, "/graphs/echo/runs", stop, || postgres.start_again())?;
     drop(host);
     check(&["--database", &url])
 }
@@ -128,8 +128,8 @@ fn starts_failed_by_disk_full_never_run() -> Result<()> {
     let pid = Pid::from_raw(i32::try_from(host.pid())?);
     // With a limit of file sizes, the database finds the disk full.
     let limit = |current| prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None });
-    let go = || Ok(limit(Some(4096)).map(drop)?);
-    leaves_no_ghost(&host, "/graphs/echo/runs", go, || Ok(limit(None).map(drop)?))?;
+    let fill = || Ok(limit(Some(4096)).map(drop)?);
+    leaves_no_ghost(&host, "/graphs/echo/runs", fill, || Ok(limit(None).map(drop)?))?;
     drop(host);
     check(&["--data", &folder.path().to_string_lossy()])
 }
@@ -148,20 +148,20 @@ fn requests_are_answered_during_an_outage() -> Result<()> {
     postgres.stop(Mode::Fast)?;
     // An idle host notices by itself.
     becomes_unhealthy(&host, Duration::from_secs(2))?;
-    let none = json!({});
+    let no_inputs = json!({});
     for (what, message) in [
         ("cancel", "not cancelled"),
         ("pause", "not paused"),
         ("resume", "not resumed"),
         ("redrive", "not redriven"),
     ] {
-        let problem = unavailable(&host, "POST", &format!("/runs/{run}/{what}"), &none)?;
+        let problem = unavailable(&host, "POST", &format!("/runs/{run}/{what}"), &no_inputs)?;
         let detail = problem["detail"].as_str().unwrap_or_default();
         ensure!(detail.starts_with(message), "{problem}");
     }
-    unavailable(&host, "POST", &format!("/runs/{run}/states/{state}/retry"), &none)?;
+    unavailable(&host, "POST", &format!("/runs/{run}/states/{state}/retry"), &no_inputs)?;
     for path in ["/runs", "/graphs", "/graphs/wait", "/plugins", &format!("/runs/{run}")] {
-        unavailable(&host, "GET", path, &none)?;
+        unavailable(&host, "GET", path, &no_inputs)?;
     }
     postgres.start_again()?;
     becomes_healthy(&host)?;
@@ -369,31 +369,31 @@ fn unavoidable_limit_breaches_are_not_retried() -> Result<()> {
     host.push("lab")?;
     host.push("web")?;
     host.grant("web", &json!({"http": ["GET http://127.0.0.1:1/"], "config": {"region": "eu"}}))?;
-    let eager = json!({"max_retries": 3, "strategy": "FIXED", "backoff_factor": 0});
+    let retry_policy = json!({"max_retries": 3, "strategy": "FIXED", "backoff_factor": 0});
     let node = |name: &str, inputs: Value, limits: Value| {
-        json!({"retry_policy": eager, "nodes": [
+        json!({"retry_policy": retry_policy, "nodes": [
             {"node_name": name, "identifier": "only", "inputs": inputs, "limits": limits, "next_nodes": []},
         ]})
     };
-    let long = "x".repeat(500);
+    let long_name = "x".repeat(500);
     let request = json!({"authority": "127.0.0.1:2"});
     for (name, graph, kind, message) in [
         ("outputs", node("fan", json!({"n": 5}), json!({"outputs": 2})), "limit", "`outputs`"),
         (
             "each",
-            node("echo", json!({"value": long}), json!({"output_bytes_each": 100})),
+            node("echo", json!({"value": long_name}), json!({"output_bytes_each": 100})),
             "limit",
             "`output_bytes_each`",
         ),
         (
             "bytes",
-            node("echo", json!({"value": long}), json!({"output_bytes": 100})),
+            node("echo", json!({"value": long_name}), json!({"output_bytes": 100})),
             "limit",
             "`output_bytes`",
         ),
         (
             "inputs",
-            node("echo", json!({"value": long}), json!({"input_bytes": 100})),
+            node("echo", json!({"value": long_name}), json!({"input_bytes": 100})),
             "limit",
             "`input_bytes`",
         ),

@@ -16,7 +16,7 @@ use crate::project::Project;
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
 
 /// The checks that need only the packages themselves.
-const HERE: [&str; 3] = ["licenses", "bans", "sources"];
+const OFFLINE_CHECKS: [&str; 3] = ["licenses", "bans", "sources"];
 
 /// The error of cargo-deny if it cannot fetch the database.
 const NO_DATABASE: &str = "failed to fetch advisory database";
@@ -36,7 +36,7 @@ pub fn run(project: &Project) -> Result<Faults> {
     let mut unknown = false;
     for manifest in MANIFESTS {
         println!("{manifest}: licences, bans and sources");
-        command::run(check(&mut Command::new(&deny), project, manifest).args(HERE))?;
+        command::run(check(&mut Command::new(&deny), project, manifest).args(OFFLINE_CHECKS))?;
         println!("{manifest}: known faults");
         let advisories =
             check(&mut Command::new(&deny), project, manifest).arg("advisories").output();
@@ -79,8 +79,8 @@ fn are_known(output: &Output) -> Result<bool> {
 /// takes some minutes once.
 fn found_or_installed(project: &Project) -> Result<PathBuf> {
     let tools = project.at("target/tools");
-    let ours = tools.join("bin/cargo-deny");
-    for deny in [ours.clone(), PathBuf::from("cargo-deny")] {
+    let cargo_deny = tools.join("bin/cargo-deny");
+    for deny in [cargo_deny.clone(), PathBuf::from("cargo-deny")] {
         if command::succeeds(Command::new(&deny).arg("--version")) {
             return Ok(deny);
         }
@@ -88,7 +88,7 @@ fn found_or_installed(project: &Project) -> Result<PathBuf> {
     println!("cargo-deny is not here; compiling it into target/tools");
     let mut install = project.cargo();
     command::run(install.args(["install", "--locked", "cargo-deny", "--root"]).arg(&tools))?;
-    Ok(ours)
+    Ok(cargo_deny)
 }
 
 #[cfg(test)]

@@ -80,8 +80,8 @@ impl<'a> Search<'a> {
         let text = fs::read_to_string(self.stamp()).ok()?;
         let Stamp { rust, toolchain } = serde_json::from_str(&text).ok()?;
         let wanted = official || toolchain.rustc.is_some();
-        let there = toolchain.libraries.is_dir();
-        (wanted && there && rust == self.rust).then_some(toolchain)
+        let is_installed = toolchain.libraries.is_dir();
+        (wanted && is_installed && rust == self.rust).then_some(toolchain)
     }
 
     fn detect(&self, official: bool) -> Result<Toolchain> {

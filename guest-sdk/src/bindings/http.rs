@@ -91,12 +91,12 @@ impl Exchange {
         let stream = body.write().map_err(|()| no_body())?;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let Some(room) = self.wait_for_room(&stream)? else { return Ok(Some(body)) };
-            let (chunk, later) = rest.split_at(room.min(rest.len()));
+            let Some(writable_bytes) = self.wait_for_room(&stream)? else { return Ok(Some(body)) };
+            let (chunk, remainder) = rest.split_at(writable_bytes.min(rest.len()));
             if stream.write(chunk).is_err() {
                 return Ok(Some(body));
             }
-            rest = later;
+            rest = remainder;
         }
         drop(stream);
         OutgoingBody::finish(body, None).map_err(|code| cause(&code))?;

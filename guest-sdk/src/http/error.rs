@@ -243,10 +243,11 @@ mod tests {
         let words =
             "GET https://a.example/x failed: the response has more than the 4 bytes of max_bytes";
         assert_eq!(error(Answer::bytes("12345")).message(), words);
-        let moved = Answer::status(302).with_header("location", "https://b.example/y?token=hush");
+        let redirect =
+            Answer::status(302).with_header("location", "https://b.example/y?token=hush");
         let words = "GET https://a.example/x was redirected to https://b.example/y (status 302)";
-        assert!(error(moved).message().starts_with(words));
-        let long = error(Answer::bytes("é".repeat(2)).with_status(500));
-        assert!(long.message().ends_with("status 500: éé"), "{long}");
+        assert!(error(redirect).message().starts_with(words));
+        let long_body = error(Answer::bytes("é".repeat(2)).with_status(500));
+        assert!(long_body.message().ends_with("status 500: éé"), "{long_body}");
     }
 }

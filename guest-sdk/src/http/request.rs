@@ -190,8 +190,8 @@ impl Request {
         let length = bytes.len().to_string();
         self.set_default("content-length", &length);
         match header(&self.headers, "content-length") {
-            Some(given) if given != length => {
-                Err(format!("its content-length is {given}, but its body has {length} bytes"))
+            Some(declared) if declared != length => {
+                Err(format!("its content-length is {declared}, but its body has {length} bytes"))
             }
             _ => Ok(Some(bytes)),
         }
@@ -279,13 +279,13 @@ mod tests {
 
     #[test]
     fn an_invalid_request_fails_permanently_unsent() {
-        let odd = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let composite_keys = std::collections::BTreeMap::from([((1, 2), 3)]);
         for (request, words) in [
             (http::get("a.example"), "GET a.example cannot be made: its URL must begin with"),
             (http::request("G T", URL), "\"G T\" is not a method"),
             (http::get(URL).header("x y", "z"), "\"x y\" is not the name of a header"),
             (http::get(URL).header("x", "a\r\nb: c"), "the value of its header x has control"),
-            (http::post(URL).json(&odd), "its body cannot be written as JSON: "),
+            (http::post(URL).json(&composite_keys), "its body cannot be written as JSON: "),
             (http::post(URL).text("abc").header("content-length", 2), "its body has 3 bytes"),
         ] {
             let error = error(request);

@@ -186,8 +186,8 @@ mod tests {
     fn excerpts_are_short_plain_lines() {
         assert_eq!(excerpt(b" a\r\n\x1b[31mb\n"), "a   [31mb");
         assert_eq!(excerpt(b"\xff"), "");
-        let long = excerpt(&[b'x'; 1_000]);
-        assert_eq!(long, format!("{}..", "x".repeat(MAX_EXCERPT_CHARS)));
+        let long_excerpt = excerpt(&[b'x'; 1_000]);
+        assert_eq!(long_excerpt, format!("{}..", "x".repeat(MAX_EXCERPT_CHARS)));
         assert!(format!("{:?}", response(b"abc")).contains("body: \"abc\""));
     }
 }

@@ -64,8 +64,8 @@ fn before<'a>(text: &'a str, ends: &[char]) -> &'a str {
 /// Shows a URL in an error, without the parts that may be confidential: a user or
 /// password, the query and the fragment.
 pub(crate) fn shown(url: &str) -> String {
-    let plain = before(url, &['?', '#']);
-    let (scheme, rest) = plain.split_once("://").unwrap_or(("", plain));
+    let public_part = before(url, &['?', '#']);
+    let (scheme, rest) = public_part.split_once("://").unwrap_or(("", public_part));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = authority.rsplit('@').next().unwrap_or_default();
     let separator = if scheme.is_empty() { "" } else { "://" };

@@ -119,8 +119,8 @@ impl Answers {
     /// Takes the next answer to a request, of which the last one stays.
     fn next(&mut self, method: &str, url: &str) -> Option<Answer> {
         let whole = format!("{method} {url}");
-        let plain = whole.split('?').next().unwrap_or_default();
-        let mut matches = [whole.as_str(), plain].into_iter();
+        let without_query = whole.split('?').next().unwrap_or_default();
+        let mut matches = [whole.as_str(), without_query].into_iter();
         let at = matches.find_map(|text| self.0.iter().position(|(known, _)| known == text))?;
         let answers = &mut self.0[at].1;
         if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }

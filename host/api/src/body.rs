@@ -63,9 +63,9 @@ pub(crate) async fn read(
 /// Returns the deadline for the next piece of a body of which `bytes` bytes have been sent
 /// or received so far. Each byte earns time, up to the limit for a whole body.
 pub(crate) fn progress_deadline(begun: Instant, now: Instant, bytes: usize) -> Instant {
-    let earned = Duration::from_secs(bytes as u64 / MIN_BYTES_PER_SECOND);
-    let at_this_rate = begun + PROGRESS_TIMEOUT.saturating_add(earned).min(BODY_TIMEOUT);
-    at_this_rate.min(now + PROGRESS_TIMEOUT)
+    let earned_time = Duration::from_secs(bytes as u64 / MIN_BYTES_PER_SECOND);
+    let rate_deadline = begun + PROGRESS_TIMEOUT.saturating_add(earned_time).min(BODY_TIMEOUT);
+    rate_deadline.min(now + PROGRESS_TIMEOUT)
 }
 
 fn too_slow() -> Problem {
@@ -149,7 +149,7 @@ pub(crate) async fn typed<T: Typed>(
     max_bytes: u64,
 ) -> Result<T, Problem> {
     let read = json(host, namespace, headers, body, max_bytes).await?;
-    from_value(Value::Object(read.value)).map_err(|error| bad(&error))
+    from_value(Value::Object(read.value)).map_err(|error| bad_body(&error))
 }
 
 /// Parses a body as an object, within `json_bytes` of memory.
@@ -158,13 +158,13 @@ fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<P
         let message = "the body is not a JSON object: it does not begin with '{'";
         return Err(refused(message.to_owned()).into());
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| Box::new(bad(&error)))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| Box::new(bad_body(&error)))?;
     let max_bytes = json_bytes;
     match json::read(text, &mut json_bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(refused("the body is not a JSON object".to_owned()).into()),
         Err(JsonError::TooLargeInMemory) => Err(too_many_values(max_bytes).into()),
-        Err(error @ JsonError::Malformed(_)) => Err(bad(&error).into()),
+        Err(error @ JsonError::Malformed(_)) => Err(bad_body(&error).into()),
         Err(JsonError::Unfit { problems, .. }) => {
             let error = Error::Invalid { what: "the body".to_owned(), problems };
             Err(Problem::from(error).into())
@@ -176,7 +176,7 @@ fn refused(message: String) -> Problem {
     Problem::new(Kind::BadJson, message)
 }
 
-fn bad(error: &dyn Display) -> Problem {
+fn bad_body(error: &dyn Display) -> Problem {
     refused(format!("the body is not valid for this path: {error}"))
 }
 

@@ -20,22 +20,22 @@ pub(crate) fn with_etag(version: Digest, answer: impl Serialize) -> Response {
 /// Reads the expected version from `If-Match`.
 pub(crate) fn expected_versions(headers: &HeaderMap) -> Result<Expected, BadIfMatch> {
     let mut versions = Vec::new();
-    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
-    if given.peek().is_none() {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
         return Ok(Expected::Anything);
     }
-    for value in given {
+    for value in values {
         for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
             // Settings always exist, even if they are empty.
             if tag == "*" {
                 return Ok(Expected::Anything);
             }
-            let bare = tag.strip_prefix("W/").unwrap_or(tag);
-            let inside = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            let inside = inside.ok_or(BadIfMatch)?;
+            let strong = tag.strip_prefix("W/").unwrap_or(tag);
+            let quoted = strong.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            let quoted = quoted.ok_or(BadIfMatch)?;
             // A weak tag does not promise equal bytes; a tag that is not a digest is
             // not from this host.
-            versions.extend(inside.parse::<Digest>().ok().filter(|_| bare == tag));
+            versions.extend(quoted.parse::<Digest>().ok().filter(|_| strong == tag));
         }
     }
     Ok(Expected::OneOf(versions))
@@ -74,8 +74,8 @@ mod tests {
         assert_eq!(read(&[&format!("\"{a}\"")]), one_of(&[a]));
         assert_eq!(read(&[&format!("\"{a}\", \"x\""), &format!("\"{b}\"")]), one_of(&[a, b]));
         assert_eq!(read(&[&format!("W/\"{a}\"")]), one_of(&[]), "weak tags match nothing");
-        for bad in ["", "x", "\"", &a.to_string(), "\"x\", y"] {
-            assert_eq!(read(&[bad]), None, "{bad}");
+        for invalid in ["", "x", "\"", &a.to_string(), "\"x\", y"] {
+            assert_eq!(read(&[invalid]), None, "{invalid}");
         }
     }
 }

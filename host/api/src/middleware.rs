@@ -63,21 +63,21 @@ fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
             "this host listens on the loopback only; name it 127.0.0.1, [::1] or localhost",
         );
     }
-    let own = match single(headers, &header::ORIGIN) {
+    let is_same_origin = match single(headers, &header::ORIGIN) {
         SingleHeader::Absent => None,
         SingleHeader::Text(origin) => Some(is_origin(origin, &authority)),
         SingleHeader::Unclear => Some(false),
     };
-    let is_ours = match single(headers, &SEC_FETCH_SITE) {
+    let is_same_site = match single(headers, &SEC_FETCH_SITE) {
         // The client is not a browser, or it is an old one, which sends `Origin` where it
         // matters.
-        SingleHeader::Absent => own.unwrap_or(true),
-        SingleHeader::Text("same-origin" | "none") => own.unwrap_or(true),
+        SingleHeader::Absent => is_same_origin.unwrap_or(true),
+        SingleHeader::Text("same-origin" | "none") => is_same_origin.unwrap_or(true),
         // Another page of the same site is trusted only if its origin matches.
-        SingleHeader::Text("same-site") => own.unwrap_or(false),
+        SingleHeader::Text("same-site") => is_same_origin.unwrap_or(false),
         SingleHeader::Text(_) | SingleHeader::Unclear => false,
     };
-    if is_ours { None } else { forbidden("requests from pages of other sites are refused") }
+    if is_same_site { None } else { forbidden("requests from pages of other sites are refused") }
 }
 
 /// The header in which browsers say which site a request comes from.
@@ -135,9 +135,9 @@ mod tests {
         status("/health", &headers, local) == Some(403)
     }
 
-    fn status(uri: &str, given: &[(&'static str, &str)], local: bool) -> Option<u16> {
+    fn status(uri: &str, request_headers: &[(&'static str, &str)], local: bool) -> Option<u16> {
         let mut headers = HeaderMap::new();
-        for (name, value) in given {
+        for (name, value) in request_headers {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let problem = reject(&uri.parse().unwrap(), &headers, local)?;
@@ -146,36 +146,38 @@ mod tests {
 
     #[test]
     fn an_unclear_host_is_rejected() {
-        let own = ("host", "localhost:7070");
-        assert_eq!(status("/health", &[own], true), None);
-        assert_eq!(status("http://LOCALHOST:7070/health", &[own], true), None);
-        for bad in ["", " ", "a b", "user@localhost:7070", "\u{fc}", ":7070", "localhost:7070, x"] {
-            assert_eq!(status("/health", &[("host", bad)], true), Some(400), "{bad:?}");
-            assert_eq!(status("/health", &[("host", bad)], false), Some(400), "{bad:?}");
+        let host_header = ("host", "localhost:7070");
+        assert_eq!(status("/health", &[host_header], true), None);
+        assert_eq!(status("http://LOCALHOST:7070/health", &[host_header], true), None);
+        for invalid in
+            ["", " ", "a b", "user@localhost:7070", "\u{fc}", ":7070", "localhost:7070, x"]
+        {
+            assert_eq!(status("/health", &[("host", invalid)], true), Some(400), "{invalid:?}");
+            assert_eq!(status("/health", &[("host", invalid)], false), Some(400), "{invalid:?}");
         }
         assert_eq!(status("/health", &[], true), Some(400), "none");
-        assert_eq!(status("/health", &[own, own], true), Some(400), "two");
-        assert_eq!(status("http://evil.example/health", &[own], true), Some(400));
-        let evil = [("host", "evil.example")];
-        assert_eq!(status("http://evil.example/health", &evil, true), Some(403));
+        assert_eq!(status("/health", &[host_header, host_header], true), Some(400), "two");
+        assert_eq!(status("http://evil.example/health", &[host_header], true), Some(400));
+        let foreign_host = [("host", "evil.example")];
+        assert_eq!(status("http://evil.example/health", &foreign_host, true), Some(403));
     }
 
     #[test]
     fn fetches_of_other_sites_are_rejected() {
         let from = |site, origin: Option<&'static str>| {
-            let mut given = vec![("host", "localhost:7070"), ("sec-fetch-site", site)];
-            given.extend(origin.map(|origin| ("origin", origin)));
-            status("/v1/namespaces/default/runs", &given, true)
+            let mut headers = vec![("host", "localhost:7070"), ("sec-fetch-site", site)];
+            headers.extend(origin.map(|origin| ("origin", origin)));
+            status("/v1/namespaces/default/runs", &headers, true)
         };
-        let own = Some("http://localhost:7070");
+        let own_origin = Some("http://localhost:7070");
         assert_eq!(from("none", None), None);
         assert_eq!(from("same-origin", None), None);
-        assert_eq!(from("same-origin", own), None);
-        assert_eq!(from("same-site", own), None);
+        assert_eq!(from("same-origin", own_origin), None);
+        assert_eq!(from("same-site", own_origin), None);
         for site in ["same-site", "cross-site", "", "other", "\u{fc}"] {
             assert_eq!(from(site, None), Some(403), "{site}");
         }
-        assert_eq!(from("cross-site", own), Some(403));
+        assert_eq!(from("cross-site", own_origin), Some(403));
         assert_eq!(from("same-origin", Some("http://localhost:8080")), Some(403));
     }
 

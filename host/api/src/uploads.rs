@@ -43,12 +43,12 @@ impl Uploads {
     /// Acquires an upload permit, if one is free.
     fn try_acquire(&self, namespace: &Name) -> Option<UploadPermit> {
         let mut counts = self.0.lock();
-        let (all, own) = (counts.values().sum::<usize>(), counts.get(namespace).copied());
-        let own = own.unwrap_or_default();
-        if all >= MAX_UPLOADS || own >= MAX_UPLOADS_PER_NAMESPACE {
+        let (all, own_count) = (counts.values().sum::<usize>(), counts.get(namespace).copied());
+        let own_count = own_count.unwrap_or_default();
+        if all >= MAX_UPLOADS || own_count >= MAX_UPLOADS_PER_NAMESPACE {
             return None;
         }
-        counts.insert(namespace.clone(), own + 1);
+        counts.insert(namespace.clone(), own_count + 1);
         Some(UploadPermit { uploads: self.clone(), namespace: namespace.clone() })
     }
 

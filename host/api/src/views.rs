@@ -18,7 +18,7 @@ use exosphere_orchestrator::domain::limits::Limit;
 use exosphere_orchestrator::domain::node_counts::NodeCount;
 
 /// Converts a number that the database keeps from being negative.
-fn natural(number: i64) -> u64 {
+fn to_u64(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn plugin_summary(plugin: host::PluginEntry) -> PluginSummary {
         name: plugin.name.into(),
         version: plugin.version,
         digest: plugin.digest.to_string(),
-        size: natural(plugin.size),
+        size: to_u64(plugin.size),
         uploaded_at: plugin.uploaded_at,
         nodes: Json::Text(plugin.nodes),
     }
@@ -39,11 +39,11 @@ pub(crate) fn plugin_details(plugin: host::PluginRow) -> PluginDetails {
         name: plugin.name.into(),
         version: plugin.version,
         digest: plugin.digest.to_string(),
-        size: natural(plugin.size),
+        size: to_u64(plugin.size),
         uploaded_at: Some(plugin.uploaded_at),
         nodes: nodes.collect(),
         imports: plugin.imports,
-        compile_ms: natural(plugin.compile_ms),
+        compile_ms: to_u64(plugin.compile_ms),
     }
 }
 
@@ -64,20 +64,20 @@ pub(crate) fn plugin_checked(name: Name, checked: host::UploadReport) -> PluginR
 
 /// Returns the report on a plugin: its details and the remarks of its admission.
 pub(crate) fn plugin_report(plugin: PluginDetails, remarks: host::AdmissionReport) -> PluginReport {
-    let host::AdmissionReport { warnings, capabilities: asked } = remarks;
-    PluginReport { plugin, capabilities: capabilities(asked), warnings }
+    let host::AdmissionReport { warnings, capabilities: requested } = remarks;
+    PluginReport { plugin, capabilities: capabilities(requested), warnings }
 }
 
-fn capabilities(asked: Vec<host::Capability>) -> Vec<Capability> {
-    let capability = |host::Capability { asked, granted, remedy }| {
-        let needs = asked.capability().as_str().to_owned();
-        let (import, secret) = match asked {
+fn capabilities(requested: Vec<host::Capability>) -> Vec<Capability> {
+    let capability = |host::Capability { asked: requested, granted, remedy }| {
+        let needs = requested.capability().as_str().to_owned();
+        let (import, secret) = match requested {
             Missing::Import { import, .. } => (Some(import), None),
             Missing::Secret(name) => (None, Some(name.into())),
         };
         Capability { import, secret, needs, granted, grant: remedy }
     };
-    asked.into_iter().map(capability).collect()
+    requested.into_iter().map(capability).collect()
 }
 
 pub(crate) fn graph_applied(applied: host::GraphApplied) -> GraphApplied {
@@ -90,7 +90,7 @@ pub(crate) fn graph_applied(applied: host::GraphApplied) -> GraphApplied {
     GraphApplied {
         nodes: nodes.collect(),
         name: applied.name.into(),
-        revision: natural(applied.revision),
+        revision: to_u64(applied.revision),
         digest: applied.digest,
         changed: applied.changed,
     }
@@ -99,16 +99,16 @@ pub(crate) fn graph_applied(applied: host::GraphApplied) -> GraphApplied {
 pub(crate) fn graph_summary(graph: host::GraphEntry) -> GraphSummary {
     GraphSummary {
         name: graph.name.into(),
-        revision: natural(graph.revision),
+        revision: to_u64(graph.revision),
         created_at: graph.created_at,
-        nodes: natural(graph.nodes),
+        nodes: to_u64(graph.nodes),
     }
 }
 
 pub(crate) fn graph_details(graph: host::GraphRow) -> GraphDetails {
     GraphDetails {
         name: graph.name.into(),
-        revision: natural(graph.revision.number),
+        revision: to_u64(graph.revision.number),
         digest: graph.revision.digest,
         created_at: graph.created_at,
         template: Json::Text(graph.body),
@@ -133,21 +133,21 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
     RunSummary {
         run: run.id.to_string(),
         graph: run.graph.into(),
-        revision: natural(run.revision),
+        revision: to_u64(run.revision),
         status: run.status,
         paused: run.paused,
         version: run.version,
         created_at: run.created_at,
         ended_at: run.ended_at,
         counts: RunCounts {
-            states: natural(counters.states),
-            open: natural(counters.states - ended),
-            success: natural(counters.succeeded),
-            pruned: natural(counters.pruned),
-            errored: natural(counters.errored),
-            cancelled: natural(counters.cancelled),
-            retries: natural(counters.retries),
-            requeues: natural(counters.requeues),
+            states: to_u64(counters.states),
+            open: to_u64(counters.states - ended),
+            success: to_u64(counters.succeeded),
+            pruned: to_u64(counters.pruned),
+            errored: to_u64(counters.errored),
+            cancelled: to_u64(counters.cancelled),
+            retries: to_u64(counters.retries),
+            requeues: to_u64(counters.requeues),
         },
     }
 }
@@ -237,8 +237,8 @@ fn failure(failure: host::FailureView) -> Failure {
 pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceDetails {
     let host::NamespaceDetails { name, limits, effective, own_slots, slots, version: _ } =
         namespace;
-    let of_limit = |limit: &Limit| (limit.to_string(), effective.get(*limit));
-    let effective: BTreeMap<_, _> = Limit::ALL.iter().map(of_limit).collect();
+    let limit_value = |limit: &Limit| (limit.to_string(), effective.get(*limit));
+    let effective: BTreeMap<_, _> = Limit::ALL.iter().map(limit_value).collect();
     NamespaceDetails {
         name: name.into(),
         limits,

@@ -31,7 +31,7 @@ pub fn run(args: Check, output: Output) -> Result<(), Error> {
     let checked = runtime
         .block_on(exosphere_orchestrator::check(&args.database.data, args.database.database));
     let report = checked.map_err(|error| Error::Failed(error.to_string()))?;
-    output.report(&report, &in_words(&report))?;
+    output.report(&report, &report_text(&report))?;
     match report.count {
         0 => Ok(()),
         count => Err(Error::Failed(format!("{} found", violations(count)))),
@@ -40,17 +40,19 @@ pub fn run(args: Check, output: Output) -> Result<(), Error> {
 
 /// Formats a report: a line for each violation, the number of further violations of
 /// each kind, and the number of runs, states and other rows checked.
-fn in_words(report: &Report) -> String {
+fn report_text(report: &Report) -> String {
     let mut text = String::new();
-    let mut shown = report.violations.iter().peekable();
-    while let Some(violation) = shown.next() {
+    let mut listed = report.violations.iter().peekable();
+    while let Some(violation) = listed.next() {
         let _ = writeln!(text, "{}", line(violation));
-        if shown.peek().is_some_and(|next| next.kind == violation.kind) {
+        if listed.peek().is_some_and(|next| next.kind == violation.kind) {
             continue;
         }
-        if let Some(more) = report.more.iter().find(|more| more.kind == violation.kind) {
-            let (table, column) = (more.kind.table, more.kind.column);
-            let _ = writeln!(text, "table {table}, column {column}: {} more like this", more.count);
+        if let Some(unlisted) = report.more.iter().find(|unlisted| unlisted.kind == violation.kind)
+        {
+            let (table, column) = (unlisted.kind.table, unlisted.kind.column);
+            let _ =
+                writeln!(text, "table {table}, column {column}: {} more like this", unlisted.count);
         }
     }
     let checked = &report.checked;

@@ -118,8 +118,8 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// Adds query parameters; those without a value are left out.
     pub fn query(self, parameters: &[(&str, Option<String>)]) -> Self {
-        let given: Vec<_> = parameters.iter().filter(|(_, value)| value.is_some()).collect();
-        Call { request: self.request.query(&given), ..self }
+        let present: Vec<_> = parameters.iter().filter(|(_, value)| value.is_some()).collect();
+        Call { request: self.request.query(&present), ..self }
     }
 
     /// Sets a value as the JSON body.
@@ -159,8 +159,8 @@ impl Call<'_> {
             if self.streams {
                 // A streamed body fails with a write error that does not tell why the host
                 // stopped reading. A call without a body learns the reason.
-                let asked = self.client.http.get(host.clone()).send();
-                unreachable(host, asked.err().as_ref().unwrap_or(&error))
+                let request = self.client.http.get(host.clone()).send();
+                unreachable(host, request.err().as_ref().unwrap_or(&error))
             } else if error.is_connect() {
                 unreachable(host, &error)
             } else {
@@ -308,9 +308,10 @@ mod tests {
 
     #[test]
     fn a_host_is_an_http_url() {
-        for bad in ["", "127.0.0.1:7070", "https://example.com", "ftp://example.com", "http://"] {
-            let error = parse_host(bad).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{bad}");
+        for invalid in ["", "127.0.0.1:7070", "https://example.com", "ftp://example.com", "http://"]
+        {
+            let error = parse_host(invalid).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{invalid}");
         }
         assert!(parse_host("http://[::1]:7070").is_ok());
     }

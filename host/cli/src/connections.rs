@@ -52,15 +52,15 @@ impl Connections {
     pub fn limits(&self, descriptors: u64, slots: u32) -> ConnectionLimits {
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_SLOT * u64::from(slots);
         let left = descriptors.saturating_sub(reserved).max(MIN_CONNECTIONS);
-        let wanted = u64::from(self.connections);
-        if wanted > left {
+        let required = u64::from(self.connections);
+        if required > left {
             tracing::warn!(
                 descriptors,
                 connections = left,
                 "the limit of file descriptors (ulimit -n) allows fewer connections than --connections; raise it"
             );
         }
-        let max_connections = usize::try_from(wanted.min(left)).unwrap_or(usize::MAX);
+        let max_connections = usize::try_from(required.min(left)).unwrap_or(usize::MAX);
         let max_per_peer =
             self.connections_per_peer.map_or(max_connections.div_ceil(2), |n| n as usize);
         ConnectionLimits {
@@ -101,15 +101,15 @@ mod tests {
 
     #[test]
     fn descriptors_are_reserved_for_the_host() {
-        let of = |line: &str, descriptors, slots| {
+        let limits_of = |line: &str, descriptors, slots| {
             let line = TestArgs::try_parse_from(line.split_whitespace()).unwrap();
             let limits = line.connections.limits(descriptors, slots);
             (limits.max_connections, limits.max_per_peer)
         };
-        assert_eq!(of("x", 1 << 20, 64), (1024, 512));
-        assert_eq!(of("x", 1024, 64), (832, 416));
-        assert_eq!(of("x", 100, 64), (16, 8));
-        assert_eq!(of("x --connections 7", 1024, 64), (7, 4));
-        assert_eq!(of("x --connections 7 --connections-per-peer 9", 1024, 64), (7, 7));
+        assert_eq!(limits_of("x", 1 << 20, 64), (1024, 512));
+        assert_eq!(limits_of("x", 1024, 64), (832, 416));
+        assert_eq!(limits_of("x", 100, 64), (16, 8));
+        assert_eq!(limits_of("x --connections 7", 1024, 64), (7, 4));
+        assert_eq!(limits_of("x --connections 7 --connections-per-peer 9", 1024, 64), (7, 7));
     }
 }

@@ -69,8 +69,8 @@ impl KeyArgs {
 /// from other processes of the user. The host starts even on a system that does not support
 /// this.
 pub fn keep_memory_private() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
+    let zero_limit = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, zero_limit) {
         tracing::warn!(%error, "cannot disable core dumps; one of this host would contain secrets");
     }
     #[cfg(target_os = "linux")]
@@ -93,14 +93,17 @@ mod tests {
 
     #[test]
     fn keys_come_from_one_place() {
-        let given = |text: &str| Some(MasterKey(text.into()));
+        let from_environment = |text: &str| Some(MasterKey(text.into()));
         let in_file = || KeyArgs { key: Some("k".into()) };
-        let nowhere = || KeyArgs { key: None };
-        assert!(matches!(nowhere().keys(None), Ok(Keys::InFolder)));
+        let no_key_argument = || KeyArgs { key: None };
+        assert!(matches!(no_key_argument().keys(None), Ok(Keys::InFolder)));
         assert!(matches!(in_file().keys(None), Ok(Keys::File(_))));
-        assert!(matches!(nowhere().keys(given(&"0f".repeat(32))), Ok(Keys::Given(_))));
-        assert_eq!(in_file().keys(given(&"0f".repeat(32))).unwrap_err().exit_code(), 2);
-        let message = nowhere().keys(given("hunter2")).unwrap_err().to_string();
+        assert!(matches!(
+            no_key_argument().keys(from_environment(&"0f".repeat(32))),
+            Ok(Keys::Given(_))
+        ));
+        assert_eq!(in_file().keys(from_environment(&"0f".repeat(32))).unwrap_err().exit_code(), 2);
+        let message = no_key_argument().keys(from_environment("hunter2")).unwrap_err().to_string();
         assert!(message.contains("key 1") && !message.contains("hunter2"), "{message}");
     }
 }

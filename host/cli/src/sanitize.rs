@@ -54,11 +54,12 @@ pub fn json(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const NASTY: &str = "a\u{1b}[2Jb\r\u{9b}31m\u{7f}\u{202e}c\u{feff}\u{200b}\u{ad}\u{e0041}ü✓";
+    const HOSTILE_TEXT: &str =
+        "a\u{1b}[2Jb\r\u{9b}31m\u{7f}\u{202e}c\u{feff}\u{200b}\u{ad}\u{e0041}ü✓";
 
     #[test]
     fn unsafe_characters_are_escaped() {
-        for clean in [line(NASTY), lines(NASTY)] {
+        for clean in [line(HOSTILE_TEXT), lines(HOSTILE_TEXT)] {
             assert!(!clean.chars().any(is_unsafe), "{clean:?}");
             assert!(clean.contains("\\u{1b}[2J") && clean.ends_with("ü✓"), "{clean:?}");
         }

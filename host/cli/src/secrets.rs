@@ -98,7 +98,7 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
         resumed: *resumed,
         has_older: *has_older,
     };
-    output.report(&report, &in_words(&done))
+    output.report(&report, &summary_text(&done))
 }
 
 /// The report of a rotation, as `--json` prints it.
@@ -116,7 +116,7 @@ struct RotationReport<'a> {
     has_older: bool,
 }
 
-fn in_words(done: &Rotated) -> String {
+fn summary_text(done: &Rotated) -> String {
     let mut text = String::new();
     if done.resumed {
         text.push_str("completed an interrupted rotation\n");

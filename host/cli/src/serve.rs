@@ -110,8 +110,8 @@ pub struct Serve {
 /// Parses a network of `--http-allow-net`.
 fn network(text: &str) -> Result<IpNet, String> {
     text.parse().map_err(|error| match text.parse().map(|address: IpAddr| IpNet::from(address)) {
-        Ok(alone) => format!(
-            "this is an address, not a network; the network of this address alone is {alone}"
+        Ok(exclusive) => format!(
+            "this is an address, not a network; the network of this address alone is {exclusive}"
         ),
         Err(_) => format!("{error}; a network looks like 10.1.0.0/16"),
     })

@@ -121,17 +121,17 @@ impl Grants {
     /// # Errors
     /// All exceeded limits, one sentence each.
     pub fn check(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
+        let mut invalid = Vec::new();
         let mut count = |what: &str, has: usize, max: usize| {
             if has > max {
-                wrong.push(format!("a grant has at most {max} {what}, not {has}"));
+                invalid.push(format!("a grant has at most {max} {what}, not {has}"));
             }
         };
         count("rules for HTTP", self.http.len(), MAX_HTTP_RULES);
         count("configuration values", self.config.len(), MAX_CONFIG_KEYS);
         count("secrets", self.secrets.len(), MAX_SECRETS);
-        wrong.extend(self.config.iter().filter_map(|(key, value)| check_config(key, value)));
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        invalid.extend(self.config.iter().filter_map(|(key, value)| check_config(key, value)));
+        if invalid.is_empty() { Ok(()) } else { Err(invalid) }
     }
 
     /// Returns whether any rule allows a request.
@@ -143,14 +143,18 @@ impl Grants {
     /// imports, and by the secrets that the given nodes declare. Importing the
     /// secrets interface without declaring a secret asks for nothing.
     pub fn missing(&self, imports: &[String], secrets: &[Name]) -> Vec<Missing> {
-        let of_import = |import: &String| {
+        let is_missing_import = |import: &String| {
             let capability = Capability::of_import(import)?;
-            let is_asked = capability != Capability::Secrets && !self.has(capability);
-            is_asked.then(|| Missing::Import { import: import.clone(), capability })
+            let is_missing = capability != Capability::Secrets && !self.has(capability);
+            is_missing.then(|| Missing::Import { import: import.clone(), capability })
         };
-        let wanted: BTreeSet<&Name> = secrets.iter().collect();
-        let withheld = wanted.into_iter().filter(|name| !self.secrets.contains(*name));
-        imports.iter().filter_map(of_import).chain(withheld.cloned().map(Missing::Secret)).collect()
+        let requested: BTreeSet<&Name> = secrets.iter().collect();
+        let withheld = requested.into_iter().filter(|name| !self.secrets.contains(*name));
+        imports
+            .iter()
+            .filter_map(is_missing_import)
+            .chain(withheld.cloned().map(Missing::Secret))
+            .collect()
     }
 }
 
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_needs_what_it_opens() {
+    fn each_import_needs_its_capability() {
         for (import, needs) in [
             ("wasi:http/outgoing-handler@0.2.0", Some(Capability::Http)),
             ("wasi:http/client@0.3.0", Some(Capability::Http)),
@@ -256,8 +260,8 @@ mod tests {
         assert_eq!(serde_json::to_string(&grants(json)).unwrap(), json);
         assert_eq!(serde_json::to_string(&Grants::default()).unwrap(), "{}");
         assert!(grants("{}").is_empty() && grants(r#"{"idempotency_header":true}"#).is_empty());
-        for wrong in [r#"{"htp":[]}"#, r#"{"http":["example.com"]}"#, r#"{"secrets":["a b"]}"#] {
-            assert!(crate::json::from_text::<Grants>(wrong).is_err(), "{wrong}");
+        for invalid in [r#"{"htp":[]}"#, r#"{"http":["example.com"]}"#, r#"{"secrets":["a b"]}"#] {
+            assert!(crate::json::from_text::<Grants>(invalid).is_err(), "{invalid}");
         }
     }
 
@@ -272,7 +276,7 @@ mod tests {
         .map(str::to_owned);
         let names = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
         let missing = Grants::default().missing(&imports, &names(&["token", "token"]));
-        let shown: Vec<_> = missing
+        let actual: Vec<_> = missing
             .iter()
             .map(|m| (m.to_string(), m.remedy(&"n".parse().unwrap(), &"p".parse().unwrap())))
             .collect();
@@ -290,7 +294,7 @@ mod tests {
                 "exosphere grant add p --secret token --namespace n",
             ),
         ];
-        assert_eq!(shown, expected.map(|(asked, command)| (asked.into(), command.into())));
+        assert_eq!(actual, expected.map(|(missing, command)| (missing.into(), command.into())));
         let granted = grants(
             r#"{"http":["https://a.example/"],"config":{"k":"v"},"secrets":["token","other"]}"#,
         );
@@ -311,9 +315,9 @@ mod tests {
             config: [("big".into(), value), (String::new(), String::new())].into(),
             ..Grants::default()
         };
-        let wrong = grants.check().unwrap_err();
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
-        assert!(wrong[0].contains("at most 100 rules for HTTP, not 101"), "{wrong:?}");
+        let invalid = grants.check().unwrap_err();
+        assert_eq!(invalid.len(), 3, "{invalid:?}");
+        assert!(invalid[0].contains("at most 100 rules for HTTP, not 101"), "{invalid:?}");
         grants.http.truncate(MAX_HTTP_RULES);
         grants.config = (0..MAX_CONFIG_KEYS).map(|n| (n.to_string(), "v".into())).collect();
         assert_eq!(grants.check(), Ok(()));

@@ -60,12 +60,12 @@ pub fn check_key(key: &str) -> Result<(), StoreError> {
 }
 
 /// Adds `by` to a store value: decimal text, where a missing key counts as 0.
-pub fn add(key: &str, value: Option<&str>, by: i64) -> Result<String, StoreError> {
+pub fn add(key: &str, value: Option<&str>, delta: i64) -> Result<String, StoreError> {
     let number: i64 = value.map_or(Ok(0), str::parse).map_err(|_| StoreError::NotANumber {
         key: key.to_owned(),
         value: value.unwrap_or_default().chars().take(64).collect(),
     })?;
-    let sum = number.checked_add(by).ok_or_else(|| StoreError::Overflow(key.to_owned()))?;
+    let sum = number.checked_add(delta).ok_or_else(|| StoreError::Overflow(key.to_owned()))?;
     Ok(sum.to_string())
 }
 
@@ -113,7 +113,7 @@ impl Journal {
         match self.writes.get(key) {
             Some(Write::Set(value)) => Ok(Some(value.clone())),
             Some(Write::Remove) => Ok(None),
-            Some(Write::Increment(by)) => add(key, read(), *by).map(Some),
+            Some(Write::Increment(delta)) => add(key, read(), *delta).map(Some),
             None => Ok(read().map(str::to_owned)),
         }
     }
@@ -148,15 +148,15 @@ impl Journal {
     }
 
     /// Records an increment of a key.
-    pub fn increment(&mut self, key: &str, by: i64) -> Result<(), StoreError> {
+    pub fn increment(&mut self, key: &str, delta: i64) -> Result<(), StoreError> {
         check_key(key)?;
         let write = match self.writes.get(key) {
-            None => Write::Increment(by),
+            None => Write::Increment(delta),
             Some(Write::Increment(before)) => Write::Increment(
-                before.checked_add(by).ok_or_else(|| StoreError::Overflow(key.to_owned()))?,
+                before.checked_add(delta).ok_or_else(|| StoreError::Overflow(key.to_owned()))?,
             ),
-            Some(Write::Set(value)) => Write::Set(add(key, Some(value), by)?),
-            Some(Write::Remove) => Write::Set(add(key, None, by)?),
+            Some(Write::Set(value)) => Write::Set(add(key, Some(value), delta)?),
+            Some(Write::Remove) => Write::Set(add(key, None, delta)?),
         };
         self.writes.insert(key.to_owned(), write);
         Ok(())
@@ -240,9 +240,9 @@ mod tests {
     #[test]
     fn only_writes_of_read_keys_conflict() {
         let now = entry("x", 2);
-        let mut blind = Journal::default();
-        blind.set("a", "1".into()).unwrap();
-        assert!(!blind.conflicts("a", now.as_ref()));
+        let mut unread = Journal::default();
+        unread.set("a", "1".into()).unwrap();
+        assert!(!unread.conflicts("a", now.as_ref()));
         let mut read = Journal::default();
         read.record_read("a", entry("x", 1));
         assert!(!read.conflicts("a", now.as_ref()), "it writes nothing");

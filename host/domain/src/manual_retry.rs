@@ -77,15 +77,15 @@ pub fn plan_retry<E>(
             if !seen.insert(id) {
                 continue;
             }
-            let above = look_up(id).map_err(RetryError::LookUp)?;
-            match (above.status, above.failed) {
+            let enclosing = look_up(id).map_err(RetryError::LookUp)?;
+            match (enclosing.status, enclosing.failed) {
                 (Status::Waiting, _) => {}
                 (Status::Errored, Some(FailureKind::Blocked)) => {
                     plan.unites.push(id);
-                    places.push(above.place);
+                    places.push(enclosing.place);
                 }
                 (status, _) => {
-                    let identifier = graph.node(above.place.node).identifier.to_string();
+                    let identifier = graph.node(enclosing.place.node).identifier.to_string();
                     return Err(RetryError::UnitePassed { identifier, status });
                 }
             }

@@ -105,8 +105,8 @@ impl DescribedNode {
     /// # Errors
     /// As for the inputs.
     pub fn each_input(&self, budget: &dyn Budget) -> Result<&Schema, Refusal> {
-        let alone = || each_alone(&self.description.inputs);
-        compiled(&self.each_input, || Schema::compile(&alone(), budget))
+        let inputs_alone = || each_alone(&self.description.inputs);
+        compiled(&self.each_input, || Schema::compile(&inputs_alone(), budget))
     }
 
     /// Returns `true` if the schemas of inputs and outputs are compiled.
@@ -150,19 +150,19 @@ fn compiled(
 /// Reduces a schema to the rules for each member, without those on which
 /// members are required or how they depend on each other.
 fn each_alone(schema: &Value) -> Value {
-    let mut alone = serde_json::Map::new();
+    let mut single_inputs = serde_json::Map::new();
     let members = ["properties", "patternProperties", "additionalProperties"];
     for key in members {
         if let Some(found) = SchemaCursor::root(schema).keyword(key) {
-            alone.insert(key.to_owned(), found.clone());
+            single_inputs.insert(key.to_owned(), found.clone());
         }
     }
     for key in ["$schema", "$defs", "definitions"] {
         if let Some(found) = schema.get(key) {
-            alone.insert(key.to_owned(), found.clone());
+            single_inputs.insert(key.to_owned(), found.clone());
         }
     }
-    Value::Object(alone)
+    Value::Object(single_inputs)
 }
 
 /// Parses a plugin's answer to `describe`; compiles its schemas within a

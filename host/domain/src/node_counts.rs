@@ -36,10 +36,10 @@ impl NodeCount {
     /// Returns the count of the states with a status; CREATED and QUEUED have one together.
     pub fn with_status(&self, status: Status) -> u64 {
         let mut copy = *self;
-        *copy.of(status)
+        *copy.field_of(status)
     }
 
-    fn of(&mut self, status: Status) -> &mut u64 {
+    fn field_of(&mut self, status: Status) -> &mut u64 {
         match status {
             Status::Waiting => &mut self.waiting,
             Status::Created | Status::Queued => &mut self.active,
@@ -82,16 +82,16 @@ impl NodeCounts {
 
     /// Counts new states at a node.
     pub fn add(&mut self, node: NodeIx, status: Status, states: u64) {
-        let count = self.entry(node).of(status);
+        let count = self.entry(node).field_of(status);
         *count = count.saturating_add(states);
     }
 
     /// Counts a state whose status changes.
     pub fn change(&mut self, node: NodeIx, from: Status, to: Status) {
         let entry = self.entry(node);
-        let left = entry.of(from);
+        let left = entry.field_of(from);
         *left = left.saturating_sub(1);
-        *entry.of(to) += 1;
+        *entry.field_of(to) += 1;
     }
 
     /// Counts a retry.

@@ -99,8 +99,8 @@ impl Path {
 
     /// Returns the output of the execution at `above` in whose branch this path lies; `None` if
     /// no branch contains it.
-    pub fn branch_below(&self, above: &Path) -> Option<u32> {
-        let rest = self.0.strip_prefix(above.as_str())?;
+    pub fn branch_below(&self, ancestor: &Path) -> Option<u32> {
+        let rest = self.0.strip_prefix(ancestor.as_str())?;
         read_number(rest.as_bytes()).map(|(output, _)| output)
     }
 
@@ -110,9 +110,9 @@ impl Path {
         let mut rest = self.0.as_bytes();
         let mut last = None;
         while !rest.is_empty() {
-            let above = self.0.len() - rest.len();
-            let (step, behind) = read_step(rest)?;
-            (last, rest) = (Some((above, step)), behind);
+            let parent_len = self.0.len() - rest.len();
+            let (step, tail) = read_step(rest)?;
+            (last, rest) = (Some((parent_len, step)), tail);
         }
         last.map(|(above, step)| (&self.0[..above], step))
     }
@@ -223,12 +223,12 @@ mod tests {
 
         #[test]
         fn a_path_knows_its_last_step(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
-            let above = path(&steps);
-            let child = above.child(70, 3);
+            let ancestor = path(&steps);
+            let child = ancestor.child(70, 3);
             let step = Step::Child { output: 70, edge: 3 };
-            prop_assert_eq!(child.last(), Some((above.as_str(), step)));
-            let unite = above.unite(NodeIx(64));
-            prop_assert_eq!(unite.last(), Some((above.as_str(), Step::Unite(NodeIx(64)))));
+            prop_assert_eq!(child.last(), Some((ancestor.as_str(), step)));
+            let unite = ancestor.unite(NodeIx(64));
+            prop_assert_eq!(unite.last(), Some((ancestor.as_str(), Step::Unite(NodeIx(64)))));
         }
 
         #[test]
@@ -241,11 +241,11 @@ mod tests {
 
     #[test]
     fn a_path_knows_its_branch() {
-        let above = path(&[(0, 0)]);
-        assert_eq!(above.child(70, 1).child(2, 0).branch_below(&above), Some(70));
-        assert_eq!(above.unite(NodeIx(4)).branch_below(&above), None);
-        assert_eq!(above.branch_below(&above.child(1, 1)), None);
-        assert!(above.unite(NodeIx(0)) > above.child(4_000_000, 0));
+        let ancestor = path(&[(0, 0)]);
+        assert_eq!(ancestor.child(70, 1).child(2, 0).branch_below(&ancestor), Some(70));
+        assert_eq!(ancestor.unite(NodeIx(4)).branch_below(&ancestor), None);
+        assert_eq!(ancestor.branch_below(&ancestor.child(1, 1)), None);
+        assert!(ancestor.unite(NodeIx(0)) > ancestor.child(4_000_000, 0));
         assert_eq!(Path::root().last(), None);
     }
 }

@@ -152,7 +152,7 @@ pub fn plan(
 ) -> Result<Changes, GraphMismatch> {
     let attempts = state.attempts;
     let reset = AttemptCounts { host_losses: 0, conflicts: 0, ..attempts };
-    let again = |after, attempts, why| {
+    let reschedule = |after, attempts, why| {
         Ok(Changes { end: Transition::Reschedule { after, attempts, why }, counts: Deltas::new() })
     };
     match outcome {
@@ -162,16 +162,16 @@ pub fn plan(
         }
         Outcome::RequeueAfter(delay) => {
             let attempts = AttemptCounts { requeues: attempts.requeues.saturating_add(1), ..reset };
-            again(delay.max(1).max(floor(&attempts)), attempts, RescheduleReason::Requeued)
+            reschedule(delay.max(1).max(floor(&attempts)), attempts, RescheduleReason::Requeued)
         }
         Outcome::Released => {
             let attempts =
                 AttemptCounts { attempt: attempts.attempt.saturating_sub(1), ..attempts };
-            again(0, attempts, RescheduleReason::Released)
+            reschedule(0, attempts, RescheduleReason::Released)
         }
         Outcome::HostLost if attempts.host_losses + 1 < MAX_LOSSES => {
             let failure = Failure::new(FailureKind::HostLost, "the host that held it is gone");
-            again(
+            reschedule(
                 0,
                 AttemptCounts { host_losses: attempts.host_losses + 1, ..attempts },
                 RescheduleReason::Failed(failure),
@@ -187,7 +187,7 @@ pub fn plan(
             let failure = Failure::new(FailureKind::Store, message);
             let attempts =
                 AttemptCounts { conflicts: attempts.conflicts + 1, host_losses: 0, ..attempts };
-            again(floor(&attempts), attempts, RescheduleReason::Failed(failure))
+            reschedule(floor(&attempts), attempts, RescheduleReason::Failed(failure))
         }
         Outcome::Conflict => {
             let message = format!("{MAX_CONFLICTS} store conflicts in a row");
@@ -228,8 +228,9 @@ fn fail(
     }
     let attempts = AttemptCounts { retries: attempts.retries + 1, ..attempts };
     let after = policy.delay(attempts.retries, random).max(floor(&attempts));
-    let again = Transition::Reschedule { after, attempts, why: RescheduleReason::Failed(failure) };
-    Ok(Changes { end: again, counts: Deltas::new() })
+    let reschedule =
+        Transition::Reschedule { after, attempts, why: RescheduleReason::Failed(failure) };
+    Ok(Changes { end: reschedule, counts: Deltas::new() })
 }
 
 /// Plans the end of a state whose outcome cannot be committed: it fails for

@@ -31,7 +31,7 @@ pub struct Sources {
     /// Store values, fixed when the state was created.
     pub store: BTreeMap<String, String>,
     /// Inputs of the start request, by name; only for the run's root.
-    pub given: Option<Map<String, Value>>,
+    pub start_inputs: Option<Map<String, Value>>,
 }
 
 /// Sources with a cap on the values handed out to placeholders, in bytes of
@@ -42,7 +42,7 @@ struct BoundedLookup<'a> {
     node: &'a Node,
     text: Cell<u64>,
     memory: Cell<u64>,
-    over: Cell<Option<Limit>>,
+    exceeded: Cell<Option<Limit>>,
 }
 
 /// One entry of a gather.
@@ -71,15 +71,15 @@ pub fn render(
     let text = Cell::new(limits.get(Limit::InputBytes));
     let memory = Cell::new(limits.get(Limit::JsonBytes).saturating_sub(read));
     let node = graph.node(node);
-    let lookup = BoundedLookup { sources, graph, node, text, memory, over: Cell::new(None) };
+    let lookup = BoundedLookup { sources, graph, node, text, memory, exceeded: Cell::new(None) };
     let mut inputs = Map::new();
     for (name, template) in &node.inputs {
-        if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
+        if sources.start_inputs.as_ref().is_some_and(|given| given.contains_key(name)) {
             continue;
         }
         let value = template.render(|placeholder| lookup.look_up(placeholder));
         let value = value.map_err(|error| {
-            if let Some(limit) = lookup.over.get() {
+            if let Some(limit) = lookup.exceeded.get() {
                 return limits.reached(limit);
             }
             let message = format!("input {name:?} cannot be rendered: {error}");
@@ -87,7 +87,7 @@ pub fn render(
         })?;
         inputs.insert(name.clone(), value);
     }
-    inputs.extend(sources.given.clone().into_iter().flatten());
+    inputs.extend(sources.start_inputs.clone().into_iter().flatten());
     Ok(inputs)
 }
 
@@ -112,8 +112,9 @@ impl BoundedLookup<'_> {
                 let node = self.graph.find(identifier.as_str()).ok_or_else(unknown)?;
                 let fields = self.node.fields(node).ok_or_else(unknown)?;
                 let field = |output: &PickedFields| {
-                    let lacks = || missing(format!("an output of {identifier} lacks the field"));
-                    self.copy(placeholder, fields.find(output, path).ok_or_else(lacks)?)
+                    let missing_field =
+                        || missing(format!("an output of {identifier} lacks the field"));
+                    self.copy(placeholder, fields.find(output, path).ok_or_else(missing_field)?)
                 };
                 if let Some(output) = sources.singles.get(&node) {
                     return field(output);
@@ -132,13 +133,13 @@ impl BoundedLookup<'_> {
     fn copy(&self, placeholder: &Placeholder, value: &Value) -> Result<Value, RenderError> {
         let charge = |left: &Cell<u64>, bytes: u64, limit: Limit| {
             match left.get().checked_sub(bytes) {
-                Some(less) => left.set(less),
-                None => self.over.set(Some(limit)),
+                Some(rest) => left.set(rest),
+                None => self.exceeded.set(Some(limit)),
             };
         };
         charge(&self.text, min_json_len(value), Limit::InputBytes);
         charge(&self.memory, json_size::estimate_value(value), Limit::JsonBytes);
-        match self.over.get() {
+        match self.exceeded.get() {
             None => Ok(value.clone()),
             Some(_) => Err(RenderError::new(placeholder, "the inputs are too large")),
         }
@@ -183,18 +184,18 @@ pub struct Member {
 
 /// Gathers the outputs of node `wanted` in path order, with a gap for each
 /// member that failed there or above it. `members` are in path order.
-pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered> {
-    let mut above: HashMap<NodeIx, bool> = HashMap::new();
+pub fn gather(graph: &Graph, target: NodeIx, members: &[Member]) -> Vec<Gathered> {
+    let mut gaps: HashMap<NodeIx, bool> = HashMap::new();
     let mut entries = Vec::new();
     for member in members {
         match &member.end {
-            Ended::Success(outputs) if member.node == wanted => {
+            Ended::Success(outputs) if member.node == target => {
                 entries.extend(outputs.iter().cloned().map(Gathered::Output));
             }
             Ended::Success(_) => {}
             Ended::Failed(_) => {
-                let gap = *above.entry(member.node).or_insert_with(|| {
-                    member.node == wanted || graph.leaves_gap(member.node, wanted)
+                let gap = *gaps.entry(member.node).or_insert_with(|| {
+                    member.node == target || graph.leaves_gap(member.node, target)
                 });
                 if gap {
                     entries.push(Gathered::Gap);
@@ -212,30 +213,31 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
 pub fn branches(
     graph: &Graph,
     unite: NodeIx,
-    above: &Path,
+    source_path: &Path,
     count: u32,
     members: &[Member],
 ) -> Value {
     let Some(unites) = &graph.node(unite).unites else { return Value::Array(Vec::new()) };
-    let of_same = |w: &NodeIx| {
+    let is_of_source = |w: &NodeIx| {
         graph.node(*w).unites.as_ref().is_some_and(|other| other.source == unites.source)
     };
-    let own = |node: NodeIx| graph.node(node).counts_in.iter().any(of_same);
+    let counts_in_source = |node: NodeIx| graph.node(node).counts_in.iter().any(is_of_source);
     // Where branches fork and join, they end in the unites before this one.
-    let joins = |w: &NodeIx| *w == unite || (of_same(w) && unites.region.contains(w));
-    let arrives = |node: NodeIx| graph.node(node).next.iter().any(joins);
-    let straight = arrives(unites.source);
-    let mut status = vec![if straight { "SUCCESS" } else { "PRUNED" }; count as usize];
+    let is_joined_by = |w: &NodeIx| *w == unite || (is_of_source(w) && unites.region.contains(w));
+    let reaches_unite = |node: NodeIx| graph.node(node).next.iter().any(is_joined_by);
+    let reaches_directly = reaches_unite(unites.source);
+    let mut status = vec![if reaches_directly { "SUCCESS" } else { "PRUNED" }; count as usize];
     let mut errors = vec![Value::Null; count as usize];
     for member in members {
-        let Some(branch) = member.path.branch_below(above).map(|branch| branch as usize) else {
+        let Some(branch) = member.path.branch_below(source_path).map(|branch| branch as usize)
+        else {
             continue;
         };
         if branch >= status.len() {
             continue;
         }
         match &member.end {
-            Ended::Failed(failure) if own(member.node) && errors[branch].is_null() => {
+            Ended::Failed(failure) if counts_in_source(member.node) && errors[branch].is_null() => {
                 status[branch] = "ERRORED";
                 errors[branch] = json!({
                     "identifier": graph.node(member.node).identifier,
@@ -244,7 +246,9 @@ pub fn branches(
                 });
             }
             Ended::Success(_)
-                if status[branch] == "PRUNED" && arrives(member.node) && member.outputs > 0 =>
+                if status[branch] == "PRUNED"
+                    && reaches_unite(member.node)
+                    && member.outputs > 0 =>
             {
                 status[branch] = "SUCCESS";
             }

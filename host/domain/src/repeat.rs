@@ -81,9 +81,9 @@ mod tests {
             retries in any::<u32>(), requeues in any::<u32>(), conflicts in 0..3u32,
         ) {
             let attempts = AttemptCounts { retries, requeues, conflicts, ..AttemptCounts::default() };
-            let more = AttemptCounts { retries: retries.saturating_add(1), ..attempts };
-            prop_assert!(floor(&attempts) <= floor(&more));
-            prop_assert!((0..=HIGHEST_FLOOR).contains(&floor(&more)));
+            let retried = AttemptCounts { retries: retries.saturating_add(1), ..attempts };
+            prop_assert!(floor(&attempts) <= floor(&retried));
+            prop_assert!((0..=HIGHEST_FLOOR).contains(&floor(&retried)));
         }
     }
 }

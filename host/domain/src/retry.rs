@@ -276,9 +276,9 @@ mod tests {
         let huge =
             RetryPolicy { backoff_factor: u64::MAX, ..policy("EXPONENTIAL", Some(u64::MAX)) };
         assert_eq!(huge.delay(u32::MAX, 0.9), LONGEST_DELAY);
-        let nothing = RetryPolicy { backoff_factor: 0, ..huge };
-        assert_eq!(nothing.delay(u32::MAX, 0.9), 0);
-        assert_eq!(nothing.delay(0, 0.0), 0);
+        let no_backoff = RetryPolicy { backoff_factor: 0, ..huge };
+        assert_eq!(no_backoff.delay(u32::MAX, 0.9), 0);
+        assert_eq!(no_backoff.delay(0, 0.0), 0);
     }
 
     #[test]
@@ -291,9 +291,9 @@ mod tests {
         assert_eq!(lifted.max_delay, None);
         assert_eq!(problems.len(), 0);
 
-        let wrong =
+        let invalid =
             json!({"max_retry": 1, "strategy": "LINEAR_JITTER", "exponent": 0.5, "max_delay": -1});
-        RetryPolicy::read(&wrong, "$.r", &base, &mut problems);
+        RetryPolicy::read(&invalid, "$.r", &base, &mut problems);
         let found: Vec<_> = problems
             .into_list()
             .into_iter()
@@ -326,8 +326,8 @@ mod tests {
             let policy = RetryPolicy { max_retries: 1, strategy, backoff_factor, exponent, max_delay };
             let delay = policy.delay(n, random);
             prop_assert!((0..=max_delay.map_or(LONGEST_DELAY, |cap| cap as Millis)).contains(&delay));
-            let plain = RetryStrategy { jitter: Jitter::None, ..strategy };
-            let base = RetryPolicy { strategy: plain, ..policy.clone() }.delay(n, 0.0);
+            let without_jitter = RetryStrategy { jitter: Jitter::None, ..strategy };
+            let base = RetryPolicy { strategy: without_jitter, ..policy.clone() }.delay(n, 0.0);
             prop_assert!(delay <= base);
             // The jitter is applied to the capped base, whatever the cap is.
             let share = match strategy.jitter {

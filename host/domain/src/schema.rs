@@ -47,7 +47,7 @@ const EXPLANATION_FACTOR: u64 = 20;
 
 /// The maximum number of steps of a check of the smallest value, `{}`: 1 ms. Every input and
 /// output of a node costs at least that.
-pub const MAX_LEAST_STEPS: u64 = 100_000;
+pub const MAX_MINIMUM_STEPS: u64 = 100_000;
 
 /// Steps to compile one part of a schema, and one pattern.
 const COMPILE_STEPS: (u64, u64) = (2_000, 100_000);
@@ -112,9 +112,9 @@ impl Schema {
     /// Returns the reason why a schema is too expensive even for the smallest
     /// value, if it is.
     pub fn excess_cost(&self) -> Option<String> {
-        (self.0.cost.least() > MAX_LEAST_STEPS).then(|| {
+        (self.0.cost.minimum() > MAX_MINIMUM_STEPS).then(|| {
             format!(
-                "a check of the smallest value, {{}}, would take more than {MAX_LEAST_STEPS} steps; \
+                "a check of the smallest value, {{}}, would take more than {MAX_MINIMUM_STEPS} steps; \
                  let fewer of its parts apply to the same value by \"$ref\", \"allOf\", \"anyOf\" and \
                  \"oneOf\""
             )
@@ -203,10 +203,10 @@ fn is_short(value: &Value) -> bool {
 /// Converts a pointer to a place in a value into a JSON path for people.
 fn json_path(value: &Value, pointer: &str) -> String {
     let mut path = "$".to_owned();
-    let mut here = Some(value);
+    let mut current = Some(value);
     for step in pointer.split('/').skip(1) {
         let step = step.replace("~1", "/").replace("~0", "~");
-        path = match (here, step.parse()) {
+        path = match (current, step.parse()) {
             (Some(Value::Array(_)), Ok(index)) => crate::graph::problems::element(&path, index),
             _ => crate::graph::problems::member(&path, &step),
         };
@@ -214,7 +214,7 @@ fn json_path(value: &Value, pointer: &str) -> String {
             path.push('…');
             break;
         }
-        here = here.and_then(|here| match here {
+        current = current.and_then(|here| match here {
             Value::Array(list) => list.get(step.parse::<usize>().ok()?),
             Value::Object(map) => map.get(&step),
             _ => None,

@@ -45,7 +45,7 @@ impl StartDigest {
             ("delay_ms", self.delay_ms != other.delay_ms),
         ]
         .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
+        .filter_map(|(name, is_different)| is_different.then_some(name))
         .collect()
     }
 }
@@ -104,7 +104,7 @@ impl Write for Hash {
 /// Writes JSON in its canonical form.
 fn write(value: &Value, to: &mut Hash) -> io::Result<()> {
     match value {
-        Value::Number(number) => to.write_all(plain(number).as_bytes()),
+        Value::Number(number) => to.write_all(decimal_text(number).as_bytes()),
         Value::Array(items) => {
             to.write_all(b"[")?;
             for item in items {
@@ -130,7 +130,7 @@ fn write(value: &Value, to: &mut Hash) -> io::Result<()> {
 }
 
 /// Returns the canonical form of a number: `1`, `1.0` and `1e0` are the same.
-fn plain(number: &Number) -> String {
+fn decimal_text(number: &Number) -> String {
     match number.as_f64() {
         // Up to here a double holds every whole number exactly.
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {

@@ -265,7 +265,7 @@ fn text_piece(mut parts: Vec<Part>, tail: String) -> Piece {
         parts.push(Part::Text(tail));
     }
     match parts.as_slice() {
-        [Part::Placeholder(only)] => Piece::Whole(only.clone()),
+        [Part::Placeholder(placeholder)] => Piece::Whole(placeholder.clone()),
         _ => Piece::Text(parts),
     }
 }
@@ -277,12 +277,12 @@ fn parse_placeholder(inner: &str) -> Result<Placeholder, String> {
     let mut fields = inner.split('.').map(str::to_owned);
     let first = fields.next().unwrap_or_default();
     let path: Vec<String> = fields.collect();
-    let odd = |field: &String| {
+    let is_unquotable = |field: &String| {
         field.is_empty()
             || field.trim() != field
             || field.contains(|c: char| c.is_control() || c == '{' || c == '}')
     };
-    if let Some(odd) = path.iter().find(|field| odd(field)) {
+    if let Some(odd) = path.iter().find(|field| is_unquotable(field)) {
         return Err(if odd.is_empty() {
             format!("{} has an empty field between its dots", quoted(inner))
         } else {

@@ -35,29 +35,29 @@ impl SeededRng {
     }
 
     /// Returns true with a probability of `often` percent.
-    pub fn percent(&mut self, often: u32) -> bool {
-        self.below(100) < often as usize
+    pub fn percent(&mut self, percentage: u32) -> bool {
+        self.below(100) < percentage as usize
     }
 
     /// Returns an element of a list, or none if it is empty.
-    pub fn pick<'a, T>(&mut self, several: &'a [T]) -> Option<&'a T> {
-        match several.len() {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+        match items.len() {
             0 => None,
-            count => several.get(self.below(count)),
+            count => items.get(self.below(count)),
         }
     }
 
     /// Removes an element of a list, or none if it is empty.
-    pub fn take<T>(&mut self, several: &mut Vec<T>) -> Option<T> {
-        match several.len() {
+    pub fn take<T>(&mut self, items: &mut Vec<T>) -> Option<T> {
+        match items.len() {
             0 => None,
-            count => Some(several.swap_remove(self.below(count))),
+            count => Some(items.swap_remove(self.below(count))),
         }
     }
 
     /// Shuffles a list in place.
-    pub fn shuffle<T>(&mut self, things: &mut [T]) {
-        (1..things.len()).rev().for_each(|at| things.swap(at, self.below(at + 1)));
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        (1..items.len()).rev().for_each(|at| items.swap(at, self.below(at + 1)));
     }
 }
 

@@ -48,7 +48,7 @@ fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> UniteD
             OnEmpty::Run => UniteDecision::Run,
         };
     }
-    let met = match unites.strategy {
+    let is_satisfied = match unites.strategy {
         Strategy::AllSuccess => counts.failed == 0,
         Strategy::AllDone(MaxFailed::Any) => true,
         Strategy::AllDone(MaxFailed::Count(max)) => counts.failed <= i64::from(max),
@@ -56,7 +56,7 @@ fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> UniteD
             counts.failed as f64 * 100.0 <= max * f64::from(branches)
         }
     };
-    if met { UniteDecision::Run } else { UniteDecision::Block }
+    if is_satisfied { UniteDecision::Run } else { UniteDecision::Block }
 }
 
 /// A failed member of a scope.
@@ -75,7 +75,7 @@ pub struct FailedMember {
 /// place of the united execution.
 pub fn blocked_failure(
     graph: &Graph,
-    above: &crate::path::Path,
+    source_path: &crate::path::Path,
     counts: Counts,
     members: &[FailedMember],
 ) -> Failure {
@@ -83,7 +83,7 @@ pub fn blocked_failure(
     let mut details = Vec::new();
     for member in members.iter().take(MAX_NAMED) {
         let identifier = &graph.node(member.place.node).identifier;
-        let branch = member.place.path.branch_below(above);
+        let branch = member.place.path.branch_below(source_path);
         let location =
             branch.map_or_else(|| "beside the branches".into(), |n| format!("branch {n}"));
         let message: String = member.failure.message.chars().take(200).collect();

@@ -110,9 +110,11 @@ fn lock_file(folder: &Path, path: &Path) -> Result<File, StartError> {
             }
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
-        let ours = file.metadata().map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
         match std::fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            Ok(named) if (named.dev(), named.ino()) == (metadata.dev(), metadata.ino()) => {
+                return Ok(file);
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(cannot(error)),
@@ -129,9 +131,9 @@ fn close_to_other_users(folder: &Path) -> Result<(), StartError> {
     let opened = File::open(folder).map_err(cannot)?;
     let found = opened.metadata().map_err(cannot)?;
     if found.mode() & OTHER_USERS != 0 {
-        let ours = rustix::process::geteuid().as_raw();
-        if found.uid() != ours {
-            return Err(StartError::OpenFolder { folder: name(), owner: found.uid(), ours });
+        let user = rustix::process::geteuid().as_raw();
+        if found.uid() != user {
+            return Err(StartError::OpenFolder { folder: name(), owner: found.uid(), ours: user });
         }
         opened.set_permissions(Permissions::from_mode(0o700)).map_err(cannot)?;
         tracing::warn!(folder = name(), "the data folder was open to others; it is 0700 now");
@@ -202,8 +204,8 @@ mod tests {
     fn a_removed_lock_file_still_excludes() {
         let folder = tempfile::tempdir().unwrap();
         let first = take(folder.path()).unwrap();
-        for (file, moved) in [("lock", "lock.old"), ("lock", "lock.older")] {
-            std::fs::rename(folder.path().join(file), folder.path().join(moved)).unwrap();
+        for (file, renamed) in [("lock", "lock.old"), ("lock", "lock.older")] {
+            std::fs::rename(folder.path().join(file), folder.path().join(renamed)).unwrap();
             assert!(matches!(take(folder.path()), Err(StartError::InUse(_))));
         }
         let host = first.host.clone();

@@ -162,10 +162,13 @@ impl Drop for Wanted {
 
 /// Runs one job after the other, until the pool is dropped.
 fn run_jobs(jobs: &Mutex<Receiver<Job>>) {
-    let lower = |own: i32| {
-        rustix::process::setpriority_process(None, own.saturating_add(NICENESS).min(MAX_NICENESS))
+    let lower_priority = |priority: i32| {
+        rustix::process::setpriority_process(
+            None,
+            priority.saturating_add(NICENESS).min(MAX_NICENESS),
+        )
     };
-    if let Err(error) = rustix::process::getpriority_process(None).and_then(lower) {
+    if let Err(error) = rustix::process::getpriority_process(None).and_then(lower_priority) {
         tracing::warn!(%error, "the host's own work has no lower priority than the rest");
     }
     loop {
@@ -210,8 +213,9 @@ impl Meter {
 
     /// Returns `true` if the job should pass its turn on.
     pub(crate) fn is_slice_over(&self) -> bool {
-        let since = Duration::from_nanos(self.steps_since_read.get().saturating_mul(STEP_NANOS));
-        self.last_cpu.get().saturating_add(since) >= SLICE_CPU_TIME
+        let unmeasured =
+            Duration::from_nanos(self.steps_since_read.get().saturating_mul(STEP_NANOS));
+        self.last_cpu.get().saturating_add(unmeasured) >= SLICE_CPU_TIME
     }
 
     /// Reads the clock. Returns `true` if the job may continue.
@@ -225,12 +229,12 @@ impl Meter {
 impl Budget for Meter {
     fn take(&self, steps: u64) -> Result<(), Exhausted> {
         self.steps.set(self.steps.get().saturating_add(steps));
-        let may = !self.is_exhausted.get()
+        let has_budget = !self.is_exhausted.get()
             && self.steps.get() <= self.bounds.steps
             && (self.steps_since_read.get().saturating_add(steps) < STEPS_PER_CLOCK_READ
                 || self.read_clock());
         self.steps_since_read.set(self.steps_since_read.get().saturating_add(steps));
-        if may {
+        if has_budget {
             return Ok(());
         }
         self.is_exhausted.set(true);
@@ -290,8 +294,8 @@ mod tests {
             let steps = spin(meter);
             let _ = ended.send(steps);
         });
-        let gone = tokio::time::timeout(Duration::from_millis(50), job).await;
-        assert!(gone.is_err());
+        let abandoned = tokio::time::timeout(Duration::from_millis(50), job).await;
+        assert!(abandoned.is_err());
         tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
         while work.turns.free() == free {
             tokio::task::yield_now().await;

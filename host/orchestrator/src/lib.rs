@@ -230,10 +230,10 @@ async fn advance_clock(clock: &SystemClock, store: &Store) -> Result<(), StoreEr
     if store.is_shared() {
         return Ok(());
     }
-    let ahead = clock.advance_to(store.latest_time().await?);
-    if ahead > MAX_SILENT_CLOCK_LEAD_MS {
+    let lead_ms = clock.advance_to(store.latest_time().await?);
+    if lead_ms > MAX_SILENT_CLOCK_LEAD_MS {
         tracing::warn!(
-            ahead_s = ahead / 1000,
+            ahead_s = lead_ms / 1000,
             "the clock of this machine is behind the latest commit in the database; this host goes on \
              from there, and is ahead of the clock until that has caught up: set it right"
         );

@@ -46,8 +46,8 @@ impl SystemClock {
     }
 
     fn wall(&self) -> Millis {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, millis).saturating_add(self.offset)
+        let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        elapsed.map_or(0, millis).saturating_add(self.offset)
     }
 
     fn passed(&self) -> Millis {
@@ -76,12 +76,12 @@ pub(crate) fn jitter() -> f64 {
 /// Returns a new id. Ids of a later time sort after it.
 pub(crate) fn time_ordered_id(now: Millis) -> Uuid {
     let now = now.max(0).unsigned_abs();
-    let since = uuid::Timestamp::from_unix(
+    let elapsed = uuid::Timestamp::from_unix(
         uuid::NoContext,
         now / 1000,
         u32::try_from(now % 1000 * 1_000_000).unwrap_or(0),
     );
-    Uuid::new_v7(since)
+    Uuid::new_v7(elapsed)
 }
 
 /// Returns a random id, for an internal error or for a host.
@@ -118,8 +118,8 @@ mod tests {
     fn a_clock_continues_from_the_latest_commit() {
         let clock = SystemClock::with_offset(-HOUR);
         let latest = clock.now() + HOUR;
-        let ahead = clock.advance_to(latest);
-        assert!((HOUR - 1_000..=HOUR).contains(&ahead), "{ahead}");
+        let lead_ms = clock.advance_to(latest);
+        assert!((HOUR - 1_000..=HOUR).contains(&lead_ms), "{lead_ms}");
         assert!(clock.now() >= latest);
         assert_eq!(clock.advance_to(latest - 2 * HOUR), 0);
         assert!(clock.now() >= latest);

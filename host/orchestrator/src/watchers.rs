@@ -54,18 +54,18 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let nothing = || watch::Sender::new(Latest::default());
-        Watched { events: nothing(), ends: nothing() }
+        let new_sender = || watch::Sender::new(Latest::default());
+        Watched { events: new_sender(), ends: new_sender() }
     }
 
     fn publish(&self, event: &Latest) {
         let publish_to = |latest: &mut Latest| {
             // An event that comes late from another host is outdated.
-            let newer = event.version > latest.version;
-            if newer {
+            let is_newer = event.version > latest.version;
+            if is_newer {
                 latest.clone_from(event);
             }
-            newer
+            is_newer
         };
         self.events.send_if_modified(publish_to);
         self.ends.send_if_modified(|latest| publish_to(latest) && latest.over);

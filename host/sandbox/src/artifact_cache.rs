@@ -148,22 +148,22 @@ impl Cache {
     fn write(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
         let mac = self.mac(digest, code).ok_or_else(|| io::Error::other("no key"))?;
         let number = self.partial_files.fetch_add(1, Ordering::Relaxed);
-        let beside =
+        let temporary =
             self.folder.join(format!("{}-{number}.{PARTIAL_EXTENSION}", std::process::id()));
         let written = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&beside)
+            .open(&temporary)
             .and_then(|mut file| {
                 file.write_all(&mac.finalize().into_bytes())?;
                 file.write_all(code)
             })
-            .and_then(|()| fs::rename(&beside, self.path(digest)));
+            .and_then(|()| fs::rename(&temporary, self.path(digest)));
         if written.is_err() {
             // The temporary file may not exist.
-            let _ = fs::remove_file(&beside);
+            let _ = fs::remove_file(&temporary);
         }
         written
     }
@@ -195,9 +195,9 @@ impl Cache {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let path = entry.path();
-            let is_ours =
+            let is_cache_file =
                 path.extension().is_some_and(|e| e == CODE_EXTENSION || e == PARTIAL_EXTENSION);
-            if let (true, Ok(data)) = (is_ours, entry.metadata()) {
+            if let (true, Ok(data)) = (is_cache_file, entry.metadata()) {
                 files.push((data.modified()?, data.len(), path));
             }
         }

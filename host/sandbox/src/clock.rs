@@ -14,6 +14,6 @@ pub(crate) fn system_time() -> SystemTime {
 
 /// Returns the machine's time in milliseconds since 1970.
 pub(crate) fn now() -> Millis {
-    let since = system_time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    let elapsed = system_time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(elapsed.as_millis()).unwrap_or(Millis::MAX)
 }

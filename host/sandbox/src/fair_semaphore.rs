@@ -127,8 +127,8 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
             });
             queue.max_per_key = max_per_key.max(1);
             *clock += 1;
-            let of_group = queue.group(&group, *clock).rank.taken;
-            if *free > 0 && queue.allows(of_group, *large) && !queue.has_next(*large) {
+            let group_queue = queue.group(&group, *clock).rank.taken;
+            if *free > 0 && queue.allows(group_queue, *large) && !queue.has_next(*large) {
                 queue.group(&group, *clock).rank.taken += 1;
                 queue.taken += 1;
                 *free -= 1;
@@ -136,9 +136,9 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
                 return Some(FairPermit { semaphore: self.clone(), key, group });
             }
             let (permit, waiting) = oneshot::channel();
-            let of_group = queue.group(&group, *clock);
-            of_group.waiters.push_back(Waiter { since: Instant::now(), permit });
-            let rank = of_group.rank;
+            let group_queue = queue.group(&group, *clock);
+            group_queue.waiters.push_back(Waiter { since: Instant::now(), permit });
+            let rank = group_queue.rank;
             queue.order.insert((rank, group));
             waiting
         };
@@ -191,7 +191,7 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     /// Grants the free permits. A permit whose waiter is gone is returned, for the
     /// caller to drop outside the lock.
     fn grant_next(&self) -> Vec<FairPermit<K, G>> {
-        let mut gone = Vec::new();
+        let mut abandoned = Vec::new();
         let mut queues = self.lock();
         while queues.free > 0 {
             let Some(key) = queues.next_key() else { break };
@@ -201,9 +201,9 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
             let Some((group, permit)) = queue.grant(clock) else { break };
             queues.free -= 1;
             queues.last = Some(key.clone());
-            gone.extend(permit.send(FairPermit { semaphore: self.clone(), key, group }).err());
+            abandoned.extend(permit.send(FairPermit { semaphore: self.clone(), key, group }).err());
         }
-        gone
+        abandoned
     }
 }
 
@@ -248,13 +248,13 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
 
     /// Changes the rank of a group, and removes a group without permits and waiters.
     fn rerank(&mut self, group: &G, change: impl FnOnce(&mut Rank)) {
-        let Some(of_group) = self.groups.get_mut(group) else { return };
+        let Some(group_queue) = self.groups.get_mut(group) else { return };
         // The order contains the group only if it was waiting until now.
-        self.order.remove(&(of_group.rank, group.clone()));
-        change(&mut of_group.rank);
-        if !of_group.waiters.is_empty() {
-            self.order.insert((of_group.rank, group.clone()));
-        } else if of_group.rank.taken == 0 {
+        self.order.remove(&(group_queue.rank, group.clone()));
+        change(&mut group_queue.rank);
+        if !group_queue.waiters.is_empty() {
+            self.order.insert((group_queue.rank, group.clone()));
+        } else if group_queue.rank.taken == 0 {
             self.groups.remove(group);
         }
     }
@@ -275,8 +275,8 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
     }
 
     fn withdraw(&mut self, group: &G, since: Instant) -> Option<Waiter<K, G>> {
-        let of_group = self.groups.get_mut(group)?;
-        let waiter = of_group.is_old(since).then(|| of_group.waiters.pop_back())?;
+        let group_queue = self.groups.get_mut(group)?;
+        let waiter = group_queue.is_old(since).then(|| group_queue.waiters.pop_back())?;
         self.rerank(group, |_| ());
         waiter
     }
@@ -424,15 +424,15 @@ mod tests {
         let mut waits: Vec<_> =
             ["a", "a", "a", "b"].map(|group| turns.acquire_for("n", group, 9).boxed()).into();
         assert!(waits.iter_mut().all(|wait| granted(wait).is_none()));
-        let then = Instant::now();
+        let cutoff = Instant::now();
         std::thread::sleep(std::time::Duration::from_millis(1));
-        assert_eq!(turns.withdraw(&"other", None, 9, then), 0);
-        assert_eq!(turns.withdraw(&"n", None, 2, then), 2, "of the longest queue");
+        assert_eq!(turns.withdraw(&"other", None, 9, cutoff), 0);
+        assert_eq!(turns.withdraw(&"n", None, 2, cutoff), 2, "of the longest queue");
         assert!((&mut waits[2]).now_or_never().unwrap().is_none());
         assert!((&mut waits[1]).now_or_never().unwrap().is_none());
         let mut young = turns.acquire_for("n", "b", 9).boxed();
         assert!(granted(&mut young).is_none());
-        assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, then), 0, "its youngest came later");
+        assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, cutoff), 0, "its youngest came later");
         assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, Instant::now()), 2);
         drop(held);
         assert!(granted(&mut waits[0]).is_some());

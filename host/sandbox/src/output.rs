@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn only_blanks_between_tokens_are_removed() {
         let text = "\n{ \"b\": [1.50, 18446744073709551615],\t\"a \\\" \": \"ü \\\\\" }";
-        let tight = "{\"b\":[1.50,18446744073709551615],\"a \\\" \":\"ü \\\\\"}";
-        assert_eq!(outputs(&[text, "{}"]).unwrap(), [tight, "{}"]);
+        let compact = "{\"b\":[1.50,18446744073709551615],\"a \\\" \":\"ü \\\\\"}";
+        assert_eq!(outputs(&[text, "{}"]).unwrap(), [compact, "{}"]);
     }
 
     #[test]
@@ -209,15 +209,15 @@ mod tests {
         }
         assert!(outputs(&[r#"{"a":[[[]]]}"#]).unwrap_err().contains("--limit output_depth=.."));
         assert!(outputs(&[r#"{"a":[[]]}"#]).is_ok());
-        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
-        assert!(outputs(&[&long]).unwrap_err().starts_with("limit: "));
+        let long_object = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
+        assert!(outputs(&[&long_object]).unwrap_err().starts_with("limit: "));
         assert!(outputs(&["{}", "{}", "{}"]).unwrap_err().contains("`outputs`"));
     }
 
     #[test]
     fn signals_are_checked() {
-        let none = Secrets::default();
-        let decode = |answer| decode_outcome(answer, &Limits::default(), &none).0;
+        let no_secrets = Secrets::default();
+        let decode = |answer| decode_outcome(answer, &Limits::default(), &no_secrets).0;
         let is_invalid = |outcome: &Outcome| match outcome {
             Outcome::Failed(failure) => failure.kind == FailureKind::InvalidOutput,
             _ => false,
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_reported_failure_is_sanitized() {
-        let own = |details: &str| {
+        let accepts = |details: &str| {
             let failure = wit::Failure {
                 message: "no\u{1b}[31m luck".into(),
                 retryable: false,
@@ -242,14 +242,14 @@ mod tests {
             };
             node_failure(failure, &Secrets::default())
         };
-        let failure = own(r#"{"code": 7}"#);
+        let failure = accepts(r#"{"code": 7}"#);
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, "no luck"));
         assert_eq!(failure.details, Some(serde_json::json!({"code": 7})));
-        assert_eq!(own("{").details, Some(serde_json::json!("{")));
+        assert_eq!(accepts("{").details, Some(serde_json::json!("{")));
         let magic = r#"{"$serde_json::private::RawValue":"[1]"}"#;
-        assert_eq!(own(magic).details.unwrap().to_string(), magic);
+        assert_eq!(accepts(magic).details.unwrap().to_string(), magic);
         for kept_as_text in [r#"{"a":1,"a":2}"#, &format!("[{}0]", "{},".repeat(10_000))] {
-            assert_eq!(own(kept_as_text).details, Some(Value::String(kept_as_text.into())));
+            assert_eq!(accepts(kept_as_text).details, Some(Value::String(kept_as_text.into())));
         }
     }
 }

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn terminal_sequences_are_removed() {
-        for (text, shown) in [
+        for (text, expected) in [
             ("\u{1b}[31mred\u{1b}[0m\ttab\u{8}\u{7}", "red\ttab"),
             ("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b", "ab"),
             ("a\u{9b}31mb\u{9d}title\u{9c}c\u{85}d\u{1b}", "abcd"),
@@ -97,7 +97,7 @@ mod tests {
             ("a\u{1b}(", "a"),
             ("a\u{0}b\u{7f}c\rd", "abcd"),
         ] {
-            assert_eq!(clean_line(text), shown, "{text:?}");
+            assert_eq!(clean_line(text), expected, "{text:?}");
         }
         assert_eq!(clean_lines("a\r\nb\u{1b}[2J\n"), "a\nb");
         assert_eq!(cut("häh", 2), "h");

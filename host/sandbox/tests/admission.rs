@@ -22,8 +22,8 @@ async fn an_admitted_plugin_returns_its_description() {
     assert_eq!(admitted.description, r#"{"nodes":[]}"#);
     assert_eq!(admitted.imports, ["exosphere:node/log@0.1.0"]);
     // Admitted again, without compiling.
-    let again = bench.sandbox.admit(&bytes).await.unwrap();
-    assert_eq!(again.description, admitted.description);
+    let readmitted = bench.sandbox.admit(&bytes).await.unwrap();
+    assert_eq!(readmitted.description, admitted.description);
 }
 
 #[tokio::test]
@@ -71,14 +71,14 @@ async fn a_different_wit_world_is_rejected() {
         AdmissionError::Exports { .. } | AdmissionError::Imports { .. }
     ));
 
-    let wrong = text("", &one_output("{}"))
+    let invalid_text = text("", &one_output("{}"))
         .replace("(case \"requeue-after\" u64)", "(case \"requeue-after\" u32)");
-    let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;
+    let refused = refusal(&bench, &wat::parse_str(invalid_text).unwrap()).await;
     assert!(matches!(refused, AdmissionError::Exports { .. }), "{refused}");
     assert!(refused.to_string().contains("requeue-after: expected `u64` found `u32`"), "{refused}");
 
-    let wrong = text("log", &one_output("{}")).replace(r#" "error"))"#, r#" "fatal"))"#);
-    let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;
+    let invalid_text = text("log", &one_output("{}")).replace(r#" "error"))"#, r#" "fatal"))"#);
+    let refused = refusal(&bench, &wat::parse_str(invalid_text).unwrap()).await;
     assert!(matches!(refused, AdmissionError::Imports { .. }), "{refused}");
     assert!(refused.to_string().contains("exosphere:node/log@0.1.0"), "{refused}");
 }
@@ -123,11 +123,11 @@ async fn disabled_proposals_are_rejected() {
 #[tokio::test]
 async fn too_many_parts_are_rejected() {
     let bench = Bench::new();
-    let with =
+    let component =
         |part: &str, n: usize| guest("", &format!("{} {}", part.repeat(n), one_output("{}")));
-    let message = refusal(&bench, &with("(memory 1)", 100)).await.to_string();
+    let message = refusal(&bench, &component("(memory 1)", 100)).await.to_string();
     assert!(message.contains("memories"), "{message}");
-    let message = refusal(&bench, &with("(table 1 funcref)", 100)).await.to_string();
+    let message = refusal(&bench, &component("(table 1 funcref)", 100)).await.to_string();
     assert!(message.contains("tables"), "{message}");
     let nested = text("", &one_output("{}")).replace(
         "(core instance $libc (instantiate $libc))",

@@ -64,7 +64,7 @@ type Bomb = (&'static str, &'static str, Vec<u8>);
 /// Returns bombs of one function that is too large, each with its name, the bound that
 /// it exceeds, and its bytes.
 fn large_functions() -> Vec<Bomb> {
-    let inside = |open: &str, times: usize| {
+    let nest = |open: &str, times: usize| {
         plugin(&format!("(func {} {})", open.repeat(times), ")".repeat(times)))
     };
     let live = format!(
@@ -78,13 +78,14 @@ fn large_functions() -> Vec<Bomb> {
     let targets =
         format!("(func (param i32) (block (br_table {} (local.get 0))))", "0 ".repeat(65_000));
     // `i32.const 0`, then `i32.const 7` and `i32.mul` many times, then `drop`.
-    let long = [b"\x41\0".to_vec(), b"\x41\x07\x6c".repeat(1_000_000), b"\x1a".to_vec()].concat();
+    let long_body =
+        [b"\x41\0".to_vec(), b"\x41\x07\x6c".repeat(1_000_000), b"\x1a".to_vec()].concat();
     vec![
         ("10,000 empty loops", "loops", function("", "(loop)", 10_000)),
-        ("blocks in each other", "nesting", inside("(block ", 10_000)),
+        ("blocks in each other", "nesting", nest("(block ", 10_000)),
         ("many live locals", "liveness", plugin(&live)),
         ("very many locals", "locals", plugin(&locals)),
-        ("a long expression", "function_bytes", functions(1, &long)),
+        ("a long expression", "function_bytes", functions(1, &long_body)),
         ("many instructions", "operators", functions(1, &b"\x01".repeat(1_500_000))),
         ("conditions", "branches", function("(param i32)", "(br_if 0 (local.get 0))", 30_000)),
         (
@@ -126,21 +127,21 @@ fn many_parts() -> Vec<Bomb> {
 #[tokio::test]
 async fn each_bomb_is_refused_by_its_bound() {
     let bench = Bench::new();
-    let mut wrong = Vec::new();
+    let mut mismatches = Vec::new();
     for (what, limit, bytes) in large_functions().into_iter().chain(many_parts()) {
         let started = Instant::now();
         let refused = bench.sandbox.admit(&bytes).await.map(|admitted| admitted.compile);
         let took = started.elapsed();
         println!("{what}: {} bytes, {} ms, {refused:?}", bytes.len(), took.as_millis());
-        let met = match &refused {
+        let reached_bound = match &refused {
             Err(AdmissionError::TooMany { bound, .. }) => bound.as_str(),
             _ => "",
         };
-        if met != limit || took > MAX_REFUSAL_TIME {
-            wrong.push(format!("{what}: {refused:?} after {took:?}"));
+        if reached_bound != limit || took > MAX_REFUSAL_TIME {
+            mismatches.push(format!("{what}: {refused:?} after {took:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(mismatches.is_empty(), "{mismatches:#?}");
     bench.assert_healthy(4).await;
 }
 
@@ -148,8 +149,8 @@ async fn each_bomb_is_refused_by_its_bound() {
 /// them. Real interpreters are well within the bounds.
 #[tokio::test]
 async fn a_large_interpreter_is_admitted() {
-    const PLACES: usize = 300;
-    let places = numbered(PLACES, |n| {
+    const SECTION_COUNT: usize = 300;
+    let places = numbered(SECTION_COUNT, |n| {
         format!(
             "(local.set 1 (i32.load offset={n} (local.get 2)))
              (if (i32.eqz (local.get 1)) (then (local.set 3 (i32.add (local.get 3) (i32.const {n})))))
@@ -166,8 +167,8 @@ async fn a_large_interpreter_is_admitted() {
              (br_table {targets} 0 (i32.load8_u (local.get 2)))) {places})
            (local.get 3))",
         locals = "i64 ".repeat(200),
-        open = "(block ".repeat(PLACES),
-        targets = numbered(PLACES, |n| format!("{} ", n - 1)),
+        open = "(block ".repeat(SECTION_COUNT),
+        targets = numbered(SECTION_COUNT, |n| format!("{} ", n - 1)),
     );
     let bench = Bench::new();
     let admitted = bench.sandbox.admit(&plugin(&text)).await.unwrap();

@@ -37,7 +37,7 @@ fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
 /// Lists the children of this process that run with the argument `what`, with their process
 /// states.
 fn children(what: &str) -> Vec<(u32, char)> {
-    let own = std::process::id().to_string();
+    let own_pid = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter_map(|process| {
@@ -46,16 +46,16 @@ fn children(what: &str) -> Vec<(u32, char)> {
             let mut fields = rest.rsplit_once(')')?.1.split_whitespace();
             let state = fields.next()?.chars().next()?;
             let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
-            let is_meant = state == 'Z' || line.split('\0').nth(1) == Some(what);
-            (fields.next()? == own && is_meant).then_some((pid.parse().ok()?, state))
+            let is_target = state == 'Z' || line.split('\0').nth(1) == Some(what);
+            (fields.next()? == own_pid && is_target).then_some((pid.parse().ok()?, state))
         })
         .collect()
 }
 
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+async fn until<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
@@ -73,9 +73,12 @@ async fn each_compile_limit_is_enforced() {
     }
     assert_eq!(error.reason(), Some(Reason::CompileCpuLimit));
 
-    let little = 256 * 1024 * 1024;
-    let error = end("eat", limits(|limits| limits.compile_memory_bytes = little)).await;
-    assert_eq!(error, AdmissionError::TooCostly { limit: CompileLimit::Memory, value: little });
+    let memory_bytes = 256 * 1024 * 1024;
+    let error = end("eat", limits(|limits| limits.compile_memory_bytes = memory_bytes)).await;
+    assert_eq!(
+        error,
+        AdmissionError::TooCostly { limit: CompileLimit::Memory, value: memory_bytes }
+    );
     for part in ["256 MiB", "`compile_memory_bytes`", "--compile-memory-bytes"] {
         assert!(error.to_string().contains(part), "{error}");
     }
@@ -112,8 +115,8 @@ async fn a_killed_compiler_is_retried_once() {
     let refused = end("killed", AdmissionLimits::default()).await;
     assert_eq!(refused, AdmissionError::Killed { times: 2 });
     let folder = tempfile::tempdir().unwrap();
-    let once = format!("killed-once={}", folder.path().join("once").display());
-    let sandbox = sandbox_with(&folder.path().join("code"), 1, [7; 32], compiler(&once));
+    let mode = format!("killed-once={}", folder.path().join("once").display());
+    let sandbox = sandbox_with(&folder.path().join("code"), 1, [7; 32], compiler(&mode));
     sandbox.inspect_upload("n", &returns("{}")).await.unwrap();
     assert!(folder.path().join("once").exists(), "it was killed once");
 }
@@ -146,7 +149,7 @@ async fn the_compiler_inherits_only_its_pipes() {
     let (sandbox, _folder) = bench("open-hang", AdmissionLimits::default());
     let bytes = returns("{}");
     let check = sandbox.inspect_upload("n", &bytes);
-    let looks = until("its descriptors", || {
+    let descriptors = until("its descriptors", || {
         let (pid, _) = *children("open-hang").first()?;
         let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
         let mut open: Vec<_> =
@@ -157,17 +160,17 @@ async fn the_compiler_inherits_only_its_pipes() {
     });
     let limits = tokio::select! {
         ended = check => panic!("{ended:?}"),
-        limits = looks => limits,
+        limits = descriptors => limits,
     };
-    let soft = |name: &str| {
+    let soft_limit = |name: &str| {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
         line[name.len()..].split_whitespace().next().unwrap().to_owned()
     };
-    assert_eq!(soft("Max cpu time"), "60");
-    assert_eq!(soft("Max address space"), "4294967296");
-    assert_eq!(soft("Max core file size"), "0");
-    assert_eq!(soft("Max file size"), "0");
-    assert_eq!(soft("Max open files"), "3");
+    assert_eq!(soft_limit("Max cpu time"), "60");
+    assert_eq!(soft_limit("Max address space"), "4294967296");
+    assert_eq!(soft_limit("Max core file size"), "0");
+    assert_eq!(soft_limit("Max file size"), "0");
+    assert_eq!(soft_limit("Max open files"), "3");
 }
 
 /// A namespace with one upload waits for only one upload of a namespace with many.

@@ -226,9 +226,9 @@ async fn a_first_turn_is_not_billed() {
     while bench.sandbox.free_instances() > 1 {
         tokio::task::yield_now().await;
     }
-    let mut late = in_turn("late".to_owned());
-    limit(&mut late, Limit::TimeoutMs, 100);
-    let done = bench.sandbox.invoke(&quick, late).await;
+    let mut late_permit = in_turn("late".to_owned());
+    limit(&mut late_permit, Limit::TimeoutMs, 100);
+    let done = bench.sandbox.invoke(&quick, late_permit).await;
     let queued = done.queued;
     assert_eq!(outputs(done), ["{}"]);
     assert!(queued > Duration::from_millis(100), "{queued:?}");
@@ -242,8 +242,8 @@ async fn a_first_turn_is_not_billed() {
 }
 
 async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {
-    let never = || async { Err::<Vec<u8>, _>(std::io::Error::other("not needed")) };
-    sandbox.load(digest, never).await.is_ok()
+    let unused_fetch = || async { Err::<Vec<u8>, _>(std::io::Error::other("not needed")) };
+    sandbox.load(digest, unused_fetch).await.is_ok()
 }
 
 #[tokio::test]
@@ -251,27 +251,27 @@ async fn tampered_cached_code_is_recompiled() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
-    let again = |key| sandbox(bench.folder.path(), 2, key);
+    let reopen = |key| sandbox(bench.folder.path(), 2, key);
     let file = || {
         let mut files = std::fs::read_dir(bench.folder.path()).unwrap();
         files.next().unwrap().unwrap().path()
     };
-    assert!(restored(&again([7; 32]), digest).await);
+    assert!(restored(&reopen([7; 32]), digest).await);
     let mode = std::os::unix::fs::PermissionsExt::mode(&file().metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 
-    let good = std::fs::read(file()).unwrap();
-    let mut flipped = good.clone();
-    flipped[good.len() / 2] ^= 1;
-    for bad in [flipped, good[..good.len() / 2].to_vec(), good[..10].to_vec(), vec![]] {
-        std::fs::write(file(), bad).unwrap();
-        let sandbox = again([7; 32]);
+    let valid = std::fs::read(file()).unwrap();
+    let mut flipped = valid.clone();
+    flipped[valid.len() / 2] ^= 1;
+    for invalid in [flipped, valid[..valid.len() / 2].to_vec(), valid[..10].to_vec(), vec![]] {
+        std::fs::write(file(), invalid).unwrap();
+        let sandbox = reopen([7; 32]);
         assert!(!restored(&sandbox, digest).await, "a damaged file is not run");
         let plugin = load(&sandbox, digest, &bytes).await;
         assert_eq!(outputs(sandbox.invoke(&plugin, invocation()).await), ["{}"]);
-        assert_eq!(std::fs::read(file()).unwrap().len(), good.len(), "it was compiled again");
+        assert_eq!(std::fs::read(file()).unwrap().len(), valid.len(), "it was compiled again");
     }
-    assert!(!restored(&again([8; 32]), digest).await, "another host's file is not run");
+    assert!(!restored(&reopen([8; 32]), digest).await, "another host's file is not run");
 }
 
 /// Cache files that are an endless device, a silent pipe, and a link out of the folder.
@@ -281,16 +281,16 @@ async fn non_files_in_the_cache_are_skipped() {
     let bytes = returns("{}");
     let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
     let path = std::fs::read_dir(bench.folder.path()).unwrap().next().unwrap().unwrap().path();
-    let good = std::fs::read(&path).unwrap();
-    let elsewhere = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(elsewhere.path(), good).unwrap();
+    let valid = std::fs::read(&path).unwrap();
+    let other_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other_file.path(), valid).unwrap();
     let fifo = || {
-        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-        assert!(made.success());
+        let status = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(status.success());
     };
     let link = |to: &std::path::Path| std::os::unix::fs::symlink(to, &path).unwrap();
     let tricks: [&dyn Fn(); 3] =
-        [&fifo, &|| link(std::path::Path::new("/dev/zero")), &|| link(elsewhere.path())];
+        [&fifo, &|| link(std::path::Path::new("/dev/zero")), &|| link(other_file.path())];
     for trick in tricks {
         std::fs::remove_file(&path).unwrap();
         trick();
@@ -318,8 +318,9 @@ async fn a_plugin_is_fetched_once_and_verified() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = Digest::from_content(&bytes);
-    let wrong = bench.sandbox.load(digest, || async { Ok::<_, std::io::Error>(returns("{ }")) });
-    assert!(matches!(wrong.await, Err(LoadError::Digest { .. })));
+    let mismatched =
+        bench.sandbox.load(digest, || async { Ok::<_, std::io::Error>(returns("{ }")) });
+    assert!(matches!(mismatched.await, Err(LoadError::Digest { .. })));
     let fails = bench.sandbox.load(digest, || async { Err(std::io::Error::other("gone")) });
     assert!(matches!(fails.await, Err(LoadError::Fetch(_))));
     let fetched = AtomicU32::new(0);

@@ -52,25 +52,25 @@ async fn the_operator_sets_the_stack_limit() {
                 (else (i32.const 0)))) {}",
         executing("(drop (call $deep (i32.const 10000)))")
     );
-    let of = |stack| async move {
+    let with_stack = |stack| async move {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits::default().with(Limit::StackBytes, stack);
         let sandbox = Sandbox::new(SandboxConfig { limits, ..config(folder.path()) }).unwrap();
         Bench { sandbox, folder }
     };
-    assert_limit(&of(64 * 1024).await.run(&guest("", &text)).await, "stack_bytes");
-    assert_eq!(outputs(of(4 << 20).await.run(&guest("", &text)).await), ["{}"]);
+    assert_limit(&with_stack(64 * 1024).await.run(&guest("", &text)).await, "stack_bytes");
+    assert_eq!(outputs(with_stack(4 << 20).await.run(&guest("", &text)).await), ["{}"]);
 }
 
 #[tokio::test]
 async fn a_trap_names_the_memory_limit() {
     let bench = Bench::new();
     let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
-    let gives_up = bench.run(&executes(&format!("{grow} unreachable"))).await;
-    assert_limit(&gives_up, "memory_bytes");
+    let growth_trap = bench.run(&executes(&format!("{grow} unreachable"))).await;
+    assert_limit(&growth_trap, "memory_bytes");
     let max = Limits::default().get(Limit::MemoryBytes);
-    assert!(gives_up.usage.peak_memory_bytes <= max, "{:?}", gives_up.usage);
-    assert!(gives_up.usage.peak_memory_bytes > max - (2 << 20), "{:?}", gives_up.usage);
+    assert!(growth_trap.usage.peak_memory_bytes <= max, "{:?}", growth_trap.usage);
+    assert!(growth_trap.usage.peak_memory_bytes > max - (2 << 20), "{:?}", growth_trap.usage);
     // If the guest handles the denial, it continues.
     assert_eq!(outputs(bench.run(&executes(grow)).await), ["{}"]);
     bench.assert_healthy(4).await;
@@ -112,11 +112,12 @@ async fn core_instances_are_limited() {
     let bench = Bench::new();
     // One instance is the allocator, the other has the functions.
     let bytes = returns("{}");
-    let of = |max| bench.run_with(&bytes, move |call| limit(call, Limit::Instances, max));
-    let done = of(1).await;
+    let with_instances =
+        |max| bench.run_with(&bytes, move |call| limit(call, Limit::Instances, max));
+    let done = with_instances(1).await;
     assert_limit(&done, "instances");
     assert!(failure(&done).message.contains("--limit instances=.."), "{}", failure(&done));
-    assert_eq!(outputs(of(2).await), ["{}"]);
+    assert_eq!(outputs(with_instances(2).await), ["{}"]);
     bench.assert_healthy(4).await;
 }
 
@@ -168,15 +169,15 @@ async fn a_log_flood_is_not_a_failure() {
 #[tokio::test]
 async fn host_and_wasi_calls_are_limited() {
     let bench = Bench::new();
-    let few = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::HostCalls, 1000);
+    let limited = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::HostCalls, 1000);
     let flood =
         executing("(loop $l (call $write (i32.const 1) (i32.const 0) (i32.const 0)) (br $l))");
-    let done = bench.run_with(&guest("log", &flood), few).await;
+    let done = bench.run_with(&guest("log", &flood), limited).await;
     assert_limit(&done, "host_calls");
     assert_eq!(done.usage.host_calls, 1001);
 
     let flood = executing("(loop $l (call $drop (call $sleep (i64.const 1))) (br $l))");
-    assert_limit(&bench.run_with(&guest("sleep", &flood), few).await, "host_calls");
+    assert_limit(&bench.run_with(&guest("sleep", &flood), limited).await, "host_calls");
     bench.assert_healthy(4).await;
 }
 
@@ -210,8 +211,8 @@ async fn outputs_are_limited() {
         (drop (call $return (i32.const 1024) (i32.const 2)))
         (i32.store (i32.const 1420) (i32.const 12))
         (i32.const 1400))"#;
-    let few = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::Outputs, 10);
-    assert_limit(&bench.run_with(&guest("", many), few).await, "outputs");
+    let limited = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::Outputs, 10);
+    assert_limit(&bench.run_with(&guest("", many), limited).await, "outputs");
 }
 
 #[tokio::test]
@@ -250,15 +251,15 @@ async fn the_store_is_limited() {
     let fits = bench.run(&set(a, 64 << 10)).await;
     assert_eq!(fits.journal.written_keys(), 1);
     assert_limit(&bench.run(&set(a, (64 << 10) + 1)).await, "store_value_bytes");
-    let small = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::StoreBytes, 1000);
-    assert_limit(&bench.run_with(&set(a, 1000), small).await, "store_bytes");
-    for bad in ["(i32.const 4096) (i32.const 0)", "(i32.const 4096) (i32.const 3)"] {
-        let done = bench.run(&set(bad, 1)).await;
+    let limited = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::StoreBytes, 1000);
+    assert_limit(&bench.run_with(&set(a, 1000), limited).await, "store_bytes");
+    for pair in ["(i32.const 4096) (i32.const 0)", "(i32.const 4096) (i32.const 3)"] {
+        let done = bench.run(&set(pair, 1)).await;
         assert_eq!(failure(&done).kind, FailureKind::Store, "{:?}", done.outcome);
         assert!(done.journal.is_empty());
     }
-    let none = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::StoreKeys, 0);
-    assert_limit(&bench.run_with(&set(a, 1), none).await, "store_keys");
+    let no_keys = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::StoreKeys, 0);
+    assert_limit(&bench.run_with(&set(a, 1), no_keys).await, "store_keys");
 }
 
 #[tokio::test]

@@ -394,8 +394,8 @@ impl Revision {
         keys: &Arc<Keyring>,
     ) -> Result<(), StoreError> {
         let mut encrypted = Vec::with_capacity(secrets.len());
-        let given = secrets.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        for (name, value) in given {
+        let values = secrets.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        for (name, value) in values {
             let scope = SecretScope { namespace: &self.namespace, graph: &self.name, name };
             let value = scope.encrypt(keys, value);
             encrypted.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));

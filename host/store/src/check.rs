@@ -43,13 +43,13 @@ pub enum CheckError {
     /// The database lacks migrations of this version.
     #[error(
         "the database is at migration {has}, and this version of exosphere knows migration \
-         {wants}: use the version that wrote it, or start a host of this one on it first"
+         {expected}: use the version that wrote it, or start a host of this one on it first"
     )]
     Older {
         /// The database's last migration.
         has: i64,
         /// This version's last migration.
-        wants: i64,
+        expected: i64,
     },
     /// The migration of this number is incomplete, or differs from this version's.
     #[error("migration {0} of the database is not as this version of exosphere would have made it")]

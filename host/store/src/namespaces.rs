@@ -162,11 +162,11 @@ pub(crate) fn granted(row: &dyn Row) -> Result<(Name, Grants), StoreError> {
 pub(crate) fn namespace(row: &dyn Row) -> Result<NamespaceRow, StoreError> {
     let text = row.text(1)?;
     let name = to_name(text, "namespace", "name")?;
-    let small = |slots| u32::try_from(slots).map_err(|_| corrupt_row("namespace", "slots", &name));
+    let to_u32 = |slots| u32::try_from(slots).map_err(|_| corrupt_row("namespace", "slots", &name));
     Ok(NamespaceRow {
         key: NamespaceKey(row.int(0)?),
         limits: parse_json(&row.text(2)?, "namespace", "limits", &name)?,
-        slots: row.maybe_int(3)?.map(small).transpose()?,
+        slots: row.maybe_int(3)?.map(to_u32).transpose()?,
         name,
     })
 }

@@ -126,8 +126,8 @@ impl Store {
             return Ok(Heartbeat { alive: true, ..Heartbeat::default() });
         };
         let lease = LEASE.as_millis() as i64;
-        let beat = sqlx::query(sql::HEARTBEAT).bind(session.0).bind(lease);
-        let row = side.row(beat, HEARTBEAT_TIMEOUT).await?;
+        let heartbeat = sqlx::query(sql::HEARTBEAT).bind(session.0).bind(lease);
+        let row = side.row(heartbeat, HEARTBEAT_TIMEOUT).await?;
         let sessions = |at| -> Result<Vec<SessionId>, StoreError> {
             Ok(row.try_get::<Vec<i64>, _>(at)?.into_iter().map(SessionId).collect())
         };
@@ -227,8 +227,8 @@ async fn begin(
         None => reserve(tx, "host", 1).await? - 1,
     };
     tx.execute(sql::NAME_HOST, &params![number, folder, name, version, now]).await?;
-    let until = now.saturating_add(LEASE.as_millis() as i64);
-    tx.execute(sql::BEGIN_SESSION, &params![id, now, until, folder]).await?;
+    let expires_at = now.saturating_add(LEASE.as_millis() as i64);
+    tx.execute(sql::BEGIN_SESSION, &params![id, now, expires_at, folder]).await?;
     if alone {
         tx.execute(sql::END_OTHERS, &params![id, now]).await?;
     } else {

@@ -19,14 +19,14 @@ use crate::system_under_test::SystemUnderTest;
 /// Measures `rounds` pairs after an uncounted one, and prints the ratios of this build to
 /// `baseline`.
 pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
-    let (ours, mut ratios) = (binary()?, Results::default());
+    let (current_binary, mut ratios) = (binary()?, Results::default());
     for database in [None, Some(postgres)] {
-        let now = SystemUnderTest::with_binary(&ours, database, "now")?;
+        let now = SystemUnderTest::with_binary(&current_binary, database, "now")?;
         let before = SystemUnderTest::with_binary(baseline, database, "before")?;
         for number in 0..=rounds {
             eprintln!("{}: round {number} of {rounds}", now.name);
-            let (mut found_now, mut found_before) = (Results::default(), Results::default());
-            let mut pair = [(&now, &mut found_now), (&before, &mut found_before)];
+            let (mut current, mut previous) = (Results::default(), Results::default());
+            let mut pair = [(&now, &mut current), (&before, &mut previous)];
             if number % 2 == 1 {
                 pair.reverse();
             }
@@ -34,7 +34,7 @@ pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
                 main_loads(system, results)?;
             }
             if number > 0 {
-                add_ratios(&found_now, &found_before, &mut ratios);
+                add_ratios(&current, &previous, &mut ratios);
             }
         }
     }
@@ -62,10 +62,10 @@ fn add_ratios(now: &Results, before: &Results, ratios: &mut Results) {
 }
 
 fn print(measurement: &Measurement) {
-    let (least, most) = measurement.spread();
+    let (min, max) = measurement.spread();
     let all: Vec<String> = measurement.values.iter().map(|ratio| format!("{ratio:.2}")).collect();
     println!(
-        "{}, {}: median {:.3}, least {least:.2}, most {most:.2} ({})",
+        "{}, {}: median {:.3}, least {min:.2}, most {max:.2} ({})",
         measurement.load,
         measurement.subject,
         measurement.median(),

@@ -32,8 +32,8 @@ pub struct LoopTimes {
 
 impl LoopTimes {
     /// Returns the rate per second of `things`.
-    pub fn rate(&self, things: f64) -> f64 {
-        things / self.took.as_secs_f64()
+    pub fn rate(&self, operations: f64) -> f64 {
+        operations / self.took.as_secs_f64()
     }
 }
 
@@ -79,7 +79,7 @@ async fn client(
 
 /// Sends the request `total` times, with a `pause` before each. Returns the latencies in
 /// milliseconds.
-pub fn alone(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
+pub fn run_sequentially(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connection = Connection::open(&work.url).await?;

@@ -41,12 +41,12 @@ pub fn run(postgres: &Postgres) -> Result<()> {
             let commits = pipeline.rate(BATCH)?;
             let mut found = Results::default();
             fanout(system, "fanout", BRANCHES, "fanout", &mut found)?;
-            let fanned = found.latest("fanout", name).context("no rate")?;
+            let fanout_rate = found.latest("fanout", name).context("no rate")?;
             let chains = closed(&system.work("chain", &json!({})), RUNS, RUNS)?;
             let chained = chains.rate((RUNS * CHAIN) as f64);
-            let part = fanned.min(chained) / calls.min(commits);
+            let part = fanout_rate.min(chained) / calls.min(commits);
             println!(
-                "{name}: fanout {fanned:.0} states/s, chains {chained:.0}; sandbox alone \
+                "{name}: fanout {fanout_rate:.0} states/s, chains {chained:.0}; sandbox alone \
                  {calls:.0}, database alone {commits:.0}: {part:.2}"
             );
             best = best.max(part);

@@ -8,7 +8,7 @@ use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
 use crate::baselines::{self, Baselines};
-use crate::closed_loop::{LoopTimes, alone, closed};
+use crate::closed_loop::{LoopTimes, closed, run_sequentially};
 use crate::graphs::{CARRIERS, CHAIN, CHAINS, CHAINS_OF, FANOUTS, WIDE, fanout_of};
 use crate::open_loop;
 use crate::peers::{self, Peers};
@@ -92,7 +92,7 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     let times = closed(&system.work("store", &json!({})), clients, runs)?;
     note(&times, "a node that calls the store 100 times", name, runs as f64, results);
     let (runs, pause) = ALONE;
-    let mut latencies = alone(&system.work("single", &json!({})), runs, pause)?;
+    let mut latencies = run_sequentially(&system.work("single", &json!({})), runs, pause)?;
     results.add_latencies(ONE_STATE, name, &mut latencies);
     open_loop::run(system, max_rate, results)
 }

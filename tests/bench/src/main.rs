@@ -92,9 +92,9 @@ fn main() -> Result<()> {
     if let Some(binary) = &arguments.baseline {
         return build_comparison::run(&postgres, binary, arguments.rounds);
     }
-    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    let is_selected = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     let (mut results, mut notes) = (Results::default(), Vec::new());
-    if wanted(Part::Loads) {
+    if is_selected(Part::Loads) {
         let peers = arguments.peers.then(|| {
             let (peers, remarks) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
             notes.extend(remarks);
@@ -102,10 +102,10 @@ fn main() -> Result<()> {
         });
         loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut results)?;
     }
-    if wanted(Part::Growth) {
+    if is_selected(Part::Growth) {
         table_growth::run(&postgres, arguments.history, arguments.rounds, &mut results)?;
     }
-    if wanted(Part::Resources) {
+    if is_selected(Part::Resources) {
         resources::run(&postgres, arguments.rounds, &mut results)?;
     }
     Report::new(machine::describe(&postgres)?, arguments.rounds, notes, results)

@@ -37,19 +37,19 @@ pub fn run(system: &SystemUnderTest, max_rate: f64, results: &mut Results) -> Re
 fn at_rate(work: &Work, rate: f64) -> Result<Vec<f64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (give_back, mut free) = mpsc::channel(CONNECTIONS);
+        let (returned, mut free) = mpsc::channel(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            give_back.send(Connection::open(&work.url).await?).await?;
+            returned.send(Connection::open(&work.url).await?).await?;
         }
         let (begun, mut tasks) = (Instant::now(), Vec::new());
         for due in arrivals(rate) {
             tokio::time::sleep_until((begun + due).into()).await;
             let Some(mut connection) = free.recv().await else { break };
-            let (work, give_back) = (work.clone(), give_back.clone());
+            let (work, returned) = (work.clone(), returned.clone());
             tasks.push(tokio::spawn(async move {
                 succeed(&mut connection, &work.path, work.body).await?;
                 let latency = (begun.elapsed() - due).as_secs_f64() * 1000.0;
-                let _ = give_back.send(connection).await;
+                let _ = returned.send(connection).await;
                 anyhow::Ok(latency)
             }));
         }

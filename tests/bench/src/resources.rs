@@ -20,9 +20,9 @@ const BRANCHES: u64 = 100_000;
 /// Numbers of plugins of the idle host, and of the host whose start is timed.
 const PLUGINS: (usize, usize) = (10, 100);
 /// Time after the last work of a host until it counts as idle.
-const SETTLES: Duration = Duration::from_secs(3);
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// Time for which an idle host is watched.
-const IDLE: Duration = Duration::from_secs(20);
+const IDLE_TIME: Duration = Duration::from_secs(20);
 
 /// Measures the memory, the idle cost and the start time of hosts.
 pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()> {
@@ -72,10 +72,10 @@ fn idle(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
         closed(&system.work(&named(number), &json!({})), 1, 1)?;
     }
     let stats = ProcessStats(system.host.pid());
-    sleep(SETTLES);
+    sleep(SETTLE_TIME);
     let before = stats.cpu_seconds()?;
-    sleep(IDLE);
-    let used = (stats.cpu_seconds()? - before) / IDLE.as_secs_f64();
+    sleep(IDLE_TIME);
+    let used = (stats.cpu_seconds()? - before) / IDLE_TIME.as_secs_f64();
     results.add("idle host with ten plugins", system.name, Unit::Core, used * 100.0);
     let resident = mebibytes(system, "VmRSS")?;
     results.add("idle host with ten plugins", system.name, Unit::Mebibytes, resident);

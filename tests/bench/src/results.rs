@@ -72,10 +72,10 @@ pub struct Results(pub Vec<Measurement>);
 impl Results {
     /// Adds one value to a measurement, which is created if it is new.
     pub fn add(&mut self, load: &str, subject: &str, unit: Unit, value: f64) {
-        let same = |measurement: &&mut Measurement| {
+        let is_same = |measurement: &&mut Measurement| {
             measurement.load == load && measurement.subject == subject && measurement.unit == unit
         };
-        match self.0.iter_mut().find(same) {
+        match self.0.iter_mut().find(is_same) {
             Some(measurement) => measurement.values.push(value),
             None => self.0.push(Measurement {
                 load: load.into(),

@@ -23,21 +23,21 @@ const COUNT: &str = "SELECT COUNT(*) FROM state";
 /// Measures both kinds of growth.
 pub fn run(postgres: &Postgres, history: u64, rounds: u32, results: &mut Results) -> Result<()> {
     let sizes = [0, history / 10, history];
-    for on in [None, Some(postgres)] {
+    for database in [None, Some(postgres)] {
         let mut with_history = Vec::new();
         for states in sizes {
             eprintln!("growth: prefills {states} finished states");
-            let system = SystemUnderTest::start(on, &format!("history{states}"))?;
+            let system = SystemUnderTest::start(database, &format!("history{states}"))?;
             prefill(&system, postgres, states)?;
             with_history.push((format!("beside {} finished states", grouped(states)), system));
         }
         interleave(&with_history, rounds, results)?;
     }
-    for on in [None, Some(postgres)] {
+    for database in [None, Some(postgres)] {
         let mut with_plugins = Vec::new();
         for plugins in PLUGINS {
             eprintln!("growth: uploads {plugins} plugins");
-            let system = SystemUnderTest::start(on, &format!("plugins{plugins}"))?;
+            let system = SystemUnderTest::start(database, &format!("plugins{plugins}"))?;
             upload(&system, 1..plugins)?;
             let s = if plugins == 1 { "" } else { "s" };
             with_plugins.push((format!("with {} plugin{s}", grouped(plugins as u64)), system));

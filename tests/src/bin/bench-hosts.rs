@@ -16,16 +16,16 @@ use tempfile::TempDir;
 /// Number of rounds of each load.
 const ROUNDS: usize = 5;
 /// Number of branches of the fanout of trivial nodes.
-const TRIVIAL: i64 = 10_000;
+const TRIVIAL_RUNS: i64 = 10_000;
 /// Number of branches of the fanout of waiting nodes, the milliseconds that each waits, and how
 /// many of them a host runs at a time.
-const WAITING: (i64, i64, u32) = (800, 50, 8);
+const WAITING_LOAD: (i64, i64, u32) = (800, 50, 8);
 /// Number of finished states in the database.
-const FINISHED: i64 = 1_000_000;
+const FINISHED_STATES: i64 = 1_000_000;
 /// Time for which idle hosts are watched.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIME: Duration = Duration::from_secs(60);
 /// Number of timed host deaths.
-const DEATHS: usize = 3;
+const KILLS: usize = 3;
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -81,8 +81,8 @@ impl Hosts {
             ]})
         };
         let value = "${{ splitter.outputs.i }}";
-        hosts[0].apply("trivial", &fan(TRIVIAL, "echo", json!({"value": value})))?;
-        let (branches, ms, _) = WAITING;
+        hosts[0].apply("trivial", &fan(TRIVIAL_RUNS, "echo", json!({"value": value})))?;
+        let (branches, ms, _) = WAITING_LOAD;
         hosts[0].apply("waiting", &fan(branches, "wait", json!({"ms": ms, "value": value})))?;
         hosts[0].apply("single", &json!({"nodes": [
             {"node_name": "wait", "identifier": "only", "inputs": {"ms": 20_000}, "next_nodes": []},
@@ -117,14 +117,14 @@ fn rounds(all: &[Hosts], graph: &str) -> Result<Vec<Vec<f64>>> {
 
 fn print(name: &str, unit: &str, figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
-    let (least, most) = (figures[0], figures[figures.len() - 1]);
+    let (min, max) = (figures[0], figures[figures.len() - 1]);
     let median = figures[figures.len() / 2];
-    println!("| {name} | {unit} | {median:.2} | {least:.2} | {most:.2} |");
+    println!("| {name} | {unit} | {median:.2} | {min:.2} | {max:.2} |");
     median
 }
 
 fn throughput(postgres: &Postgres) -> Result<()> {
-    for (graph, slots) in [("trivial", 64), ("waiting", WAITING.2)] {
+    for (graph, slots) in [("trivial", 64), ("waiting", WAITING_LOAD.2)] {
         let name = |count: usize| match count {
             1 => format!("{graph} nodes, Postgres, 1 host"),
             many => format!("{graph} nodes, Postgres, {many} hosts"),
@@ -164,7 +164,7 @@ fn beside_history(postgres: &Postgres) -> Result<()> {
 /// Returns the SQL that copies the rows of the existing run until there are enough finished states:
 /// runs of their own, with outputs.
 fn prefill() -> String {
-    let copies = FINISHED / (TRIVIAL + 2);
+    let copies = FINISHED_STATES / (TRIVIAL_RUNS + 2);
     let mut sql = String::from("SET client_min_messages = warning;");
     // The columns that name a run or a state; the copies get ids of their own.
     let tables = [
@@ -187,8 +187,8 @@ fn prefill() -> String {
 
 /// Measures the time from the death of a host until another host executes its states.
 fn recovery(postgres: &Postgres) -> Result<()> {
-    let mut took = Vec::new();
-    for turn in 0..DEATHS {
+    let mut durations = Vec::new();
+    for turn in 0..KILLS {
         let mut all = Hosts::start(&format!("recovery {turn}"), Some(postgres), 2, 8)?;
         let run = all.hosts[0].run("single", &json!({}), &json!({}))?;
         let holding = |host: &Host| Ok(host.get("//health")?["holding"].as_i64());
@@ -197,27 +197,28 @@ fn recovery(postgres: &Postgres) -> Result<()> {
             Ok(holders.iter().position(|held| held.is_some_and(|held| held > 0)))
         })?;
         all.hosts.remove(holder).kill()?;
-        let died = Instant::now();
+        let killed_at = Instant::now();
         until("the other host", || Ok(holding(&all.hosts[0])?.filter(|held| *held > 0)))?;
-        took.push(died.elapsed().as_secs_f64());
+        durations.push(killed_at.elapsed().as_secs_f64());
         all.hosts[0].send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     }
-    print("kill -9 of a host, until another executes what it had", "s", &mut took);
+    print("kill -9 of a host, until another executes what it had", "s", &mut durations);
     Ok(())
 }
 
 /// Measures the transactions of idle hosts.
 fn idle(postgres: &Postgres) -> Result<()> {
     let hosts = Hosts::start("idle", Some(postgres), 4, 64)?;
-    let asked = || -> Result<f64> {
+    let query_rate = || -> Result<f64> {
         let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'idle'";
         Ok(postgres.psql("postgres", sql)?.trim().parse()?)
     };
     // The statements of the start reach the statistics a little later.
     std::thread::sleep(Duration::from_secs(12));
-    let before = asked()?;
-    std::thread::sleep(IDLE);
-    let queries = (asked()? - before) / hosts.hosts.len() as f64 / IDLE.as_secs_f64() * 60.0;
+    let before = query_rate()?;
+    std::thread::sleep(IDLE_TIME);
+    let queries =
+        (query_rate()? - before) / hosts.hosts.len() as f64 / IDLE_TIME.as_secs_f64() * 60.0;
     println!("| idle host on Postgres | queries/min | {queries:.1} | | |");
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::guest::{self, Changes};
 const MIRROR: &str = include_str!("../../fuzz/mirror.wat");
 
 /// The first byte of an input: how the rest is returned.
-const WAYS: &[u8] = b"oooolpfr";
+const KINDS: &[u8] = b"oooolpfr";
 
 /// A sandbox with the guest in it.
 pub struct Completions {
@@ -83,48 +83,48 @@ impl Target for Completions {
             }
             _ => mutator.pick(&self.seeds).clone(),
         };
-        let elsewhere = mutator.pick(&self.seeds);
+        let donor = mutator.pick(&self.seeds);
         if mutator.once_in(2) {
-            mutator.mutate_bytes(&mut bytes, elsewhere);
+            mutator.mutate_bytes(&mut bytes, donor);
         }
-        bytes.insert(0, *mutator.pick(WAYS));
+        bytes.insert(0, *mutator.pick(KINDS));
         bytes
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
-        let Some((way, bytes)) = input.split_first() else { return Ok(Outcome::Rejected) };
+        let Some((kind, bytes)) = input.split_first() else { return Ok(Outcome::Rejected) };
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let way = char::from(*way);
-        match self.invoke(format!("{way}{digits}"))? {
+        let kind = char::from(*kind);
+        match self.invoke(format!("{kind}{digits}"))? {
             outcome::Outcome::Outputs(outputs) => {
-                ensure!(matches!(way, 'o' | 'l'), "{way} became outputs");
+                ensure!(matches!(kind, 'o' | 'l'), "{kind} became outputs");
                 for output in &outputs {
                     ensure_output(output)?;
                 }
             }
             outcome::Outcome::Prune(data) => {
-                ensure!(way == 'p', "{way} became a prune");
+                ensure!(kind == 'p', "{kind} became a prune");
                 data.map(|data| serde_json::from_str::<Value>(&data)).transpose()?;
             }
             outcome::Outcome::RequeueAfter(delay) => {
-                ensure!(way == 'r' && delay > 0, "a delay of {delay}");
+                ensure!(kind == 'r' && delay > 0, "a delay of {delay}");
             }
             outcome::Outcome::Failed(failure) => {
-                let kinds = match way {
+                let kinds = match kind {
                     'f' => {
                         [FailureKind::Permanent, FailureKind::Retryable, FailureKind::InvalidOutput]
                     }
                     _ => [FailureKind::InvalidOutput, FailureKind::Limit, FailureKind::Limit],
                 };
-                ensure!(kinds.contains(&failure.kind), "{way} became {failure}");
-                let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+                ensure!(kinds.contains(&failure.kind), "{kind} became {failure}");
+                let is_control = |c: char| c.is_control() && c != '\n' && c != '\t';
                 ensure!(
-                    !failure.message.contains(steers),
+                    !failure.message.contains(is_control),
                     "the message has control characters: {failure:?}"
                 );
                 return Ok(Outcome::Rejected);
             }
-            other => bail!("{way} became {other:?}"),
+            other => bail!("{kind} became {other:?}"),
         }
         Ok(Outcome::Accepted)
     }

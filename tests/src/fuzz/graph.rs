@@ -85,11 +85,11 @@ impl Graphs {
 impl Target for Graphs {
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
         let mut template = mutator.pick(&self.seeds).clone();
-        let elsewhere = mutator.pick(&self.seeds);
-        mutator.mutate_json(&mut template, elsewhere);
+        let donor = mutator.pick(&self.seeds);
+        mutator.mutate_json(&mut template, donor);
         let mut text = template.to_string().into_bytes();
         if mutator.once_in(20) {
-            mutator.mutate_bytes(&mut text, elsewhere.to_string().as_bytes());
+            mutator.mutate_bytes(&mut text, donor.to_string().as_bytes());
         }
         text
     }
@@ -107,25 +107,25 @@ impl Target for Graphs {
             budget: &StepBudget::new(u64::MAX),
         };
         let applied = match (validate(&template, &context), validate(&template, &context)) {
-            (Err(problems), again) => {
-                ensure!(again.err().as_ref() == Some(&problems), "the problems differ");
+            (Err(problems), second) => {
+                ensure!(second.err().as_ref() == Some(&problems), "the problems differ");
                 ensure_paths(&problems)?;
                 return Ok(Outcome::Rejected);
             }
-            (Ok(applied), Ok(again)) => {
-                ensure!(applied == again, "the graphs differ");
+            (Ok(applied), Ok(second)) => {
+                ensure!(applied == second, "the graphs differ");
                 applied
             }
             (Ok(_), Err(_)) => {
                 anyhow::bail!("the graph is valid, and invalid when validated again")
             }
         };
-        let kept = applied.graph.to_json();
+        let round_trip = applied.graph.to_json();
         // As text, as in the database.
-        let read = serde_json::from_str(&kept.to_string())?;
+        let read = serde_json::from_str(&round_trip.to_string())?;
         match Graph::from_json(&read) {
             Ok(graph) => {
-                ensure!(graph == applied.graph, "the graph changed in a round trip: {kept}")
+                ensure!(graph == applied.graph, "the graph changed in a round trip: {round_trip}")
             }
             Err(problems) => anyhow::bail!("the stored graph cannot be read: {problems:?}"),
         }

@@ -79,26 +79,26 @@ pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
     let mut mutator = Mutator::new(seed);
     let crash_file = CrashFile::new(name)?;
     let end = Instant::now() + time;
-    let mut tried = Tried::default();
+    let mut counts = Tried::default();
     while Instant::now() < end {
         let input = target.input(&mut mutator);
         crash_file.write(&input)?;
         match try_input(&mut *target, &input) {
-            Ok(outcome) => tried.accepted += u64::from(outcome == Outcome::Accepted),
+            Ok(outcome) => counts.accepted += u64::from(outcome == Outcome::Accepted),
             Err(error) => {
                 let file = crash_file.keep(&input)?;
                 bail!(
                     "input {} of --seed {seed} broke a promise: {error:#}\nto try it again: cargo \
                      run -p exosphere-tests --bin fuzz -- {name} --input {}",
-                    tried.inputs,
+                    counts.inputs,
                     file.display()
                 );
             }
         }
-        tried.inputs += 1;
+        counts.inputs += 1;
     }
     crash_file.end()?;
-    Ok(tried)
+    Ok(counts)
 }
 
 /// Runs the command line `[--seconds N] [--seed N] [--input FILE]`.
@@ -122,8 +122,8 @@ pub fn command(target: &str, mut arguments: impl Iterator<Item = String>) -> Res
     #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
     let seed = seed.unwrap_or_else(rand::random);
     println!("{target} --seed {seed}");
-    let tried = run(target, seed, Duration::from_secs(seconds))?;
-    println!("{} inputs in {seconds} s, {} of them accepted", tried.inputs, tried.accepted);
+    let counts = run(target, seed, Duration::from_secs(seconds))?;
+    println!("{} inputs in {seconds} s, {} of them accepted", counts.inputs, counts.accepted);
     Ok(())
 }
 
@@ -138,8 +138,8 @@ pub fn repeat(name: &str, file: &Path) -> Result<Outcome> {
 
 /// Tries an input. A panic is a broken promise.
 fn try_input(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
-    let tried = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
-    tried.unwrap_or_else(|panic| {
+    let result = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
+    result.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
         bail!("panicked: {}", message.unwrap_or("without a message"))

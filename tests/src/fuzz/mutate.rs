@@ -77,9 +77,9 @@ impl Mutator {
     }
 
     /// Returns an element of a list.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let at = self.below(of.len());
-        &of[at]
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        let at = self.below(items.len());
+        &items[at]
     }
 
     /// Returns `count` random bytes.
@@ -90,7 +90,7 @@ impl Mutator {
     }
 
     /// Mutates bytes a few times: flips bits, and removes, doubles or replaces pieces.
-    pub fn mutate_bytes(&mut self, bytes: &mut Vec<u8>, elsewhere: &[u8]) {
+    pub fn mutate_bytes(&mut self, bytes: &mut Vec<u8>, donor: &[u8]) {
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len());
             let end = (at + self.below(64)).min(bytes.len());
@@ -102,9 +102,9 @@ impl Mutator {
                     bytes.splice(at..at, piece);
                 }
                 3 => {
-                    let from = self.below(elsewhere.len());
-                    let to = (from + self.below(4096)).min(elsewhere.len());
-                    bytes.splice(at..end, elsewhere[from..to].iter().copied());
+                    let from = self.below(donor.len());
+                    let to = (from + self.below(4096)).min(donor.len());
+                    bytes.splice(at..end, donor[from..to].iter().copied());
                 }
                 4 => {
                     let piece = self.bytes(end - at);
@@ -137,13 +137,13 @@ impl Mutator {
     }
 
     /// Mutates a few parts of a JSON value.
-    pub fn mutate_json(&mut self, value: &mut Value, elsewhere: &Value) {
+    pub fn mutate_json(&mut self, value: &mut Value, donor: &Value) {
         let strings = strings(value);
         for _ in 0..=self.below(3) {
             let mut at = self.below(size(value));
             let piece = match self.below(3) {
                 0 => self.random_json(3),
-                1 => nth(elsewhere, self.below(size(elsewhere))).clone(),
+                1 => nth(donor, self.below(size(donor))).clone(),
                 _ => nth(value, self.below(size(value))).clone(),
             };
             if let Some(place) = nth_mut(value, &mut at) {

@@ -24,8 +24,8 @@ impl Templates {
 impl Target for Templates {
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
         let mut value = mutator.pick(&self.0).clone();
-        let elsewhere = mutator.pick(&self.0);
-        mutator.mutate_json(&mut value, elsewhere);
+        let donor = mutator.pick(&self.0);
+        mutator.mutate_json(&mut value, donor);
         let mut text = value.to_string().into_bytes();
         if mutator.once_in(5) {
             mutator.mutate_bytes(&mut text, b"\"${{ a.outputs.b.0 }}\" $${{ }} ${{ store.k }}");
@@ -41,28 +41,30 @@ impl Target for Templates {
             Ok(template) => template,
             Err(mistakes) => {
                 ensure!(!mistakes.is_empty(), "the template was rejected without a problem");
-                let placed = mistakes.iter().all(|it| it.path.starts_with('$'));
-                ensure!(placed, "a problem has no path: {mistakes:?}");
+                let have_paths = mistakes.iter().all(|it| it.path.starts_with('$'));
+                ensure!(have_paths, "a problem has no path: {mistakes:?}");
                 return Ok(Outcome::Rejected);
             }
         };
-        let kept = template.to_json();
-        match Template::parse(&kept, "$") {
-            Ok(again) => ensure!(again == template, "the template changed in a round trip: {kept}"),
+        let round_trip = template.to_json();
+        match Template::parse(&round_trip, "$") {
+            Ok(reparsed) => {
+                ensure!(reparsed == template, "the template changed in a round trip: {round_trip}")
+            }
             Err(mistakes) => anyhow::bail!("the stored template cannot be read: {mistakes:?}"),
         }
         let placeholders = template.placeholders().count();
         let literal = template.as_literal().cloned();
         ensure!((placeholders == 0) == literal.is_some(), "{placeholders} in {literal:?}");
         let found = json!({"a": [1, null, "${{ x.outputs.y }}"], "b": {"c": "\u{0}"}});
-        let mut asked = 0;
+        let mut lookups = 0;
         let rendered = template.render(|_| {
-            asked += 1;
-            let path = if asked % 2 == 0 { "a" } else { "b" };
+            lookups += 1;
+            let path = if lookups % 2 == 0 { "a" } else { "b" };
             Ok(lookup_path(&found, &[path.to_owned()]).cloned().unwrap_or_default())
         });
         let rendered = rendered?;
-        ensure!(asked == placeholders, "{asked} of {placeholders} placeholders were rendered");
+        ensure!(lookups == placeholders, "{lookups} of {placeholders} placeholders were rendered");
         ensure!(
             literal.is_none_or(|literal| literal == rendered),
             "a literal was rendered as {rendered}"

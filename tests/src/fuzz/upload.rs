@@ -109,16 +109,16 @@ fn section(component: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
 
 impl Target for Uploads {
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
-        let elsewhere = mutator.pick(&self.large).clone();
+        let donor = mutator.pick(&self.large).clone();
         let mut bytes = match mutator.below(20) {
             // Rarely, since a nearly valid one takes long to compile.
-            0 => elsewhere.clone(),
+            0 => donor.clone(),
             1..=8 => self.with_a_module(mutator).unwrap_or_else(|| self.small.clone()),
             _ => self.small.clone(),
         };
         // Some modules are not damaged.
         if !mutator.once_in(3) {
-            mutator.mutate_bytes(&mut bytes, &elsewhere);
+            mutator.mutate_bytes(&mut bytes, &donor);
         }
         bytes
     }
@@ -132,8 +132,9 @@ impl Target for Uploads {
                 ensure!(!matches!(refused, AdmissionError::Internal { .. }), "{refused}");
                 let message = refused.to_string();
                 ensure!(message.len() < 16 * 1024, "the message has {} bytes", message.len());
-                let steers = message.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
-                ensure!(!steers, "the message has control characters: {message:?}");
+                let has_controls =
+                    message.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
+                ensure!(!has_controls, "the message has control characters: {message:?}");
                 Ok(Outcome::Rejected)
             }
         }

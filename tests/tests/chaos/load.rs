@@ -105,8 +105,8 @@ fn expected_answer() -> Value {
         "fail" => Some(Value::Null),
         _ => Some(json!(i)),
     };
-    let joined: Vec<Value> = turns().filter_map(value_of).collect();
-    json!(vec![joined; GROUPS as usize])
+    let values: Vec<Value> = turns().filter_map(value_of).collect();
+    json!(vec![values; GROUPS as usize])
 }
 
 /// Counts the branches of an inner fanout with one of these turns.
@@ -236,8 +236,8 @@ fn run(failover: &mut FailoverClient<'_>, key: &str) -> Result<Totals> {
         found["store"] = Value::Null;
         ensure!(Instant::now() < failover.end, "the run does not end: {found:#}");
         // A read after each event would take the processors from the hosts.
-        let later = found["version"].as_i64().unwrap_or_default() + EVENTS_BETWEEN_READS;
-        found = failover.get(&format!("/runs/{run}?after={later}&wait_ms=1000"))?;
+        let next_read = found["version"].as_i64().unwrap_or_default() + EVENTS_BETWEEN_READS;
+        found = failover.get(&format!("/runs/{run}?after={next_read}&wait_ms=1000"))?;
     }
     verify(failover, &run, &found).with_context(|| run.clone())
 }
@@ -281,18 +281,18 @@ fn check_store(store: &Value) -> Result<()> {
     let found: BTreeMap<String, String> = serde_json::from_value(store.clone())?;
     let expected = expected_store();
     let keys = found.keys().chain(expected.keys());
-    let mut wrong: Vec<String> = keys
+    let mut mismatches: Vec<String> = keys
         .filter(|key| found.get(*key) != expected.get(*key))
         .map(|key| format!("{key}: {:?} and not {:?}", found.get(key), expected.get(key)))
         .collect();
-    wrong.dedup();
-    ensure!(wrong.is_empty(), "the store is wrong:\n{}", wrong.join("\n"));
+    mismatches.dedup();
+    ensure!(mismatches.is_empty(), "the store is wrong:\n{}", mismatches.join("\n"));
     Ok(())
 }
 
 fn check_answer(failover: &mut FailoverClient<'_>, run: &str, states: &[Value]) -> Result<()> {
-    let mut finals = states.iter().filter(|state| state["identifier"] == "final");
-    let (Some(state), None) = (finals.next(), finals.next()) else {
+    let mut final_states = states.iter().filter(|state| state["identifier"] == "final");
+    let (Some(state), None) = (final_states.next(), final_states.next()) else {
         bail!("`final` does not have exactly one state");
     };
     let state = failover.get(&format!("/runs/{run}/states/{}", state["number"]))?;

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::report::Row;
 
 /// Bound from the answer to a cancel, or from the deadline, until no guest runs.
-const PROMPT: Duration = Duration::from_millis(100);
+const MAX_CANCEL_TIME: Duration = Duration::from_millis(100);
 
 /// Time for which CPU usage is measured afterwards.
-const WATCHED: Duration = Duration::from_millis(100);
+const WATCH_TIME: Duration = Duration::from_millis(100);
 
 /// CPU time that an idle host uses in that time.
-const IDLE: Duration = Duration::from_millis(25);
+const MAX_IDLE_CPU_TIME: Duration = Duration::from_millis(25);
 
 /// Maximum number of tries of a case: a busy machine may spoil a measurement.
 const TRIES: usize = 5;
@@ -64,8 +64,8 @@ fn row(host: &Host, (name, node, count, by): &(&str, &str, usize, StopCause)) ->
             StopCause::Deadline => overdue(host, name, node, *count)?,
         });
     }
-    let best = row.times.iter().min().copied().unwrap_or_default();
-    ensure!(best < PROMPT, "stopped after {:?}", row.times);
+    let shortest = row.times.iter().min().copied().unwrap_or_default();
+    ensure!(shortest < MAX_CANCEL_TIME, "stopped after {:?}", row.times);
     row.answer = "stopped".to_owned();
     Ok(row)
 }
@@ -95,7 +95,10 @@ fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Durati
     until("no slot to be held", || Ok((holding(host)? == 0).then_some(())))?;
     let stopped = begun.elapsed();
     let used = used_from_now(host)?;
-    ensure!(used < IDLE, "the host used {used:?} of CPU time in {WATCHED:?} afterwards");
+    ensure!(
+        used < MAX_IDLE_CPU_TIME,
+        "the host used {used:?} of CPU time in {WATCH_TIME:?} afterwards"
+    );
     Ok(stopped)
 }
 
@@ -113,7 +116,10 @@ fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration
     let splitter = &host.list(&run, "identifier=splitter")?[0];
     let took = u64::try_from(at(&found, "ended_at")? - at(splitter, "ended_at")?)?;
     let used = used_from_now(host)?;
-    ensure!(used < IDLE, "the host used {used:?} of CPU time in {WATCHED:?} afterwards");
+    ensure!(
+        used < MAX_IDLE_CPU_TIME,
+        "the host used {used:?} of CPU time in {WATCH_TIME:?} afterwards"
+    );
     Ok(Duration::from_millis(took).saturating_sub(DEADLINE))
 }
 
@@ -124,6 +130,6 @@ fn holding(host: &Host) -> Result<u64> {
 fn used_from_now(host: &Host) -> Result<Duration> {
     let stats = ProcessStats(host.pid());
     let before = stats.cpu_nanos()?;
-    std::thread::sleep(WATCHED);
+    std::thread::sleep(WATCH_TIME);
     Ok(Duration::from_nanos(stats.cpu_nanos()?.saturating_sub(before)))
 }

@@ -99,7 +99,7 @@ impl GeneratedUpload {
             GeneratedUpload::Functions(count) => functions(&"(func)".repeat(*count)),
             GeneratedUpload::Memories(count) => functions(&"(memory 1)".repeat(*count)),
             GeneratedUpload::Tables(count) => functions(&"(table 1 funcref)".repeat(*count)),
-            GeneratedUpload::Instances(count) => around(&format!(
+            GeneratedUpload::Instances(count) => wrap(&format!(
                 "(core module $e) {}",
                 "(core instance (instantiate $e))".repeat(*count)
             )),
@@ -181,7 +181,7 @@ fn function(body: &str) -> Result<Vec<u8>> {
     functions(&format!("(func (export \"bomb\") (param i32) (result i32) {body} (local.get 0))"))
 }
 
-fn around(component: &str) -> Result<Vec<u8>> {
+fn wrap(component: &str) -> Result<Vec<u8>> {
     guest::component(&Changes { component, ..Changes::default() })
 }
 

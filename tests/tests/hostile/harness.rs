@@ -81,9 +81,9 @@ impl Harness {
             self.host.apply(&case.name, &case.graph())?;
         }
         self.repeat(case, &uploads, 2.min(case.file.repeat), &mut row)?;
-        let more = case.file.repeat.saturating_sub(2);
-        if more > 0 {
-            self.adds_nothing(case, &uploads, more, &mut row)?;
+        let repeats = case.file.repeat.saturating_sub(2);
+        if repeats > 0 {
+            self.adds_nothing(case, &uploads, repeats, &mut row)?;
         }
         Ok(row)
     }

@@ -71,13 +71,13 @@ fn stores_are_apart() -> Result<()> {
     let found = host.result_of("store", &writes, &json!({}))?;
     ensure!(found["store"]["key"] == "hush", "{found:#}");
     let reads = one("kv", json!({"ops": [["get", "key"], ["get", "n"], ["keys"]]}));
-    let nothing = json!([null, null, []]);
+    let expected_empty = json!([null, null, []]);
     let seen = output_in_other(&host, "store", &reads)?;
-    ensure!(seen["results"] == nothing, "another namespace sees {seen}");
+    ensure!(seen["results"] == expected_empty, "another namespace sees {seen}");
     // Nor does another run of the same graph.
     let found = host.result_of("store", &reads, &json!({}))?;
     let seen = host.output(found["run"].as_str().context("no run")?, "only")?;
-    ensure!(seen["results"] == nothing, "another run sees {seen}");
+    ensure!(seen["results"] == expected_empty, "another run sees {seen}");
     Ok(())
 }
 
@@ -103,12 +103,12 @@ fn secrets_are_apart() -> Result<()> {
     let changes = Changes { description: Some(declares.as_bytes()), ..Changes::default() };
     good(host.upload("declares", guest::component(&changes)?)?)?;
     host.grant("declares", &json!({"secrets": ["other"]}))?;
-    let mut asks_more = json!({"nodes": [
+    let mut more_requests = json!({"nodes": [
         {"node_name": "secret", "identifier": "only", "inputs": {"name": "other"}, "next_nodes": ["declares"]},
         {"node_name": "attack", "identifier": "declares", "inputs": {}, "next_nodes": []},
     ]});
-    asks_more["secrets"] = json!({"token": "hush-hush-hush", "other": "hush-hush"});
-    let found = host.result_of("more", &asks_more, &json!({}))?;
+    more_requests["secrets"] = json!({"token": "hush-hush-hush", "other": "hush-hush"});
+    let found = host.result_of("more", &more_requests, &json!({}))?;
     let seen = host.output(found["run"].as_str().context("no run")?, "only")?;
     ensure!(seen["value"].is_null(), "a node sees an undeclared secret: {seen}");
     Ok(())
@@ -199,12 +199,12 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
     host.apply("me", &one("whoami", json!({})))?;
     drop(host);
     let (file, good) = compiled_code(folder.path())?;
-    let damages: [fn(&mut Vec<u8>); 3] = [
+    let tampers: [fn(&mut Vec<u8>); 3] = [
         |bytes| bytes[0] ^= 1,
         |bytes| *bytes.last_mut().unwrap() ^= 1,
         |bytes| bytes.truncate(bytes.len() / 2),
     ];
-    for damage in damages {
+    for damage in tampers {
         let mut bytes = good.clone();
         damage(&mut bytes);
         fs::write(&file, &bytes)?;

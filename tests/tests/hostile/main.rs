@@ -45,16 +45,16 @@ fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
 
 /// Returns the selected cases that are trials, or that are not.
 fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
-    let only = std::env::var("CASE").unwrap_or_default();
+    let filter = std::env::var("CASE").unwrap_or_default();
     let mut cases = case::all(origin)?;
     cases.retain(|case| {
-        case.name.contains(&only) && matches!(case.file.expect, Expect::Trial(_)) == trials
+        case.name.contains(&filter) && matches!(case.file.expect, Expect::Trial(_)) == trials
     });
     Ok(cases)
 }
 
 fn every_case() -> Result<()> {
-    let only = std::env::var("CASE").unwrap_or_default();
+    let filter = std::env::var("CASE").unwrap_or_default();
     let begun = Instant::now();
     let harness = Harness::start()?;
     let mut table = Table::default();
@@ -63,10 +63,10 @@ fn every_case() -> Result<()> {
         table.add(&case.name, done);
     }
     let peak = harness.stats.memory_kb("VmHWM")? / 1024;
-    for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&only)) {
+    for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&filter)) {
         table.add(name, isolation::row(name, *test));
     }
-    if only.is_empty() || cancellation::is_one_of(&only) {
+    if filter.is_empty() || cancellation::is_one_of(&filter) {
         for (name, row) in cancellation::rows()? {
             table.add(name, row);
         }

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::{address, connect, until_closed};
 
 /// Number of connections that stay idle.
-const IDLE: usize = 1_000;
+const IDLE_CONNECTIONS: usize = 1_000;
 
 /// Sets the limit of descriptors of a host that is about to start.
 fn descriptors(command: &mut Command, max: u64) {
@@ -36,7 +36,7 @@ fn idle_connections_do_not_block_others() -> Result<()> {
     let host = Host::start_with(folder.path(), &["--header-seconds", "600"], set_up)?;
     let traffic = HonestTraffic::start(&host)?;
     let mut idle = Vec::new();
-    for number in 0..IDLE {
+    for number in 0..IDLE_CONNECTIONS {
         let mut stream = connect(&host)?;
         if number % 2 == 0 {
             stream.write_all(b"GET /health HTTP/1.1\r\nHo")?;
@@ -57,18 +57,18 @@ fn incomplete_headers_time_out() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let flags = ["--header-seconds", "2", "--idle-seconds", "4"];
     let host = Host::start_with(folder.path(), &flags, |_| ())?;
-    let mut half = connect(&host)?;
-    half.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Drip: ")?;
-    let mut drip = half.try_clone()?;
+    let mut partial = connect(&host)?;
+    partial.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Drip: ")?;
+    let mut writer = partial.try_clone()?;
     std::thread::spawn(move || {
-        while drip.write_all(b"x").is_ok() {
+        while writer.write_all(b"x").is_ok() {
             std::thread::sleep(Duration::from_millis(300));
         }
     });
-    let (text, took) = until_closed(&mut half)?;
+    let (text, took) = until_closed(&mut partial)?;
     ensure!(text.is_empty() && took < Duration::from_secs_f64(3.0 * slack()), "{text} {took:?}");
-    let mut silent = connect(&host)?;
-    let (_, took) = until_closed(&mut silent)?;
+    let mut idle = connect(&host)?;
+    let (_, took) = until_closed(&mut idle)?;
     ensure!(took < Duration::from_secs_f64(3.0 * slack()), "{took:?}");
     Ok(())
 }
@@ -130,7 +130,7 @@ fn a_full_host_still_answers_health() -> Result<()> {
 }
 
 #[test]
-fn a_stop_closes_idle_connections_at_once() -> Result<()> {
+fn a_stop_closes_idle_connections_immediately() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut host = Host::start_in(folder.path())?;
     let mut idle: Vec<TcpStream> = (0..50).map(|_| connect(&host)).collect::<Result<_>>()?;

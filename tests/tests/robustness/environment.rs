@@ -74,13 +74,13 @@ fn a_closed_standard_output_harms_nothing() -> Result<()> {
     let mut serve = Command::new(exosphere_tests::binary()?);
     let serve = serve.arg("serve").arg("--data").arg(folder.path());
     let mut host = serve.args(["--listen", &free.to_string()]).stdout(writer).spawn()?;
-    let well = until("the host to be healthy", || {
+    let health = until("the host to be healthy", || {
         let answer = reqwest::blocking::get(format!("http://{free}/health"));
         Ok(answer.ok().map(|answer| answer.status().as_u16()))
     });
     host.kill()?;
     host.wait()?;
-    ensure!(well? == 200);
+    ensure!(health? == 200);
     Ok(())
 }
 
@@ -132,10 +132,10 @@ fn a_renamed_lock_still_excludes_hosts() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
     let data = folder.path().to_str().unwrap();
-    for moved in ["lock", "host.id"] {
-        fs::rename(folder.path().join(moved), folder.path().join("moved"))?;
+    for file in ["lock", "host.id"] {
+        fs::rename(folder.path().join(file), folder.path().join("moved"))?;
         let message = failing_start(&["--data", data])?;
-        ensure!(message.contains("in use by another exosphere host"), "{moved}: {message}");
+        ensure!(message.contains("in use by another exosphere host"), "{file}: {message}");
     }
     ensure!(host.get("//health")?["status"] == "ok");
     Ok(())

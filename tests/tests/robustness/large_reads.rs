@@ -51,7 +51,7 @@ fn costly_validations_do_not_delay_health() -> Result<()> {
     let host = Host::start()?;
     good(host.upload("costly", costly_plugin(10)?)?)?;
     let graph = costly_graph(200).to_string();
-    let mut asked = Vec::new();
+    let mut durations = Vec::new();
     for _ in 0..8 {
         let mut stream = connect(&host)?;
         let path = "/v1/namespaces/default/graphs/costly/validate";
@@ -60,13 +60,13 @@ fn costly_validations_do_not_delay_health() -> Result<()> {
             stream,
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{graph}"
         )?;
-        asked.push(stream);
+        durations.push(stream);
     }
     let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
     while begun.elapsed() < Duration::from_secs(5) {
-        let asked = Instant::now();
+        let durations = Instant::now();
         host.get("//health")?;
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(durations.elapsed());
     }
     println!("the slowest answer of /health took {slowest:?}");
     ensure!(slowest < HEALTH_MAX.mul_f64(slack()), "{slowest:?}");
@@ -127,18 +127,18 @@ fn large_reads_take_turns() -> Result<()> {
     let traffic = HonestTraffic::start(&host)?;
     let before = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     // The callers send requests, and do not read the answers.
-    let mut asked = Vec::new();
+    let mut durations = Vec::new();
     for _ in 0..40 {
         let mut stream = connect(&host)?;
         let path = "/v1/namespaces/default/graphs/large";
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", address(&host))?;
-        asked.push(stream);
+        durations.push(stream);
     }
     std::thread::sleep(Duration::from_secs(2));
     let after = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     ensure!(after - before < 40_000, "from {before} kB to {after} kB");
     traffic.finish()?.hold(Bounds::default())?;
-    drop(asked);
+    drop(durations);
     let read = host.get("/graphs/large")?;
     ensure!(read["template"]["nodes"][0]["inputs"]["value"].as_str().unwrap().len() == 3_000_000);
     Ok(())
@@ -187,8 +187,8 @@ fn lists_are_paged() -> Result<()> {
         ensure!(graphs["graphs"][0]["created_at"].as_i64() > Some(0), "{graphs:#}");
         let plugins = host.get("/plugins")?;
         let (listed, shown) = (&plugins["plugins"][1], host.get("/plugins/tally")?);
-        for same in ["name", "version", "digest", "size", "uploaded_at"] {
-            ensure!(listed[same] == shown[same], "{same}: {listed:#} {shown:#}");
+        for field in ["name", "version", "digest", "size", "uploaded_at"] {
+            ensure!(listed[field] == shown[field], "{field}: {listed:#} {shown:#}");
         }
         ensure!(listed["nodes"][0] == shown["nodes"][0]["name"], "{listed:#}");
     }

@@ -23,10 +23,10 @@ impl Cli {
 
     /// Makes a call and parses its answer. Progress and errors are shown, because they
     /// go to standard error.
-    pub fn json(&self, arguments: &[&str], more: &[&OsStr]) -> Result<Value> {
+    pub fn json(&self, arguments: &[&str], arguments_os: &[&OsStr]) -> Result<Value> {
         let mut call = Command::new(&self.exosphere);
         call.args(["--json", "--namespace", "default", "--host", &self.url]);
-        call.args(arguments).args(more).stdin(Stdio::null()).stderr(Stdio::inherit());
+        call.args(arguments).args(arguments_os).stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = call.output().with_context(|| format!("`{}`", command::line(&call)))?;
         let answer = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {

@@ -43,18 +43,18 @@ pub fn dead(root: &Path, file: &File) -> Vec<String> {
 /// Returns the paths that a line names between backquotes.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     let quoted = line.split('`').skip(1).step_by(2);
-    let is_plain = |text: &&str| text.chars().all(is_of_path) && !text.contains("NNNN");
+    let is_plain = |text: &&str| text.chars().all(is_path_char) && !text.contains("NNNN");
     quoted.filter(|text| ROOTS.iter().any(|root| text.starts_with(root))).filter(is_plain)
 }
 
 /// Returns the documents that a line names without backquotes or a link.
 fn documents(line: &str) -> impl Iterator<Item = &str> {
-    let words = line.split(|letter: char| !is_of_path(letter));
+    let words = line.split(|letter: char| !is_path_char(letter));
     let words = words.map(|word| word.trim_end_matches('.'));
     words.filter(|word| word.starts_with("docs/") && word.ends_with(".md"))
 }
 
-fn is_of_path(letter: char) -> bool {
+fn is_path_char(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "/._-".contains(letter)
 }
 

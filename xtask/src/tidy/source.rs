@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn predicates_return_bool() {
-        let good = "fn is_empty(&self) -> bool {\npub fn has_room(\n    a: u8,\n) -> bool {\n";
-        assert_eq!(predicates(&file("a.rs", good)), Vec::<String>::new());
-        let bad = ["//! A module.\n    pub(crate) fn ", "is_large(&mut self) {\n"].concat();
-        let bad = predicates(&file("a.rs", &bad));
-        assert!(bad.len() == 1 && bad[0].contains("a.rs:2: `is_large`"), "{bad:?}");
+        let valid = "fn is_empty(&self) -> bool {\npub fn has_room(\n    a: u8,\n) -> bool {\n";
+        assert_eq!(predicates(&file("a.rs", valid)), Vec::<String>::new());
+        let invalid = ["//! A module.\n    pub(crate) fn ", "is_large(&mut self) {\n"].concat();
+        let invalid = predicates(&file("a.rs", &invalid));
+        assert!(invalid.len() == 1 && invalid[0].contains("a.rs:2: `is_large`"), "{invalid:?}");
     }
 
     #[test]

@@ -42,8 +42,11 @@ pub fn banned(file: &File) -> Vec<String> {
             file.has_extension("md") && !is_code
         };
         if is_prose {
-            breaches.extend(phrases(line).map(|(phrase, plain)| {
-                file.breach(number, &format!("`{phrase}`: write \"{plain}\", or say it plainly"))
+            breaches.extend(phrases(line).map(|(phrase, replacement)| {
+                file.breach(
+                    number,
+                    &format!("`{phrase}`: write \"{replacement}\", or say it plainly"),
+                )
             }));
         }
         previous = text;
@@ -86,13 +89,13 @@ mod tests {
     #[test]
     fn comments_name_their_subject() {
         for opening in OPENINGS {
-            let bad = format!("    /// {opening}ever\n");
-            assert_eq!(banned(&file("a.rs", &bad)).len(), 1, "{bad}");
+            let invalid = format!("    /// {opening}ever\n");
+            assert_eq!(banned(&file("a.rs", &invalid)).len(), 1, "{invalid}");
         }
-        let bad = ["a();\n/// Wheth", "er it is.\n/// The same again.\n"].concat();
-        assert_eq!(banned(&file("a.rs", &bad)).len(), 1);
-        let good = "/// Returns the names.\n/// Whether one is free, it does not tell.\n";
-        assert_eq!(banned(&file("a.rs", good)), Vec::<String>::new());
+        let invalid = ["a();\n/// Wheth", "er it is.\n/// The same again.\n"].concat();
+        assert_eq!(banned(&file("a.rs", &invalid)).len(), 1);
+        let valid = "/// Returns the names.\n/// Whether one is free, it does not tell.\n";
+        assert_eq!(banned(&file("a.rs", valid)), Vec::<String>::new());
         assert_eq!(banned(&file("a.sql", &["-- W", "ho has it\n"].concat())).len(), 1);
     }
 

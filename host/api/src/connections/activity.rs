@@ -93,8 +93,8 @@ impl Activity {
 
     fn blocked(&self) {
         let now = Instant::now();
-        let fresh = SlowAnswer { begun: now, progress: now, bytes: 0, is_blocked: true };
-        self.lock().slow.get_or_insert(fresh).is_blocked = true;
+        let slow_answer = SlowAnswer { begun: now, progress: now, bytes: 0, is_blocked: true };
+        self.lock().slow.get_or_insert(slow_answer).is_blocked = true;
     }
 
     fn sent(&self, bytes: usize) {

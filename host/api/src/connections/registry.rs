@@ -240,9 +240,9 @@ mod tests {
         assert!(!is_asked_to_close(&permits[0]), "another peer has more");
         assert!(is_asked_to_close(&permits[1]), "the older one of that peer");
         permits.remove(1);
-        let newcomer = admit(&registry, "10.0.0.3").unwrap();
-        assert!(!newcomer.is_reserved);
-        drop((permits, newcomer));
+        let new_connection = admit(&registry, "10.0.0.3").unwrap();
+        assert!(!new_connection.is_reserved);
+        drop((permits, new_connection));
         assert!(registry.is_empty() && registry.lock().by_peer.is_empty());
     }
 

@@ -70,11 +70,11 @@ impl Lines {
         let end = std::time::Instant::now() + FLUSH_TIMEOUT;
         let mut item = Item::Flush(done);
         // A full queue empties, unless standard error is a pipe that is not read.
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
+        while let Err(TrySendError::Full(returned)) = self.queue.try_send(item) {
             if std::time::Instant::now() >= end {
                 return;
             }
-            item = back;
+            item = returned;
             std::thread::sleep(Duration::from_millis(5));
         }
         let left = end.saturating_duration_since(std::time::Instant::now());
@@ -143,12 +143,12 @@ mod tests {
     struct Sink {
         text: Arc<Mutex<Vec<u8>>>,
         full: Arc<AtomicUsize>,
-        stuck: Arc<Mutex<()>>,
+        gate: Arc<Mutex<()>>,
     }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            drop(self.stuck.lock().unwrap());
+            drop(self.gate.lock().unwrap());
             match self.full.load(Ordering::Relaxed) {
                 0 => self.text.lock().unwrap().write(bytes),
                 _ => Err(io::ErrorKind::StorageFull.into()),
@@ -186,7 +186,7 @@ mod tests {
     fn a_stuck_pipe_blocks_no_caller() {
         let sink = Sink::default();
         let lines = Lines::start(sink.clone(), notice).unwrap();
-        let stuck = sink.stuck.lock().unwrap();
+        let gate = sink.gate.lock().unwrap();
         let (begun, line) = (Instant::now(), [b'x'; 1024]);
         for _ in 0..20_000 {
             lines.enqueue(&line);
@@ -196,6 +196,6 @@ mod tests {
         assert!(lines.waiting.load(Ordering::Relaxed) <= MAX_BYTES);
         let dropped = lines.dropped.load(Ordering::Relaxed);
         assert!(dropped > 10_000, "{dropped}");
-        drop(stuck);
+        drop(gate);
     }
 }

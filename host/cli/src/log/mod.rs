@@ -93,23 +93,23 @@ fn filter() -> EnvFilter {
     let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     // It would log an unknown parameter, which may be a password under a mistyped name.
-    let silent = "sqlx_postgres::options=off".parse();
-    silent.into_iter().fold(filter, EnvFilter::add_directive)
+    let directive = "sqlx_postgres::options=off".parse();
+    directive.into_iter().fold(filter, EnvFilter::add_directive)
 }
 
 /// Formats the message and the fields of an event as `words name=value ..`. (The
 /// default formatter escapes control sequences, but keeps line breaks.)
 fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    let one = debug_fn(|writer, field, value| {
-        let mut shown = String::new();
-        write!(shown, "{value:?}")?;
-        let shown = sanitize::line(&shown);
+    let format_field = debug_fn(|writer, field, value| {
+        let mut formatted = String::new();
+        write!(formatted, "{value:?}")?;
+        let formatted = sanitize::line(&formatted);
         match field.name() {
-            "message" => write!(writer, "{shown}"),
-            name => write!(writer, "{name}={shown}"),
+            "message" => write!(writer, "{formatted}"),
+            name => write!(writer, "{name}={formatted}"),
         }
     });
-    one.delimited(" ")
+    format_field.delimited(" ")
 }
 
 /// A writer that takes each JSON event in one piece. It escapes characters that JSON allows and
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_sanitized_line() {
-        let nasty = "a\n2026 ERROR forged\r\u{1b}[2J\u{9b}31m\u{202e}b\u{2028}c";
+        let hostile_text = "a\n2026 ERROR forged\r\u{1b}[2J\u{9b}31m\u{202e}b\u{2028}c";
         for json in [false, true] {
             let written = Shared::default();
             let to = written.clone();
@@ -168,7 +168,7 @@ mod tests {
                 Box::new(log.fmt_fields(fields()).with_writer(move || to.clone()).finish())
             };
             tracing::subscriber::with_default(log, || {
-                tracing::error!(why = nasty, error = %nasty, "{nasty}");
+                tracing::error!(why = hostile_text, error = %hostile_text, "{hostile_text}");
             });
             let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
             assert_eq!(text.lines().count(), 1, "{text:?}");

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn hosts_are_read_in_one_form() {
-        for (text, shown) in [
+        for (text, expected) in [
             ("Example.COM", "example.com"),
             ("example.com.", "example.com"),
             ("localhost", "localhost"),
@@ -183,8 +183,8 @@ mod tests {
             ("0x7f.example", "0x7f.example"),
         ] {
             let host: HttpHost = text.parse().unwrap();
-            assert_eq!(host.to_string(), shown);
-            assert_eq!(shown.parse(), Ok(host), "{text}");
+            assert_eq!(host.to_string(), expected);
+            assert_eq!(expected.parse(), Ok(host), "{text}");
         }
         assert!("192.0.2.1".parse::<HttpHost>().unwrap().ip().is_some());
     }

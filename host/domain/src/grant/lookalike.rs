@@ -50,11 +50,11 @@ const LOOKALIKES: [(char, &str); 38] = [
 ];
 
 /// Returns the path characters to which a server may convert a letter, if there are any.
-pub fn plain(letter: char) -> Option<&'static str> {
+pub fn ascii_equivalent(letter: char) -> Option<&'static str> {
     if letter.is_ascii() {
         return None;
     }
-    LOOKALIKES.iter().find(|(known, _)| *known == letter).map(|(_, plain)| *plain)
+    LOOKALIKES.iter().find(|(known, _)| *known == letter).map(|(_, ascii)| *ascii)
 }
 
 /// Returns whether a letter has zero width, so that some servers drop it: joiners, direction
@@ -72,11 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_lookalike_means_something_in_a_path() {
-        for (letter, plain) in LOOKALIKES {
+    fn every_lookalike_maps_to_path_characters() {
+        for (letter, ascii) in LOOKALIKES {
             assert!(!letter.is_ascii(), "{letter:?}");
-            let means = |letter: char| r"./\%;?#".contains(letter);
-            assert!(plain.is_ascii() && plain.chars().any(means), "{letter:?}");
+            let is_special = |letter: char| r"./\%;?#".contains(letter);
+            assert!(ascii.is_ascii() && ascii.chars().any(is_special), "{letter:?}");
         }
     }
 

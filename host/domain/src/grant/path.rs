@@ -4,7 +4,7 @@
 //! So a rule for `/v1/` allows `/v1/`, and not `/v1/%2e%2e/`.
 
 use super::host::cut;
-use super::lookalike::{is_unseen, plain};
+use super::lookalike::{ascii_equivalent, is_unseen};
 
 /// The longest path with its query, in bytes.
 pub const MAX_PATH_BYTES: usize = 8 * 1024;
@@ -58,40 +58,40 @@ pub fn check_path(path: &str) -> Result<(), BadPath> {
     if !path.starts_with('/') {
         return Err(BadPath::NotAbsolute(cut(path)));
     }
-    let is_wrong = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#');
-    if path.bytes().any(is_wrong) {
+    let is_invalid = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#');
+    if path.bytes().any(is_invalid) {
         return Err(BadPath::Characters(cut(path)));
     }
-    let mut now = path.as_bytes().to_vec();
+    let mut current = path.as_bytes().to_vec();
     for round in 0..=MAX_DECODINGS {
-        let text = std::str::from_utf8(&now).map_err(|_| BadPath::NotUtf8(cut(path)))?;
+        let text = std::str::from_utf8(&current).map_err(|_| BadPath::NotUtf8(cut(path)))?;
         check_letters(text, path)?;
         check_segments(text).map_err(|()| BadPath::Segments(cut(path)))?;
-        let (decoded, is_clean) = decode(&now);
+        let (decoded, is_clean) = decode(&current);
         if round == 0 && !is_clean {
             return Err(BadPath::Percent(cut(path)));
         }
-        if decoded == now {
+        if decoded == current {
             return Ok(());
         }
         if decoded.iter().any(u8::is_ascii_control) {
             return Err(BadPath::Characters(cut(path)));
         }
-        now = decoded;
+        current = decoded;
     }
     Err(BadPath::Segments(cut(path)))
 }
 
 /// Refuses letters that a server may turn into one of `/ \ ? # % ;`.
 fn check_letters(text: &str, path: &str) -> Result<(), BadPath> {
-    let lookalike = |letter: char| Some((letter, plain(letter)?));
+    let lookalike = |letter: char| Some((letter, ascii_equivalent(letter)?));
     let mut found = text.chars().filter(|letter| !letter.is_ascii()).filter_map(lookalike);
-    match found.find(|(_, plain)| plain.chars().all(|plain| plain != '.')) {
+    match found.find(|(_, ascii)| ascii.chars().all(|c| c != '.')) {
         None => Ok(()),
-        Some((letter, plain)) => {
-            let means = |plain: &char| r"/\?#%;".contains(*plain);
-            let plain = plain.chars().find(means).unwrap_or(letter);
-            Err(BadPath::Lookalike(cut(path), letter, plain))
+        Some((letter, ascii)) => {
+            let is_special = |c: &char| r"/\?#%;".contains(*c);
+            let ascii = ascii.chars().find(is_special).unwrap_or(letter);
+            Err(BadPath::Lookalike(cut(path), letter, ascii))
         }
     }
 }
@@ -120,8 +120,9 @@ fn check_segments(path: &str) -> Result<(), ()> {
 fn is_normalized_away(name: &str) -> bool {
     // A form encodes a blank as a plus.
     let is_blank = |letter: char| letter.is_whitespace() || letter == '+' || is_unseen(letter);
-    let is_dots =
-        |letter: char| letter == '.' || plain(letter).is_some_and(|dots| dots.starts_with('.'));
+    let is_dots = |letter: char| {
+        letter == '.' || ascii_equivalent(letter).is_some_and(|dots| dots.starts_with('.'))
+    };
     if name.is_empty() || !name.chars().all(|letter| is_blank(letter) || is_dots(letter)) {
         return false;
     }
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_mean_something_else_fail() {
+    fn ambiguous_paths_are_refused() {
         for path in [
             "//",
             "//host/x",

@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn rules_are_formatted_as_they_are_read() {
-        for (text, shown) in [
+        for (text, expected) in [
             (
                 "GET,POST https://api.example.com:8443/v1/",
                 "GET,POST https://api.example.com:8443/v1/",
@@ -302,8 +302,8 @@ mod tests {
             ("http://[2001:db8::1]", "http://[2001:db8::1]/"),
         ] {
             let rule: HttpRule = text.parse().unwrap();
-            assert_eq!(rule.to_string(), shown);
-            assert_eq!(shown.parse(), Ok(rule));
+            assert_eq!(rule.to_string(), expected);
+            assert_eq!(expected.parse(), Ok(rule));
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_allows_only_what_it_names() {
+    fn a_rule_allows_only_named_requests() {
         let allows = |rule: &str, request: &str| {
             let rule: HttpRule = rule.parse().unwrap();
             // A request written as a rule, with a method and a host.

@@ -174,11 +174,11 @@ impl<'a> Values<'a> {
     /// Takes steps out of the budget; if too few are left, records that problem
     /// once.
     fn may_take(&self, steps: u64, path: &str, problems: &mut Problems) -> bool {
-        let may = !self.is_exhausted.get() && self.budget.take(steps).is_ok();
-        if !may {
+        let has_budget = !self.is_exhausted.get() && self.budget.take(steps).is_ok();
+        if !has_budget {
             self.exhaust(path, problems);
         }
-        may
+        has_budget
     }
 
     fn exhaust(&self, path: &str, problems: &mut Problems) {
@@ -202,9 +202,9 @@ impl<'a> Values<'a> {
         if self.is_exhausted.get() {
             return;
         }
-        let alone = || Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
+        let single = || Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
         let checked =
-            node.each_input(self.budget).and_then(|schema| schema.check(&alone(), self.budget));
+            node.each_input(self.budget).and_then(|schema| schema.check(&single(), self.budget));
         match checked {
             Ok(()) => {}
             Err(Refusal::Mismatch(message)) => problems.add(

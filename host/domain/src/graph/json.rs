@@ -59,10 +59,10 @@ impl Graph {
         if let Some(deadline) = node.limits.get(Limit::TimeoutMs) {
             json["timeout_ms"] = json!(deadline);
         }
-        let others: LimitValues =
+        let overrides: LimitValues =
             node.limits.iter().filter(|(limit, _)| *limit != Limit::TimeoutMs).collect();
-        if !others.is_empty() {
-            json["limits"] = json!(others);
+        if !overrides.is_empty() {
+            json["limits"] = json!(overrides);
         }
         json
     }

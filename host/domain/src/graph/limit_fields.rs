@@ -14,13 +14,13 @@ use crate::limits::{Limit, LimitValues};
 pub fn read_limits(
     value: &Value,
     path: &str,
-    own: &[Limit],
+    own_fields: &[Limit],
     problems: &mut Problems,
 ) -> LimitValues {
-    let here = || Limit::ALL.iter().copied().filter(|limit| !own.contains(limit));
-    let names: Vec<&str> = here().map(Limit::name).collect();
+    let allowed = || Limit::ALL.iter().copied().filter(|limit| !own_fields.contains(limit));
+    let names: Vec<&str> = allowed().map(Limit::name).collect();
     let mut value = Cow::Borrowed(value);
-    for name in own.iter().map(|limit| limit.name()) {
+    for name in own_fields.iter().map(|limit| limit.name()) {
         if value.get(name).is_none() {
             continue;
         }
@@ -32,7 +32,7 @@ pub fn read_limits(
         return LimitValues::default();
     };
     let read = |limit: Limit| Some((limit, read_limit(&object, limit, problems)?));
-    here().filter_map(read).collect()
+    allowed().filter_map(read).collect()
 }
 
 /// Reads the number of a limit, if it is set.

@@ -238,13 +238,13 @@ impl Graph {
     /// Returns whether a failure at `above` leaves a gap at `below`. It does if
     /// a path between them has no unite, `below` included, whose region
     /// contains `above`: such a unite would absorb the failure.
-    pub fn leaves_gap(&self, above: NodeIx, below: NodeIx) -> bool {
-        let absorbs = |ix: &NodeIx| self.node(above).scopes.contains(ix);
+    pub fn leaves_gap(&self, ancestor: NodeIx, descendant: NodeIx) -> bool {
+        let absorbs = |ix: &NodeIx| self.node(ancestor).scopes.contains(ix);
         let mut visited = NodeSet::empty(self.nodes.len());
-        let mut open = vec![above];
+        let mut open = vec![ancestor];
         while let Some(ix) = open.pop() {
             for next in self.node(ix).next.iter().filter(|next| !absorbs(next)) {
-                if *next == below {
+                if *next == descendant {
                     return true;
                 }
                 if !visited.contains(next.at()) {

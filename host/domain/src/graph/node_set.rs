@@ -34,17 +34,17 @@ impl NodeSet {
 
     /// Inserts all indices of another set.
     pub fn union_with(&mut self, other: &NodeSet) {
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine |= theirs);
+        self.0.iter_mut().zip(&other.0).for_each(|(own_bits, other_bits)| *own_bits |= other_bits);
     }
 
     /// Keeps the indices that another set has too.
     pub fn intersect_with(&mut self, other: &NodeSet) {
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine &= theirs);
+        self.0.iter_mut().zip(&other.0).for_each(|(own_bits, other_bits)| *own_bits &= other_bits);
     }
 
     /// Returns whether two sets intersect.
     pub fn intersects(&self, other: &NodeSet) -> bool {
-        self.0.iter().zip(&other.0).any(|(mine, theirs)| mine & theirs != 0)
+        self.0.iter().zip(&other.0).any(|(own_bits, other_bits)| own_bits & other_bits != 0)
     }
 
     /// Iterates over the indices of the set, ascending.

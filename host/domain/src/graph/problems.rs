@@ -52,9 +52,12 @@ impl Problems {
         else_hint: impl Display,
     ) {
         self.suggested += 1;
-        let near = if self.suggested <= MAX_SUGGESTIONS { nearest(word, known) } else { None };
-        let hint =
-            near.map_or_else(|| else_hint.to_string(), |near| format!("did you mean {near:?}?"));
+        let suggestion =
+            if self.suggested <= MAX_SUGGESTIONS { nearest(word, known) } else { None };
+        let hint = suggestion.map_or_else(
+            || else_hint.to_string(),
+            |suggestion| format!("did you mean {suggestion:?}?"),
+        );
         self.add(path, format!("{message}; {hint}"));
     }
 
@@ -92,11 +95,11 @@ impl Problems {
 
 /// Returns the path of a member: `$.inputs.text`, or `$.inputs["odd key"]`.
 pub fn member(path: &str, key: &str) -> String {
-    let plain = !key.is_empty()
+    let is_identifier = !key.is_empty()
         && key.len() <= MAX_SHOWN
         && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !key.starts_with(|c: char| c.is_ascii_digit());
-    if plain { format!("{path}.{key}") } else { format!("{path}[{}]", quoted(key)) }
+    if is_identifier { format!("{path}.{key}") } else { format!("{path}[{}]", quoted(key)) }
 }
 
 /// Returns the path of an element: `$.nodes[2]`.
@@ -149,13 +152,13 @@ fn common_prefix_len(a: &str, b: &str) -> usize {
 
 /// Returns whether JSON is nested at most `depth` levels; a scalar has depth 0.
 pub fn within_depth(value: &Value, depth: usize) -> bool {
-    let within = |inner: &Value| match depth.checked_sub(1) {
-        Some(less) => within_depth(inner, less),
+    let is_within = |inner: &Value| match depth.checked_sub(1) {
+        Some(rest) => within_depth(inner, rest),
         None => false,
     };
     match value {
-        Value::Array(list) => depth > 0 && list.iter().all(within),
-        Value::Object(map) => depth > 0 && map.values().all(within),
+        Value::Array(list) => depth > 0 && list.iter().all(is_within),
+        Value::Object(map) => depth > 0 && map.values().all(is_within),
         _ => true,
     }
 }

@@ -209,12 +209,12 @@ fn read_node(
 /// Reads the limits of a node: its `limits`, and the deadline beside them.
 fn read_node_limits(object: &Object<'_>, problems: &mut Problems) -> LimitValues {
     const DEADLINE: Limit = Limit::TimeoutMs;
-    let others = object
+    let overrides = object
         .get("limits")
         .map(|limits| read_limits(limits, &object.at("limits"), &[DEADLINE], problems))
         .unwrap_or_default();
     let deadline = read_limit(object, DEADLINE, problems).map(|millis| (DEADLINE, millis));
-    others.iter().chain(deadline).collect()
+    overrides.iter().chain(deadline).collect()
 }
 
 fn identifier(value: &Value) -> Result<Name, String> {
@@ -334,7 +334,7 @@ fn unknown_word(
 }
 
 fn max_failed(value: &Value) -> Result<MaxFailed, String> {
-    let wrong =
+    let invalid =
         || "this must be a whole number, or a percentage from \"0%\" to \"100%\"".to_owned();
     match value {
         Value::String(text) => text
@@ -343,10 +343,10 @@ fn max_failed(value: &Value) -> Result<MaxFailed, String> {
             .and_then(|number| number.parse().ok())
             .filter(|percent| (0.0..=100.0).contains(percent))
             .map(MaxFailed::Percent)
-            .ok_or_else(wrong),
+            .ok_or_else(invalid),
         _ => {
             let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
-            count.map(MaxFailed::Count).ok_or_else(wrong)
+            count.map(MaxFailed::Count).ok_or_else(invalid)
         }
     }
 }

@@ -167,31 +167,31 @@ fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
             }
         }
     }
-    let stays = |ix: &usize| waiting[*ix] > 0;
-    let mut walk: Vec<usize> = (0..parents.len()).filter(stays).take(1).collect();
-    let mut met = vec![None; parents.len()];
+    let is_blocked = |ix: &usize| waiting[*ix] > 0;
+    let mut walk: Vec<usize> = (0..parents.len()).filter(is_blocked).take(1).collect();
+    let mut positions = vec![None; parents.len()];
     while let Some(&ix) = walk.last() {
-        if let Some(first) = met[ix].replace(walk.len() - 1) {
+        if let Some(first) = positions[ix].replace(walk.len() - 1) {
             walk.drain(..first);
             break;
         }
-        walk.extend(parents[ix].iter().copied().find(|parent| stays(parent)));
+        walk.extend(parents[ix].iter().copied().find(|parent| is_blocked(parent)));
     }
     walk.reverse();
-    in_words(raw, &walk)
+    describe_path(raw, &walk)
 }
 
 /// Describes a path through the graph in words, without its middle if it is
 /// long.
-pub fn in_words(raw: &RawGraph, way: &[usize]) -> String {
+pub fn describe_path(raw: &RawGraph, path: &[usize]) -> String {
     const ENDS: usize = 6;
     let names = |indices: &[usize]| {
         indices.iter().map(|&ix| name_of(raw, ix)).collect::<Vec<_>>().join(" → ")
     };
-    if way.len() <= 2 * ENDS {
-        names(way)
+    if path.len() <= 2 * ENDS {
+        names(path)
     } else {
-        format!("{} → … → {}", names(&way[..ENDS]), names(&way[way.len() - ENDS..]))
+        format!("{} → … → {}", names(&path[..ENDS]), names(&path[path.len() - ENDS..]))
     }
 }
 

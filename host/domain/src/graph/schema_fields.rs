@@ -55,17 +55,17 @@ impl<'a> SchemaCursor<'a> {
     /// Returns the names of all possible members; `None` if the schema leaves
     /// them open.
     pub fn members(&self) -> Option<Vec<&'a str>> {
-        let here = self.here?;
-        let allows_more = |key| !matches!(here.get(key), None | Some(Value::Bool(false)));
-        if OPEN_KEYWORDS.iter().any(|key| here.contains_key(*key))
+        let object = self.here?;
+        let allows_more = |key| !matches!(object.get(key), None | Some(Value::Bool(false)));
+        if OPEN_KEYWORDS.iter().any(|key| object.contains_key(*key))
             || allows_more("additionalProperties")
             || allows_more("unevaluatedProperties")
         {
             return None;
         }
-        match here.get("properties").and_then(Value::as_object) {
+        match object.get("properties").and_then(Value::as_object) {
             Some(named) => Some(named.keys().map(String::as_str).collect()),
-            None => (here.get("additionalProperties")? == &Value::Bool(false)).then(Vec::new),
+            None => (object.get("additionalProperties")? == &Value::Bool(false)).then(Vec::new),
         }
     }
 
@@ -107,12 +107,12 @@ impl<'a> SchemaCursor<'a> {
     /// generators wrap a reference in one.
     fn resolve_refs(mut self) -> Self {
         for _ in 0..MAX_REFERENCES {
-            let Some(here) = self.here.filter(|here| !here.contains_key("properties")) else {
+            let Some(object) = self.here.filter(|object| !object.contains_key("properties")) else {
                 break;
             };
-            let wrapped = here.get("allOf").and_then(Value::as_array);
+            let wrapped = object.get("allOf").and_then(Value::as_array);
             let target =
-                match (here.get("$ref").and_then(Value::as_str), wrapped.map(Vec::as_slice)) {
+                match (object.get("$ref").and_then(Value::as_str), wrapped.map(Vec::as_slice)) {
                     (Some(target), None) => {
                         target.strip_prefix('#').and_then(|to| self.root.pointer(to))
                     }
@@ -130,7 +130,7 @@ impl<'a> SchemaCursor<'a> {
     }
 
     fn is(&self, kind: &str) -> bool {
-        self.keyword("type").is_some_and(|given| given == kind)
+        self.keyword("type").is_some_and(|actual| actual == kind)
     }
 
     /// Returns whether only a scalar fits, so that no field can lie below.

@@ -91,8 +91,8 @@ fn check_store(
         Some(Value::Object(given)) => given.contains_key(key),
         Some(_) => true,
     };
-    let is_there = |key: &String| values.contains_key(key) || unread(key);
-    for key in graph.store().required_keys.iter().filter(|key| !is_there(key)) {
+    let is_present = |key: &String| values.contains_key(key) || unread(key);
+    for key in graph.store().required_keys.iter().filter(|key| !is_present(key)) {
         problems.add(PATH, format!("the required store key {key:?} is missing; give it"));
     }
     for (key, value) in &values {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::RawGraph;
-use super::resolve::{ResolvedGraph, in_words, name_of};
+use super::resolve::{ResolvedGraph, describe_path, name_of};
 
 /// The shape of a graph in which every unite is valid.
 pub struct Topology {
@@ -31,15 +31,15 @@ pub fn compute(
     problems: &mut Problems,
 ) -> Option<Topology> {
     let before = problems.len();
-    let reach = reach(resolved);
+    let reach = reachability(resolved);
     let dominators = dominators(resolved);
     let mut region = vec![None; resolved.next.len()];
     for (unite, source) in unites(resolved) {
         if dominators[unite].contains(source) {
-            region[unite] = Some(between(&reach, source, unite));
+            region[unite] = Some(nodes_between(&reach, source, unite));
         } else {
             let path = format!("{}.unites.identifier", raw.nodes[unite].path);
-            problems.add(path, why_not_before(raw, resolved, source, unite));
+            problems.add(path, explain_unreachable(raw, resolved, source, unite));
         }
     }
     for (unite, source) in unites(resolved) {
@@ -74,24 +74,24 @@ pub fn shortest_path(
     resolved: &ResolvedGraph,
     from: usize,
     to: usize,
-    avoiding: usize,
+    avoided: usize,
 ) -> Option<Vec<usize>> {
-    let mut came_from = vec![None; resolved.next.len()];
+    let mut predecessor = vec![None; resolved.next.len()];
     let mut open = VecDeque::from([from]);
-    if from == avoiding {
+    if from == avoided {
         return None;
     }
     while let Some(ix) = open.pop_front() {
         if ix == to {
             let mut path: Vec<_> =
-                std::iter::successors(Some(to), |&at| came_from[at].filter(|_| at != from))
+                std::iter::successors(Some(to), |&at| predecessor[at].filter(|_| at != from))
                     .collect();
             path.reverse();
             return Some(path);
         }
         for &next in &resolved.next[ix] {
-            if next != avoiding && next != from && came_from[next].is_none() {
-                came_from[next] = Some(ix);
+            if next != avoided && next != from && predecessor[next].is_none() {
+                predecessor[next] = Some(ix);
                 open.push_back(next);
             }
         }
@@ -99,7 +99,7 @@ pub fn shortest_path(
     None
 }
 
-fn reach(resolved: &ResolvedGraph) -> Vec<NodeSet> {
+fn reachability(resolved: &ResolvedGraph) -> Vec<NodeSet> {
     let mut reach = vec![NodeSet::empty(resolved.next.len()); resolved.next.len()];
     for &ix in resolved.order.iter().rev() {
         let mut below = NodeSet::empty(resolved.next.len());
@@ -128,7 +128,7 @@ fn dominators(resolved: &ResolvedGraph) -> Vec<NodeSet> {
 }
 
 /// Returns the nodes between two nodes, both excluded.
-fn between(reach: &[NodeSet], source: usize, unite: usize) -> NodeSet {
+fn nodes_between(reach: &[NodeSet], source: usize, unite: usize) -> NodeSet {
     let mut region = NodeSet::empty(reach.len());
     reach[source].iter().filter(|&ix| reach[ix].contains(unite)).for_each(|ix| region.insert(ix));
     region
@@ -149,14 +149,19 @@ fn innermost(scopes: &NodeSet, region: &[Option<NodeSet>]) -> Vec<usize> {
     scopes.iter().filter(holds_none).collect()
 }
 
-fn why_not_before(raw: &RawGraph, resolved: &ResolvedGraph, source: usize, unite: usize) -> String {
+fn explain_unreachable(
+    raw: &RawGraph,
+    resolved: &ResolvedGraph,
+    source: usize,
+    unite: usize,
+) -> String {
     let (source_name, unite_name) = (name_of(raw, source), name_of(raw, unite));
-    let past = shortest_path(resolved, resolved.root, unite, source);
-    match (shortest_path(resolved, source, unite, usize::MAX), past) {
+    let bypass = shortest_path(resolved, resolved.root, unite, source);
+    match (shortest_path(resolved, source, unite, usize::MAX), bypass) {
         (Some(_), Some(past)) => format!(
             "\"{source_name}\" must lie on every path to \"{unite_name}\", but {} goes past it; unite a node \
              that all branches come from",
-            in_words(raw, &past)
+            describe_path(raw, &past)
         ),
         _ => format!("\"{source_name}\" does not lead to \"{unite_name}\""),
     }

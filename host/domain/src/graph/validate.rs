@@ -202,13 +202,13 @@ fn check_secrets(
     for (node, description) in raw.nodes.iter().zip(descriptions) {
         for secret in description.iter().flat_map(|description| &description.secrets) {
             declared.insert(secret);
-            let given = raw.secrets.get(secret);
-            if given.map_or_else(|| set.contains(secret), Option::is_some) {
+            let secret_value = raw.secrets.get(secret);
+            if secret_value.map_or_else(|| set.contains(secret), Option::is_some) {
                 continue;
             }
             let name = node.node_name.as_ref().map_or("?", Name::as_str);
             let path = node.path.clone();
-            if given.is_some() {
+            if secret_value.is_some() {
                 let message = format!(
                     "\"{name}\" reads the secret \"{secret}\", which this removes; leave it, or remove the node"
                 );
@@ -228,8 +228,8 @@ fn check_secrets(
         // An unknown node may declare any secret.
         return;
     }
-    let given = raw.secrets.iter().filter(|(_, value)| value.is_some());
-    for (name, _) in given.filter(|(name, _)| !declared.contains(name)) {
+    let secret_value = raw.secrets.iter().filter(|(_, value)| value.is_some());
+    for (name, _) in secret_value.filter(|(name, _)| !declared.contains(name)) {
         problems.add_unknown(
             member("$.secrets", name.as_str()),
             format_args!("no node of this graph declares the secret \"{name}\""),

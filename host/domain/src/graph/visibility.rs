@@ -9,7 +9,7 @@ use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::RawGraph;
 use super::references::References;
-use super::resolve::{ResolvedGraph, in_words, name_of};
+use super::resolve::{ResolvedGraph, describe_path, name_of};
 use super::topology::{Topology, shortest_path, unites};
 
 /// The references of all nodes, by kind.
@@ -32,18 +32,18 @@ pub fn check(
     problems: &mut Problems,
 ) -> ReferenceKinds {
     let size = resolved.next.len();
-    let sees = sees(resolved);
+    let visible = visible_outputs(resolved);
     let mut singles = vec![NodeSet::empty(size); size];
     let mut gathers = vec![NodeSet::empty(size); size];
-    let diagnoser = Diagnoser { raw, resolved, topology, sees: &sees };
+    let diagnoser = Diagnoser { raw, resolved, topology, visible: &visible };
     for (node, references) in references.iter().enumerate() {
         for (target, path) in &references.outputs {
-            if sees[node].contains(*target) {
+            if visible[node].contains(*target) {
                 singles[node].insert(*target);
             } else if diagnoser.is_gathered_by(*target, node) {
                 gathers[node].insert(*target);
             } else {
-                problems.add_found(path.clone(), || diagnoser.why_unseen(*target, node));
+                problems.add_found(path.clone(), || diagnoser.explain(*target, node));
             }
         }
     }
@@ -51,7 +51,7 @@ pub fn check(
     ReferenceKinds { singles, gathers, carries }
 }
 
-fn sees(resolved: &ResolvedGraph) -> Vec<NodeSet> {
+fn visible_outputs(resolved: &ResolvedGraph) -> Vec<NodeSet> {
     let size = resolved.next.len();
     let mut sees = vec![NodeSet::empty(size); size];
     for &node in &resolved.order {
@@ -61,15 +61,15 @@ fn sees(resolved: &ResolvedGraph) -> Vec<NodeSet> {
         }
         // The outputs that an edge brings: the parent's own, and those that the
         // parent sees.
-        let brings = |&parent: &usize| {
+        let visible_along = |&parent: &usize| {
             let mut brings = sees[parent].clone();
             brings.insert(parent);
             brings
         };
-        let mut all = resolved.parents[node].iter().map(brings);
-        let Some(mut mine) = all.next() else { continue };
-        all.for_each(|other| mine.intersect_with(&other));
-        sees[node] = mine;
+        let mut all = resolved.parents[node].iter().map(visible_along);
+        let Some(mut common) = all.next() else { continue };
+        all.for_each(|other| common.intersect_with(&other));
+        sees[node] = common;
     }
     sees
 }
@@ -79,13 +79,13 @@ fn carries(resolved: &ResolvedGraph, singles: &[NodeSet]) -> Vec<NodeSet> {
     unites(resolved).for_each(|(unite, source)| united_by[source].push(unite));
     let mut carries = singles.to_vec();
     for &node in resolved.order.iter().rev() {
-        let mut mine = carries[node].clone();
+        let mut needed = carries[node].clone();
         let ordinary = resolved.next[node].iter().filter(|&&next| resolved.source[next].is_none());
-        for &later in ordinary.chain(&united_by[node]) {
-            mine.union_with(&carries[later]);
+        for &next in ordinary.chain(&united_by[node]) {
+            needed.union_with(&carries[next]);
         }
-        mine.remove(node);
-        carries[node] = mine;
+        needed.remove(node);
+        carries[node] = needed;
     }
     carries
 }
@@ -95,7 +95,7 @@ struct Diagnoser<'a> {
     raw: &'a RawGraph,
     resolved: &'a ResolvedGraph,
     topology: &'a Topology,
-    sees: &'a [NodeSet],
+    visible: &'a [NodeSet],
 }
 
 impl Diagnoser<'_> {
@@ -105,7 +105,7 @@ impl Diagnoser<'_> {
             || self.topology.region[unite].as_ref().is_some_and(|region| region.contains(target))
     }
 
-    fn why_unseen(&self, target: usize, node: usize) -> String {
+    fn explain(&self, target: usize, node: usize) -> String {
         let (target_name, node_name) = (name_of(self.raw, target), name_of(self.raw, node));
         if target == node {
             return format!(
@@ -125,7 +125,7 @@ impl Diagnoser<'_> {
         if let Some(path) = shortest_path(self.resolved, self.resolved.root, node, target) {
             return format!(
                 "\"{target_name}\" has no output on the path {}; refer to a node that lies on every path",
-                in_words(self.raw, &path)
+                describe_path(self.raw, &path)
             );
         }
         let (unite, from_there) = self.closing(target, node);
@@ -136,7 +136,7 @@ impl Diagnoser<'_> {
         format!(
             "\"{target_name}\" is missing on the path {}: its branches end in the unite \"{unite}\"; return \
              it from \"{unite}\" and refer to that",
-            in_words(self.raw, &path)
+            describe_path(self.raw, &path)
         )
     }
 
@@ -146,26 +146,26 @@ impl Diagnoser<'_> {
     fn closing(&self, target: usize, node: usize) -> (usize, Vec<usize>) {
         let mut at = node;
         // Collected from the end, because the path is walked backwards.
-        let mut walked = Vec::new();
+        let mut reversed = Vec::new();
         // Every step leads to an earlier node that does not see the target.
         for _ in 0..self.resolved.next.len() {
             if self.is_gathered_by(target, at) {
                 break;
             }
-            let blind =
-                |parent: &&usize| **parent != target && !self.sees[**parent].contains(target);
+            let lacks_output =
+                |parent: &&usize| **parent != target && !self.visible[**parent].contains(target);
             let before = match self.resolved.source[at] {
                 // A unite sees what its source sees. The source is on every
                 // path to the region between, so no node of the region sees
                 // more.
                 Some(source) => source,
-                None => self.resolved.parents[at].iter().find(blind).copied().unwrap_or(at),
+                None => self.resolved.parents[at].iter().find(lacks_output).copied().unwrap_or(at),
             };
             let step = shortest_path(self.resolved, before, at, usize::MAX).unwrap_or_default();
-            walked.extend(step.iter().skip(1).rev());
+            reversed.extend(step.iter().skip(1).rev());
             at = before;
         }
-        walked.reverse();
-        (at, walked)
+        reversed.reverse();
+        (at, reversed)
     }
 }

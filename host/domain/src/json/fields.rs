@@ -135,7 +135,7 @@ impl FieldStep {
     pub(super) fn elements<'f>(&'f self) -> impl FnMut(usize) -> Option<&'f FieldStep> + use<'f> {
         let mut rest = self.elements.iter().peekable();
         move |index| {
-            let (_, field) = rest.next_if(|(wanted, _)| *wanted == index)?;
+            let (_, field) = rest.next_if(|(field_index, _)| *field_index == index)?;
             self.members.get(field)
         }
     }

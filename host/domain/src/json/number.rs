@@ -48,15 +48,15 @@ impl Inexact {
     /// Describes the problem. The rounded number is not shown, because it
     /// begins with digits of the written number.
     pub(super) fn message(self, text: &str) -> String {
-        let shown = if text.len() <= MAX_SHOWN_BYTES {
+        let excerpt = if text.len() <= MAX_SHOWN_BYTES {
             format!("the number {text}")
         } else {
             format!("a number of {} characters", text.len())
         };
         match self {
-            Inexact::OutOfRange => format!("{shown}: number out of range; send it as a string"),
+            Inexact::OutOfRange => format!("{excerpt}: number out of range; send it as a string"),
             Inexact::Rounded => format!(
-                "{shown} would be rounded: no 64-bit integer and no double is written so; \
+                "{excerpt} would be rounded: no 64-bit integer and no double is written so; \
                  send it as a string"
             ),
         }
@@ -175,9 +175,9 @@ impl Significant<'_> {
 impl<'t> Significant<'t> {
     fn new(decimal: &Decimal<'t>) -> Self {
         let Decimal { whole, fraction, exponent, .. } = *decimal;
-        let zero = |digit: &&u8| **digit == b'0';
-        let leading = whole.iter().chain(fraction).take_while(zero).count();
-        let trailing = whole.iter().chain(fraction).rev().take_while(zero).count();
+        let is_zero = |digit: &&u8| **digit == b'0';
+        let leading = whole.iter().chain(fraction).take_while(is_zero).count();
+        let trailing = whole.iter().chain(fraction).rev().take_while(is_zero).count();
         let count = (whole.len() + fraction.len()).saturating_sub(leading + trailing);
         let point = whole.len() as i64 - leading as i64;
         let point = point.saturating_add(saturated(exponent));

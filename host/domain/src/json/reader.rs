@@ -11,7 +11,7 @@ use super::fields::FieldStep;
 use super::number::{Decimal, Inexact};
 use super::seen_keys::SeenKeys;
 use super::string::{escape, next_special};
-use super::value_path::{ValuePath, shown};
+use super::value_path::{ValuePath, display_key};
 use super::{JsonError, MAX_DEPTH, MAX_PROBLEMS};
 use crate::graph::Problem;
 use crate::json_size;
@@ -77,7 +77,7 @@ pub(super) struct Reader<'t> {
     has_blanks: bool,
     slots: Vec<Option<Value>>,
     problems: Vec<Problem>,
-    more: usize,
+    unlisted: usize,
 }
 
 impl<'t> Reader<'t> {
@@ -92,7 +92,7 @@ impl<'t> Reader<'t> {
             has_blanks: false,
             slots: Vec::new(),
             problems: Vec::new(),
-            more: 0,
+            unlisted: 0,
         }
     }
 
@@ -128,8 +128,8 @@ impl<'t> Reader<'t> {
             Ok(value) if self.problems.is_empty() => Ok(value),
             Ok(_) | Err(Stop::TooDeep) => {
                 let mut problems = std::mem::take(&mut self.problems);
-                if self.more > 0 {
-                    let message = format!("and {} more problems", self.more);
+                if self.unlisted > 0 {
+                    let message = format!("and {} more problems", self.unlisted);
                     problems.push(Problem { path: "$".to_owned(), message });
                 }
                 Err(JsonError::Unfit { problems, is_too_deep })
@@ -161,7 +161,7 @@ impl<'t> Reader<'t> {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(Problem { path: path.path(), message: message() })
         } else {
-            self.more += 1
+            self.unlisted += 1
         }
     }
 
@@ -186,9 +186,9 @@ impl<'t> Reader<'t> {
     }
 
     fn eat(&mut self, byte: u8) -> bool {
-        let is_there = self.peek() == Some(byte);
-        self.at += usize::from(is_there);
-        is_there
+        let is_match = self.peek() == Some(byte);
+        self.at += usize::from(is_match);
+        is_match
     }
 
     /// Returns the syntax error of an unexpected byte here.
@@ -370,14 +370,14 @@ impl<'t> Reader<'t> {
     fn array(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
         self.enter(path)?;
         let mut list = Vec::new();
-        let mut wanted = match mode {
+        let mut next_step = match mode {
             Mode::Some(step) => Some(step.elements()),
             Mode::Nothing | Mode::Estimate | Mode::All => None,
         };
         let mut is_open = !self.eat(b']');
         let mut index = 0;
         while is_open {
-            let step = wanted.as_mut().and_then(|wanted| wanted(index));
+            let step = next_step.as_mut().and_then(|next_step| next_step(index));
             let mode = match (mode, step) {
                 (Mode::Some(_), Some(step)) => Mode::Some(step),
                 (Mode::Some(_), None) => Mode::Nothing,
@@ -412,11 +412,11 @@ impl<'t> Reader<'t> {
         let mut is_open = !self.eat(b'}');
         while is_open {
             let key = self.key()?;
-            let here = ValuePath::Member(path, &key);
+            let member_path = ValuePath::Member(path, &key);
             if !keys.insert(key.clone()) {
-                self.add_duplicate(&here, &key);
+                self.add_duplicate(&member_path, &key);
             }
-            self.value(Mode::Nothing, &here)?;
+            self.value(Mode::Nothing, &member_path)?;
             is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)
@@ -453,8 +453,8 @@ impl<'t> Reader<'t> {
         while is_open {
             let key = self.key()?;
             self.charge(json_size::MEMBER + key.len() as u64)?;
-            let here = ValuePath::Member(path, &key);
-            let value = self.value(Mode::All, &here)?;
+            let member_path = ValuePath::Member(path, &key);
+            let value = self.value(Mode::All, &member_path)?;
             match map.entry(key.as_ref()) {
                 Entry::Vacant(member) => {
                     member.insert(value);
@@ -462,7 +462,7 @@ impl<'t> Reader<'t> {
                 Entry::Occupied(mut member) => {
                     member.insert(value);
                     if self.rules.is_strict {
-                        self.add_duplicate(&here, &key);
+                        self.add_duplicate(&member_path, &key);
                     }
                 }
             }
@@ -475,18 +475,20 @@ impl<'t> Reader<'t> {
         let mut is_open = !self.eat(b'}');
         while is_open {
             let key = self.key()?;
-            let here = ValuePath::Member(path, &key);
+            let member_path = ValuePath::Member(path, &key);
             match step.member(&key) {
-                None => drop(self.value(Mode::Nothing, &here)?),
-                Some(step) => drop(self.value(Mode::Some(step), &here)?),
+                None => drop(self.value(Mode::Nothing, &member_path)?),
+                Some(step) => drop(self.value(Mode::Some(step), &member_path)?),
             }
             is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)
     }
 
-    fn add_duplicate(&mut self, here: &ValuePath<'_>, key: &str) {
-        self.add_problem(here, || format!("the key {} comes twice; keep one of them", shown(key)));
+    fn add_duplicate(&mut self, member_path: &ValuePath<'_>, key: &str) {
+        self.add_problem(member_path, || {
+            format!("the key {} comes twice; keep one of them", display_key(key))
+        });
     }
 
     fn expect_key(&self) -> Result<(), Stop> {

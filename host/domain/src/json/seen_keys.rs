@@ -10,35 +10,36 @@ const MAX_SCANNED_KEYS: usize = 12;
 
 /// The keys of an object seen so far.
 pub(super) struct SeenKeys<'t> {
-    few: [&'t str; MAX_SCANNED_KEYS],
+    first_keys: [&'t str; MAX_SCANNED_KEYS],
     count: usize,
-    many: Option<HashSet<Cow<'t, str>>>,
+    all_keys: Option<HashSet<Cow<'t, str>>>,
 }
 
 impl<'t> SeenKeys<'t> {
     pub(super) fn new() -> Self {
-        SeenKeys { few: [""; MAX_SCANNED_KEYS], count: 0, many: None }
+        SeenKeys { first_keys: [""; MAX_SCANNED_KEYS], count: 0, all_keys: None }
     }
 
     /// Adds a key. Returns false if it is a duplicate.
     pub(super) fn insert(&mut self, key: Cow<'t, str>) -> bool {
-        if let Some(many) = &mut self.many {
-            return many.insert(key);
+        if let Some(all_keys) = &mut self.all_keys {
+            return all_keys.insert(key);
         }
-        let few = &self.few[..self.count];
+        let first_keys = &self.first_keys[..self.count];
         match key {
             Cow::Borrowed(key) if self.count < MAX_SCANNED_KEYS => {
-                if few.contains(&key) {
+                if first_keys.contains(&key) {
                     return false;
                 }
-                self.few[self.count] = key;
+                self.first_keys[self.count] = key;
                 self.count += 1;
                 true
             }
             key => {
-                let mut many: HashSet<_> = few.iter().map(|key| Cow::Borrowed(*key)).collect();
-                let is_new = many.insert(key);
-                self.many = Some(many);
+                let mut all_keys: HashSet<_> =
+                    first_keys.iter().map(|key| Cow::Borrowed(*key)).collect();
+                let is_new = all_keys.insert(key);
+                self.all_keys = Some(all_keys);
                 is_new
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn next_special(bytes: &[u8], mut at: usize) -> usize {
 /// position after it.
 pub(super) fn escape(bytes: &[u8], at: usize) -> Result<(char, usize), Stop> {
     let letter = bytes.get(at + 1).ok_or(Stop::ended(at + 1))?;
-    let plain = match letter {
+    let decoded = match letter {
         b'"' => '"',
         b'\\' => '\\',
         b'/' => '/',
@@ -44,24 +44,24 @@ pub(super) fn escape(bytes: &[u8], at: usize) -> Result<(char, usize), Stop> {
         b'u' => return unicode(bytes, at),
         _ => return Err(Stop::syntax(at, "invalid escape in a string")),
     };
-    Ok((plain, at + 2))
+    Ok((decoded, at + 2))
 }
 
 fn unicode(bytes: &[u8], at: usize) -> Result<(char, usize), Stop> {
-    let lone = Stop::syntax(at, "lone surrogate in a hex escape of a string");
+    let lone_surrogate = Stop::syntax(at, "lone surrogate in a hex escape of a string");
     let first = hex(bytes, at + 2)?;
     if !(0xD800..0xE000).contains(&first) {
-        return char::from_u32(first).map(|c| (c, at + 6)).ok_or(lone);
+        return char::from_u32(first).map(|c| (c, at + 6)).ok_or(lone_surrogate);
     }
     if first >= 0xDC00 || bytes.get(at + 6..at + 8) != Some(&br"\u"[..]) {
-        return Err(lone);
+        return Err(lone_surrogate);
     }
     let second = hex(bytes, at + 8)?;
     if !(0xDC00..0xE000).contains(&second) {
-        return Err(lone);
+        return Err(lone_surrogate);
     }
     let both = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-    char::from_u32(both).map(|c| (c, at + 12)).ok_or(lone)
+    char::from_u32(both).map(|c| (c, at + 12)).ok_or(lone_surrogate)
 }
 
 fn hex(bytes: &[u8], at: usize) -> Result<u32, Stop> {

@@ -59,7 +59,7 @@ fn long_keys_are_not_cut_in_messages() {
 
 #[test]
 fn numbers_are_kept_or_refused() {
-    for kept in [
+    for exact in [
         "0",
         "-0",
         "7",
@@ -84,12 +84,12 @@ fn numbers_are_kept_or_refused() {
         "100000000000000000000e-2",
         "123456789012345.6",
     ] {
-        assert!(read_all(kept).is_ok(), "{kept}: {:?}", read_all(kept));
-        assert!(check(kept, 0).is_ok(), "{kept}");
+        assert!(read_all(exact).is_ok(), "{exact}: {:?}", read_all(exact));
+        assert!(check(exact, 0).is_ok(), "{exact}");
         assert_eq!(
-            read_all(kept).unwrap().as_f64().unwrap().to_bits(),
-            kept.parse::<f64>().unwrap().to_bits(),
-            "{kept}"
+            read_all(exact).unwrap().as_f64().unwrap().to_bits(),
+            exact.parse::<f64>().unwrap().to_bits(),
+            "{exact}"
         );
     }
     for (refused, message) in [
@@ -113,8 +113,8 @@ fn numbers_are_kept_or_refused() {
         assert!(found[0].ends_with("send it as a string"), "{found:?}");
         assert!(check(refused, 0).is_err(), "{refused}");
     }
-    let long = "1".repeat(41);
-    assert!(problems(&long)[0].starts_with("$: a number of 41 characters would be rounded"));
+    let long_number = "1".repeat(41);
+    assert!(problems(&long_number)[0].starts_with("$: a number of 41 characters would be rounded"));
     let stored = read_stored("[18446744073709551616,1e-400]").unwrap();
     assert_eq!(stored, json!([18_446_744_073_709_551_616.0_f64, 0.0]));
 }
@@ -288,8 +288,8 @@ proptest! {
             prop_assert_eq!(&read_all(&text).unwrap(), &value);
         }
         let text = spread(&value, &blanks);
-        if let Ok(theirs) = serde_json::from_str::<Value>(&text) {
-            prop_assert_eq!(read_stored(&text).unwrap(), theirs);
+        if let Ok(reference) = serde_json::from_str::<Value>(&text) {
+            prop_assert_eq!(read_stored(&text).unwrap(), reference);
         }
     }
 
@@ -349,8 +349,8 @@ proptest! {
         let built = read_all(&text);
         prop_assert_eq!(built.err(), check(&text, MAX_DEPTH).err());
         let stored = read_stored(&text);
-        let theirs = serde_json::from_str::<Value>(&text);
-        prop_assert_eq!(stored.is_ok(), theirs.is_ok(), "{}: {:?} and {:?}", text, stored, theirs);
+        let reference = serde_json::from_str::<Value>(&text);
+        prop_assert_eq!(stored.is_ok(), reference.is_ok(), "{}: {:?} and {:?}", text, stored, reference);
     }
 
     #[test]

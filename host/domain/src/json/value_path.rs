@@ -26,14 +26,14 @@ impl ValuePath<'_> {
     /// Formats the path as a JSON path: `$.rows[2].id`.
     pub(super) fn path(&self) -> String {
         let mut steps = Vec::new();
-        let mut here = self;
-        while let ValuePath::Member(above, _) | ValuePath::Element(above, _) = here {
-            steps.push(here);
-            here = above;
+        let mut path = self;
+        while let ValuePath::Member(parent, _) | ValuePath::Element(parent, _) = path {
+            steps.push(path);
+            path = parent;
         }
         let mut path = "$".to_owned();
         for step in steps.into_iter().rev() {
-            let longer = match step {
+            let extended = match step {
                 ValuePath::Root => continue,
                 ValuePath::Element(_, index) => element(&path, *index),
                 ValuePath::Member(_, key) if key.len() > MAX_KEY_BYTES => {
@@ -41,17 +41,17 @@ impl ValuePath<'_> {
                 }
                 ValuePath::Member(_, key) => member(&path, key),
             };
-            if longer.len() > MAX_PATH_BYTES {
+            if extended.len() > MAX_PATH_BYTES {
                 path.push('…');
                 break;
             }
-            path = longer;
+            path = extended;
         }
         path
     }
 }
 
 /// Quotes a key for a message, or gives its length if it is long.
-pub(super) fn shown(key: &str) -> String {
+pub(super) fn display_key(key: &str) -> String {
     if key.len() <= MAX_KEY_BYTES { format!("{key:?}") } else { format!("of {} bytes", key.len()) }
 }

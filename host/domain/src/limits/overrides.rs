@@ -115,7 +115,7 @@ impl FromStr for Limit {
 fn number(text: &str, limit: Limit) -> Result<u64, NotALimit> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let suffix = text.get(digits.len()..).unwrap_or_default();
-    let times = match (limit.unit(), suffix) {
+    let factor = match (limit.unit(), suffix) {
         (_, "") => Some(1),
         (Unit::Bytes, "KiB") => Some(1 << 10),
         (Unit::Bytes, "MiB") => Some(1 << 20),
@@ -125,7 +125,7 @@ fn number(text: &str, limit: Limit) -> Result<u64, NotALimit> {
         _ => None,
     };
     let number: Option<u64> = digits.trim_end().parse().ok();
-    number.zip(times).and_then(|(number, times)| number.checked_mul(times)).ok_or_else(|| {
+    number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)).ok_or_else(|| {
         let form = match limit.unit() {
             Unit::Bytes => "a number of bytes, such as 65536, 64KiB or 64MiB",
             Unit::Millis => "a number of milliseconds, such as 500, 500ms or 10s",

@@ -12,7 +12,7 @@ fn after(host_losses: u32) -> AttemptCounts {
 }
 
 /// Plans the end of a state whose host was lost.
-fn lose(attempts: AttemptCounts, has_begun: bool) -> Transition {
+fn lose_claim(attempts: AttemptCounts, has_begun: bool) -> Transition {
     let graph = GraphBuilder::from_text("a").build().unwrap();
     let (root, _) = root_state(&graph, &SameId);
     let claim = Claim { session: SessionId(1), fence: Fence(7) };
@@ -50,7 +50,7 @@ fn only_a_begun_suspect_is_charged() {
 #[test]
 fn a_charge_counts_only_a_loss() {
     let Transition::Reschedule { after: 0, attempts, why: RescheduleReason::Failed(failure) } =
-        lose(after(4), true)
+        lose_claim(after(4), true)
     else {
         panic!("it is to run again at once")
     };
@@ -60,7 +60,7 @@ fn a_charge_counts_only_a_loss() {
 
 #[test]
 fn a_released_state_keeps_its_counts() {
-    let end = lose(after(4), false);
+    let end = lose_claim(after(4), false);
     assert!(
         matches!(end, Transition::Reschedule { why: RescheduleReason::Released, .. }),
         "{end:?}"
@@ -73,11 +73,11 @@ fn a_state_fails_after_ten_losses() {
     let mut now = AttemptCounts::default();
     for host_losses in 1..MAX_LOSSES {
         // The state may be released in between, which changes nothing.
-        now = attempts(&lose(now, true));
+        now = attempts(&lose_claim(now, true));
         assert_eq!(now.host_losses, host_losses);
-        now = attempts(&lose(now, false));
+        now = attempts(&lose_claim(now, false));
     }
-    match lose(now, true) {
+    match lose_claim(now, true) {
         Transition::Errored { failure } => assert_eq!(failure.kind, FailureKind::HostLost),
         other => panic!("it goes on: {other:?}"),
     }
@@ -87,7 +87,7 @@ fn a_state_fails_after_ten_losses() {
 fn an_unbegun_state_is_charged_once() {
     let mut now = AttemptCounts::default();
     for _ in 0..3 * MAX_LOSSES {
-        now = attempts(&lose(now, false));
+        now = attempts(&lose_claim(now, false));
         assert_eq!(now.host_losses, 1);
         assert!(now.is_poison_suspect());
     }

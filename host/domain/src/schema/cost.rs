@@ -20,10 +20,10 @@ use crate::graph::problems::quoted;
 pub const MAX_STEPS: u64 = 10_000_000;
 
 /// Steps taken for counting one visit of a part to a value.
-const RECKONING_STEPS: u64 = 10;
+const STEPS_PER_VISIT: u64 = 10;
 
 /// Number of visits that are counted between two requests to the budget.
-const VISITS_AT_ONCE: u64 = 100;
+const VISITS_PER_CHARGE: u64 = 100;
 
 /// The maximum number of parts of a schema; a part is counted when a reference or keyword
 /// reaches it.
@@ -75,9 +75,9 @@ struct Part {
     /// Steps for each unit of a value's size.
     weight: u64,
     /// Parts that apply to the same value.
-    here: Vec<usize>,
+    same_value: Vec<usize>,
     /// Number of times that `here` is applied.
-    times: u64,
+    factor: u64,
     /// The part that applies to each named member.
     properties: BTreeMap<String, usize>,
     /// Parts that may apply to any member.
@@ -93,7 +93,7 @@ struct Part {
 impl Part {
     fn all(&self) -> impl Iterator<Item = usize> {
         let lists =
-            [&self.here, &self.any_member, &self.other_members, &self.first, &self.elements];
+            [&self.same_value, &self.any_member, &self.other_members, &self.first, &self.elements];
         lists.into_iter().flatten().chain(self.properties.values()).copied()
     }
 }
@@ -110,8 +110,8 @@ impl Count<'_> {
     fn add(&mut self, steps: u64) -> Result<(), Refusal> {
         self.steps = self.steps.saturating_add(steps);
         self.visits += 1;
-        if self.visits.is_multiple_of(VISITS_AT_ONCE) {
-            self.budget.take(VISITS_AT_ONCE * RECKONING_STEPS)?;
+        if self.visits.is_multiple_of(VISITS_PER_CHARGE) {
+            self.budget.take(VISITS_PER_CHARGE * STEPS_PER_VISIT)?;
         }
         if self.steps > MAX_STEPS {
             return Err(Refusal::Mismatch(format!(
@@ -132,8 +132,8 @@ impl Cost {
     pub fn estimate(schema: &Value) -> Result<Cost, String> {
         dialect(schema)?;
         let (parts, patterns) = Reader::read(schema)?;
-        let here = |part: &Part| part.here.clone();
-        let Some(order) = sorted(&parts, here) else {
+        let same_value = |part: &Part| part.same_value.clone();
+        let Some(order) = sorted(&parts, same_value) else {
             return Err(
                 "the schema refers to itself without going deeper into the value".to_owned()
             );
@@ -176,7 +176,7 @@ impl Cost {
     }
 
     /// Computes the steps of a check of the smallest value, `{}`.
-    pub fn least(&self) -> u64 {
+    pub fn minimum(&self) -> u64 {
         let unlimited = StepBudget::new(u64::MAX);
         let mut count = Count { steps: 0, visits: 0, budget: &unlimited };
         let empty = Value::Object(Map::new());
@@ -188,13 +188,13 @@ impl Cost {
     fn visit(&self, value: &Value, visits: Visits, count: &mut Count<'_>) -> Result<(), Refusal> {
         let mut open = visits;
         let mut closed = Vec::new();
-        while let Some((place, times)) = open.pop_first() {
-            let part = &self.parts[self.order[place]];
+        while let Some((rank, times)) = open.pop_first() {
+            let part = &self.parts[self.order[rank]];
             count.add(part.weight.saturating_mul(times).saturating_mul(size(value)))?;
-            self.add(&mut open, &part.here, times.saturating_mul(part.times));
+            self.add(&mut open, &part.same_value, times.saturating_mul(part.factor));
             closed.push((part, times));
         }
-        let mut down = |value: &Value, next: &dyn Fn(&Part, u64, &mut Visits)| {
+        let mut visit_child = |value: &Value, next: &dyn Fn(&Part, u64, &mut Visits)| {
             let mut visits = Visits::new();
             closed.iter().for_each(|(part, times)| next(part, *times, &mut visits));
             if visits.is_empty() { Ok(()) } else { self.visit(value, visits, count) }
@@ -205,7 +205,7 @@ impl Cost {
                     self.add(visits, part.first.get(at).as_slice_of(), times);
                     self.add(visits, &part.elements, times);
                 };
-                down(value, &next)
+                visit_child(value, &next)
             }),
             Value::Object(map) => map.iter().try_for_each(|(name, value)| {
                 let next = |part: &Part, times, visits: &mut Visits| {
@@ -215,7 +215,7 @@ impl Cost {
                     }
                     self.add(visits, &part.any_member, times);
                 };
-                down(value, &next)
+                visit_child(value, &next)
             }),
             _ => Ok(()),
         }
@@ -284,7 +284,7 @@ fn sorted(parts: &[Part], leads_to: impl Fn(&Part) -> Vec<usize>) -> Option<Vec<
 fn longest_chain(parts: &[Part], order: &[usize]) -> usize {
     let mut chain = vec![1; parts.len()];
     for &part in order {
-        for &to in &parts[part].here {
+        for &to in &parts[part].same_value {
             chain[to] = chain[to].max(chain[part] + 1);
         }
     }
@@ -293,14 +293,14 @@ fn longest_chain(parts: &[Part], order: &[usize]) -> usize {
 
 /// Sums the weights of all paths through a schema that is not recursive.
 fn total(parts: &[Part], order: &[usize]) -> u64 {
-    let mut ways = vec![0u64; parts.len()];
-    ways[0] = 1;
+    let mut paths = vec![0u64; parts.len()];
+    paths[0] = 1;
     let mut sum = 0u64;
     for &part in order {
-        sum = sum.saturating_add(ways[part].saturating_mul(parts[part].weight));
-        let onward = ways[part].saturating_mul(parts[part].times);
+        sum = sum.saturating_add(paths[part].saturating_mul(parts[part].weight));
+        let onward = paths[part].saturating_mul(parts[part].factor);
         for to in parts[part].all() {
-            ways[to] = ways[to].saturating_add(onward);
+            paths[to] = paths[to].saturating_add(onward);
         }
     }
     sum
@@ -362,19 +362,19 @@ impl<'a> Reader<'a> {
 
     fn part(&mut self, schema: &'a Value) -> Result<Part, String> {
         let Value::Object(map) = schema else {
-            return Ok(Part { weight: 1, times: 1, ..Part::default() });
+            return Ok(Part { weight: 1, factor: 1, ..Part::default() });
         };
         self.refuse(schema, map)?;
         let unevaluated =
             map.contains_key("unevaluatedProperties") || map.contains_key("unevaluatedItems");
         let mut part = Part {
             weight: self.weight(map),
-            times: if unevaluated { 2 } else { 1 },
+            factor: if unevaluated { 2 } else { 1 },
             ..Part::default()
         };
         if let Some(target) = map.get("$ref") {
             let target = self.target(target)?;
-            part.here.push(self.number(target));
+            part.same_value.push(self.number(target));
         }
         for key in [
             "allOf",
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
             "dependentSchemas",
             "dependencies",
         ] {
-            part.here.extend(self.below(map, key));
+            part.same_value.extend(self.below(map, key));
         }
         if let Some(Value::Object(named)) = map.get("properties") {
             part.properties =

@@ -147,20 +147,20 @@ fn large_values_are_ordinary() {
 /// thread: 2 MiB, as for a host's worker.
 #[test]
 fn deep_values_do_not_overflow_the_stack() {
-    for around in ["properties", "items", "unevaluatedProperties", "patternProperties"] {
+    for keyword in ["properties", "items", "unevaluatedProperties", "patternProperties"] {
         let link = |n: usize| {
             let next = json!({"$ref": format!("#/$defs/{}", n + 1)});
-            match around {
+            match keyword {
                 "properties" => json!({"properties": {"a": next}}),
                 "patternProperties" if n > 90 => json!({"properties": {"a": next}}),
                 "patternProperties" => json!({"patternProperties": {"a": next}}),
-                _ => json!({around: next}),
+                _ => json!({keyword: next}),
             }
         };
         let mut defs: serde_json::Map<_, _> = (0..990).map(|n| (n.to_string(), link(n))).collect();
         defs.insert("990".to_owned(), json!(true));
         let long = json!({"$ref": "#/$defs/0", "$defs": defs});
-        assert_eq!(checked(long, nested(MAX_VALUE_DEPTH - 1)), Ok(()), "{around}");
+        assert_eq!(checked(long, nested(MAX_VALUE_DEPTH - 1)), Ok(()), "{keyword}");
 
         let chain = (0..20).fold(link(usize::MAX - 1), |inner, n| match n % 3 {
             0 => json!({"allOf": [inner]}),
@@ -170,17 +170,17 @@ fn deep_values_do_not_overflow_the_stack() {
         let text = chain.to_string().replace(&format!("#/$defs/{}", usize::MAX), "#");
         let chain: Value = crate::json::read_stored(&text).unwrap();
         let checked = checked(chain, nested(MAX_VALUE_DEPTH - 1));
-        assert!(checked.is_ok() || around == "unevaluatedProperties", "{checked:?}");
+        assert!(checked.is_ok() || keyword == "unevaluatedProperties", "{checked:?}");
     }
 }
 
 /// Builds a schema of `levels` levels, each of which applies the next `ways`
 /// times.
-fn levels(levels: usize, ways: usize) -> Value {
+fn levels(levels: usize, branches: usize) -> Value {
     let mut defs = serde_json::Map::new();
     for level in 0..levels {
         let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
-        defs.insert(level.to_string(), json!({"allOf": vec![next; ways]}));
+        defs.insert(level.to_string(), json!({"allOf": vec![next; branches]}));
     }
     defs.insert(levels.to_string(), json!({"type": "object"}));
     json!({"$ref": "#/$defs/0", "$defs": defs})

@@ -56,7 +56,7 @@ pub struct Unite {
     /// The counts of the unite's scope.
     pub counts: Counts,
     /// The number of times that it ran; at most once.
-    pub opened: u32,
+    pub closings: u32,
     source: StateId,
     branches: u32,
 }
@@ -182,7 +182,7 @@ impl Engine {
     }
 
     /// Returns whether a claim still holds, which guards every write of a host.
-    fn holds(&self, at: usize, claim: Claim) -> bool {
+    fn is_current(&self, at: usize, claim: Claim) -> bool {
         let row = &self.rows[at];
         self.status == RunStatus::Running
             && row.status == Status::Queued
@@ -192,25 +192,25 @@ impl Engine {
 
     /// Begins a claimed state, and records the begin of a suspect. Returns whether the claim holds.
     pub fn record_begin(&mut self, at: usize, claim: Claim) -> bool {
-        let holds = self.holds(at, claim);
+        let is_current = self.is_current(at, claim);
         let row = &mut self.rows[at];
-        row.begun |= holds && row.attempts.is_poison_suspect();
-        holds
+        row.begun |= is_current && row.attempts.is_poison_suspect();
+        is_current
     }
 
     /// Ends executions in one transaction. Returns for each whether its claim held; without the
     /// claim, nothing has changed.
     pub fn commit(&mut self, batch: &[(usize, Claim, ScriptedOutcome)]) -> Vec<bool> {
         let mut end = |(at, claim, scripted): &(usize, Claim, ScriptedOutcome)| {
-            let holds = self.holds(*at, *claim);
-            if holds {
+            let is_current = self.is_current(*at, *claim);
+            if is_current {
                 self.end(*at, to_outcome(scripted, &self.rows[*at].key));
             }
-            holds
+            is_current
         };
-        let taken = batch.iter().map(&mut end).collect();
+        let accepted = batch.iter().map(&mut end).collect();
         self.close_unites();
-        taken
+        accepted
     }
 
     /// Reclaims up to `max` states of a lost host's session in one transaction. Returns them.
@@ -253,8 +253,8 @@ impl Engine {
     pub fn sweep(&mut self, max: usize) -> bool {
         assert_eq!(self.status, RunStatus::Cancelled, "only a cancelled run is swept");
         let swept = self.swept.as_ref();
-        let follows = |&at: &usize| swept.is_none_or(|swept| self.rows[at].place.path > *swept);
-        let mut next: Vec<_> = (0..self.rows.len()).filter(follows).collect();
+        let is_after = |&at: &usize| swept.is_none_or(|swept| self.rows[at].place.path > *swept);
+        let mut next: Vec<_> = (0..self.rows.len()).filter(is_after).collect();
         next.sort_by(|a, b| self.rows[*a].place.path.cmp(&self.rows[*b].place.path));
         next.truncate(max);
         for &at in &next {
@@ -289,7 +289,7 @@ impl Engine {
                     if counts.open == 0 {
                         self.drained.push(state.id);
                     }
-                    let unite = Unite { counts, opened: 0, source, branches };
+                    let unite = Unite { counts, closings: 0, source, branches };
                     self.insert(state, Status::Waiting, Some(unite));
                 }
                 for child in children {
@@ -350,8 +350,8 @@ impl Engine {
             UniteDecision::Block => Status::Errored,
         };
         if let (UniteDecision::Run, Some(unite)) = (closing, &mut row.unite) {
-            unite.opened += 1;
-            assert_eq!(unite.opened, 1, "{} goes on twice", row.key);
+            unite.closings += 1;
+            assert_eq!(unite.closings, 1, "{} goes on twice", row.key);
         }
         row.failure = failure;
         self.count(deltas);
@@ -372,8 +372,8 @@ impl Engine {
             .collect();
         assert_eq!(failed.len() as i64, counts.failed, "the failed members differ from the count");
         failed.sort_by(|a, b| a.place.path.cmp(&b.place.path));
-        let above = self.row(source).place.path.clone();
-        blocked_failure(&self.graph, &above, counts, &failed)
+        let source_path = self.row(source).place.path.clone();
+        blocked_failure(&self.graph, &source_path, counts, &failed)
     }
 
     /// Retries a state manually, in a transaction of its own.
@@ -392,8 +392,8 @@ impl Engine {
         if self.status == RunStatus::Cancelled {
             return Err(Refusal::Cancelled);
         }
-        let is_meant = |&at: &usize| failed_by_itself(self.rows[at].status, self.failed(at));
-        let mut all: Vec<_> = (0..self.rows.len()).filter(is_meant).collect();
+        let is_failed = |&at: &usize| failed_by_itself(self.rows[at].status, self.failed(at));
+        let mut all: Vec<_> = (0..self.rows.len()).filter(is_failed).collect();
         all.sort_by(|a, b| self.rows[*a].place.path.cmp(&self.rows[*b].place.path));
         let reopened = all.iter().filter(|&&at| self.reopen(at).is_ok()).count();
         if reopened == 0 {
@@ -446,28 +446,29 @@ impl Engine {
         let row = &self.rows[at];
         let node = self.graph.node(row.place.node);
         let mut sources = Sources::default();
-        for &wanted in node.singles() {
-            let from = row.place.refs.iter().find(|from| from.node == wanted);
+        for &target in node.singles() {
+            let from = row.place.refs.iter().find(|from| from.node == target);
             let from =
-                from.unwrap_or_else(|| panic!("{} carries no output of {wanted:?}", row.key));
-            let above = &self.rows[self.rows_by_id[&from.state]];
-            let picked = picked(node, wanted, &above.outputs[from.output as usize]);
-            sources.singles.insert(wanted, picked);
+                from.unwrap_or_else(|| panic!("{} carries no output of {target:?}", row.key));
+            let referenced = &self.rows[self.rows_by_id[&from.state]];
+            let picked = picked(node, target, &referenced.outputs[from.output as usize]);
+            sources.singles.insert(target, picked);
         }
         if let (Some(unites), Some(unite)) = (&node.unites, &row.unite) {
             let source = &self.rows[self.rows_by_id[&unite.source]];
-            let above = &source.place.path;
+            let source_path = &source.place.path;
             let members = self.members(node, &source.place, &unites.region);
-            let own = |output: &Arc<Value>| Gathered::Output(picked(node, unites.source, output));
-            for &wanted in node.gathers() {
-                let entries = if wanted == unites.source {
-                    source.outputs.iter().map(own).collect()
+            let to_entry =
+                |output: &Arc<Value>| Gathered::Output(picked(node, unites.source, output));
+            for &target in node.gathers() {
+                let entries = if target == unites.source {
+                    source.outputs.iter().map(to_entry).collect()
                 } else {
-                    gather(&self.graph, wanted, &members)
+                    gather(&self.graph, target, &members)
                 };
-                sources.gathers.insert(wanted, entries);
+                sources.gathers.insert(target, entries);
             }
-            let all = branches(&self.graph, row.place.node, above, unite.branches, &members);
+            let all = branches(&self.graph, row.place.node, source_path, unite.branches, &members);
             sources.branches = Some(all);
         }
         let inputs = render(&self.graph, row.place.node, &sources, 0, &Limits::default());
@@ -476,10 +477,10 @@ impl Engine {
 
     /// Reads the ended states below an execution at some nodes, by a range of paths as the store
     /// does.
-    fn members(&self, unite: &Node, above: &Place, nodes: &[NodeIx]) -> Vec<Member> {
-        let end = above.path.end();
-        let lies = |row: &&Row| {
-            row.place.path > above.path
+    fn members(&self, unite: &Node, source_place: &Place, nodes: &[NodeIx]) -> Vec<Member> {
+        let end = source_place.path.end();
+        let is_member = |row: &&Row| {
+            row.place.path > source_place.path
                 && row.place.path.as_str() < end.as_str()
                 && nodes.contains(&row.place.node)
         };
@@ -487,7 +488,9 @@ impl Engine {
             let end = match row.status {
                 Status::Success => {
                     let outputs = row.outputs.iter();
-                    Ended::Success(outputs.map(|it| picked(unite, row.place.node, it)).collect())
+                    Ended::Success(
+                        outputs.map(|output| picked(unite, row.place.node, output)).collect(),
+                    )
                 }
                 Status::Errored => Ended::Failed(row.failure.clone()?),
                 _ => return None,
@@ -495,16 +498,16 @@ impl Engine {
             let (node, path) = (row.place.node, row.place.path.clone());
             Some(Member { node, path, end, outputs: row.outputs.len() as u32 })
         };
-        let mut members: Vec<_> = self.rows.iter().filter(lies).filter_map(ended).collect();
+        let mut members: Vec<_> = self.rows.iter().filter(is_member).filter_map(ended).collect();
         members.sort_by(|a, b| a.path.cmp(&b.path));
         members
     }
 }
 
 /// Returns the fields of an output that a node names.
-fn picked(node: &Node, of: NodeIx, output: &Value) -> Arc<PickedFields> {
+fn picked(node: &Node, source: NodeIx, output: &Value) -> Arc<PickedFields> {
     let none = FieldSet::default();
-    Arc::new(node.fields(of).unwrap_or(&none).pick_from(output))
+    Arc::new(node.fields(source).unwrap_or(&none).pick_from(output))
 }
 
 /// Builds the domain's outcome of an execution. Each output names its state.

@@ -14,13 +14,13 @@ use crate::shape::Graph;
 use crate::simulation::FaultPlan;
 use crate::unite_cases::{SPLIT, any_ends, finish, run, status};
 
-const FIRST: SessionId = SessionId(1);
-const SECOND: SessionId = SessionId(2);
+const FIRST_SESSION: SessionId = SessionId(1);
+const SECOND_SESSION: SessionId = SessionId(2);
 
 /// Returns a run whose splitter has returned `branches` outputs.
 fn split(branches: u32) -> Engine {
     let mut engine = Engine::new(domain_graph(&Graph::draw(SPLIT)).unwrap());
-    let root = claim(&mut engine, "/", FIRST);
+    let root = claim(&mut engine, "/", FIRST_SESSION);
     assert_eq!(engine.commit(&[(root.0, root.1, ScriptedOutcome::Outputs(branches))]), [true]);
     engine
 }
@@ -43,14 +43,14 @@ fn all(engine: &Engine, status: Status) -> Vec<&str> {
 #[test]
 fn a_reclaimed_state_rejects_its_old_owner() {
     let mut engine = split(2);
-    let (at, old) = claim(&mut engine, "/0.0", FIRST);
-    assert_eq!(engine.reclaim(FIRST, 10), [at]);
+    let (at, old) = claim(&mut engine, "/0.0", FIRST_SESSION);
+    assert_eq!(engine.reclaim(FIRST_SESSION, 10), [at]);
     assert_eq!(
         engine.commit(&[(at, old, ScriptedOutcome::Outputs(1))]),
         [false],
         "no host has claimed it"
     );
-    let (_, new) = claim(&mut engine, "/0.0", SECOND);
+    let (_, new) = claim(&mut engine, "/0.0", SECOND_SESSION);
     assert!(!engine.record_begin(at, old));
     assert_eq!(
         engine.commit(&[(at, old, ScriptedOutcome::Prune)]),
@@ -59,7 +59,7 @@ fn a_reclaimed_state_rejects_its_old_owner() {
     );
     assert_eq!(engine.rows[at].status, Status::Queued);
     assert_eq!(engine.commit(&[(at, new, ScriptedOutcome::Released)]), [true]);
-    let (_, newest) = claim(&mut engine, "/0.0", SECOND);
+    let (_, newest) = claim(&mut engine, "/0.0", SECOND_SESSION);
     assert_eq!(
         engine.commit(&[(at, new, ScriptedOutcome::Prune)]),
         [false],
@@ -74,23 +74,23 @@ fn a_reclaimed_state_rejects_its_old_owner() {
 fn an_unbegun_suspect_is_not_charged() {
     let mut engine = split(2);
     for losses in 1..=9 {
-        let (killer, held) = claim(&mut engine, "/0.0", SECOND);
-        let (bystander, _) = claim(&mut engine, "/1.0", SECOND);
+        let (killer, held) = claim(&mut engine, "/0.0", SECOND_SESSION);
+        let (bystander, _) = claim(&mut engine, "/1.0", SECOND_SESSION);
         assert!(engine.record_begin(killer, held));
-        assert_eq!(engine.reclaim(SECOND, 1), [killer], "one at a time");
-        assert_eq!(engine.reclaim(SECOND, 5), [bystander]);
+        assert_eq!(engine.reclaim(SECOND_SESSION, 1), [killer], "one at a time");
+        assert_eq!(engine.reclaim(SECOND_SESSION, 5), [bystander]);
         assert_eq!(engine.rows[killer].attempts.host_losses, losses);
         assert_eq!(engine.rows[bystander].attempts.host_losses, 1);
         assert_eq!(engine.rows[bystander].attempts.attempt, 1);
     }
     // The record of the begin ends with the claim.
-    let (killer, held) = claim(&mut engine, "/0.0", SECOND);
-    assert_eq!(engine.reclaim(SECOND, 5), [killer]);
+    let (killer, held) = claim(&mut engine, "/0.0", SECOND_SESSION);
+    assert_eq!(engine.reclaim(SECOND_SESSION, 5), [killer]);
     assert_eq!(engine.rows[killer].status, Status::Created);
     assert!(!engine.record_begin(killer, held));
-    let (_, held) = claim(&mut engine, "/0.0", SECOND);
+    let (_, held) = claim(&mut engine, "/0.0", SECOND_SESSION);
     assert!(engine.record_begin(killer, held));
-    assert_eq!(engine.reclaim(SECOND, 5), [killer]);
+    assert_eq!(engine.reclaim(SECOND_SESSION, 5), [killer]);
     let failure = engine.rows[killer].failure.as_ref().unwrap();
     assert_eq!(failure.kind.as_str(), "host-lost");
 }
@@ -105,7 +105,7 @@ fn a_poison_state_fails_alone() {
     let mut lockstep = Lockstep::new(&Graph::draw(SPLIT), Box::new(outcomes));
     lockstep.simulate(
         &mut SeededRng::new(3),
-        FaultPlan { spares_innocent: true, ..FaultPlan::default() },
+        FaultPlan { protects_innocent: true, ..FaultPlan::default() },
     );
     lockstep.compare_end();
     assert_eq!(all(&lockstep.engine, Status::Errored), ["/u2", "/5.0"]);
@@ -119,16 +119,16 @@ fn a_poison_state_fails_alone() {
 #[test]
 fn cancel_sweeps_states_in_path_order() {
     let mut engine = split(4);
-    let (ended, held) = claim(&mut engine, "/1.0", FIRST);
+    let (ended, held) = claim(&mut engine, "/1.0", FIRST_SESSION);
     engine.commit(&[(ended, held, ScriptedOutcome::Outputs(1))]);
-    let (late, old) = claim(&mut engine, "/2.0", FIRST);
+    let (late, old) = claim(&mut engine, "/2.0", FIRST_SESSION);
     assert_eq!(engine.cancel(), Ok(()));
     assert_eq!(engine.cancel(), Err(Refusal::Ended));
     assert!(engine.claimable().is_empty());
     assert!(engine.sweep(3), "the root, which has ended, and two more");
     assert_eq!(all(&engine, Status::Cancelled), ["/0.0"]);
     assert_eq!(engine.commit(&[(late, old, ScriptedOutcome::Outputs(1))]), [false]);
-    assert!(engine.reclaim(FIRST, 5).is_empty());
+    assert!(engine.reclaim(FIRST_SESSION, 5).is_empty());
     assert!(engine.sweep(2));
     assert_eq!(all(&engine, Status::Cancelled), ["/0.0", "/2.0", "/3.0"]);
     assert_eq!(all(&engine, Status::Waiting), ["/u2"], "a unite comes last");
@@ -143,14 +143,14 @@ fn cancel_sweeps_states_in_path_order() {
 #[test]
 fn a_paused_run_only_finishes_running_states() {
     let mut engine = Engine::new(domain_graph(&Graph::draw("a > b")).unwrap());
-    let (first, held) = claim(&mut engine, "/", FIRST);
+    let (first, held) = claim(&mut engine, "/", FIRST_SESSION);
     engine.paused = true;
     assert_eq!(engine.commit(&[(first, held, ScriptedOutcome::Outputs(1))]), [true]);
     assert_eq!(all(&engine, Status::Created), ["/0.0"]);
     assert!(engine.claimable().is_empty());
     assert_eq!(engine.status, RunStatus::Running);
     engine.paused = false;
-    let (last, held) = claim(&mut engine, "/0.0", FIRST);
+    let (last, held) = claim(&mut engine, "/0.0", FIRST_SESSION);
     engine.paused = true;
     assert_eq!(engine.commit(&[(last, held, ScriptedOutcome::Outputs(1))]), [true]);
     assert_eq!(engine.status, RunStatus::Success, "no open state is left to claim");

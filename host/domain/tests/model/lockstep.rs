@@ -86,7 +86,7 @@ pub struct Lockstep {
     /// The number of events by kind.
     pub events: BTreeMap<&'static str, usize>,
     /// The reference's index of each row of the engine.
-    pub twins: Vec<usize>,
+    pub reference_indices: Vec<usize>,
     /// True after the sweep of the cancelled run has ended.
     pub swept: bool,
     /// The number of outcomes of each row so far.
@@ -107,7 +107,7 @@ impl Lockstep {
             graph: graph.clone(),
             hosts: Hosts::new(),
             events: BTreeMap::new(),
-            twins: Vec::new(),
+            reference_indices: Vec::new(),
             swept: false,
             outcomes,
             outcome_counts: Vec::new(),
@@ -123,8 +123,8 @@ impl Lockstep {
     }
 
     /// Counts an event if it has happened.
-    pub fn count_event_if(&mut self, happened: bool, what: &'static str) {
-        if happened {
+    pub fn count_event_if(&mut self, condition: bool, what: &'static str) {
+        if condition {
             self.count_event(what);
         }
     }
@@ -143,11 +143,11 @@ impl Lockstep {
     pub fn commit(&mut self, holds: &[HostClaim]) {
         let with_outcome = |hold: &HostClaim| (hold.at, hold.claim, self.next_outcome(hold.at));
         let batch: Vec<_> = holds.iter().map(with_outcome).collect();
-        let taken = self.engine.commit(&batch);
-        for ((hold, (at, _, outcome)), taken) in holds.iter().zip(batch).zip(taken) {
-            let ought = self.reference.apply(self.twins[at], hold.ticket, &outcome);
+        let accepted = self.engine.commit(&batch);
+        for ((hold, (at, _, outcome)), taken) in holds.iter().zip(batch).zip(accepted) {
+            let expected = self.reference.apply(self.reference_indices[at], hold.ticket, &outcome);
             let key = &self.engine.rows[at].key;
-            assert_eq!(taken, ought, "whether the outcome of {key} is taken");
+            assert_eq!(taken, expected, "whether the outcome of {key} is taken");
             match (taken, self.engine.status) {
                 (true, _) => self.outcome_counts[at] += 1,
                 (false, RunStatus::Cancelled) => self.count_event("outcomes after a cancel"),
@@ -158,17 +158,17 @@ impl Lockstep {
 
     /// Retries a state manually.
     pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
-        let here = self.engine.retry(at).map_err(refusal);
-        let there = self.reference.retry(self.twins[at]);
-        assert_eq!(here, there, "the retry of {}", self.engine.rows[at].key);
-        here
+        let actual = self.engine.retry(at).map_err(refusal);
+        let expected = self.reference.retry(self.reference_indices[at]);
+        assert_eq!(actual, expected, "the retry of {}", self.engine.rows[at].key);
+        actual
     }
 
     /// Redrives the run: retries all failed states manually.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
-        let here = self.engine.redrive().map_err(refusal);
-        assert_eq!(here, self.reference.redrive(), "the redrive");
-        here
+        let actual = self.engine.redrive().map_err(refusal);
+        assert_eq!(actual, self.reference.redrive(), "the redrive");
+        actual
     }
 
     /// Pauses the run, or resumes it.
@@ -179,21 +179,21 @@ impl Lockstep {
 
     /// Cancels the run. Ended states must stay as they are.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
-        let here = self.engine.cancel().map_err(refusal);
-        assert_eq!(here, self.reference.cancel(), "the cancel");
-        if here.is_ok() {
+        let actual = self.engine.cancel().map_err(refusal);
+        assert_eq!(actual, self.reference.cancel(), "the cancel");
+        if actual.is_ok() {
             let rows = self.engine.rows.iter().enumerate();
             let ended = rows.filter(|(_, row)| row.status.is_terminal());
             let ended = ended.map(|(at, row)| (at, format!("{row:?}"))).collect();
             self.ended_before_cancel = Some((ended, self.engine.rows.len()));
         }
-        here
+        actual
     }
 
     /// Asserts that engine and reference are in the same state.
     pub fn compare(&mut self) {
         self.pair_new_states();
-        for (row, &twin) in self.engine.rows.iter().zip(&self.twins) {
+        for (row, &twin) in self.engine.rows.iter().zip(&self.reference_indices) {
             compare_state(row, &self.reference.execs[twin]);
         }
         assert_eq!(self.engine.status.as_str(), self.reference.status().as_str(), "the run");
@@ -201,7 +201,7 @@ impl Lockstep {
 
     /// Pairs each new state with its twin, and asserts that none is left over.
     fn pair_new_states(&mut self) {
-        let new = self.twins.len();
+        let new = self.reference_indices.len();
         let known: BTreeMap<&str, usize> = self.reference.execs[new..]
             .iter()
             .zip(new..)
@@ -212,10 +212,10 @@ impl Lockstep {
             let twin = twin.unwrap_or_else(|| panic!("the reference has no state {}", row.key));
             let node = self.reference.execs[twin].node;
             assert_eq!(row.place.node.at(), node, "the node of {}", row.key);
-            self.twins.push(twin);
+            self.reference_indices.push(twin);
             self.outcome_counts.push(0);
         }
-        assert_eq!(self.twins.len(), self.reference.execs.len(), "states are missing");
+        assert_eq!(self.reference_indices.len(), self.reference.execs.len(), "states are missing");
     }
 
     /// Asserts that both ended alike: inputs, reasons, counters, ends.
@@ -223,7 +223,7 @@ impl Lockstep {
         assert_ne!(self.engine.status, RunStatus::Running, "the run hangs");
         assert_eq!(self.engine.run.open, 0);
         assert_eq!(self.engine.run.failed, i64::from(self.reference.failed(None)));
-        for (at, (row, &twin)) in self.engine.rows.iter().zip(&self.twins).enumerate() {
+        for (at, (row, &twin)) in self.engine.rows.iter().zip(&self.reference_indices).enumerate() {
             let exec = &self.reference.execs[twin];
             assert!(row.status.is_terminal(), "{} is left {}", row.key, row.status);
             let why = row.failure.as_ref().map(|failure| failure.kind.as_str());
@@ -278,9 +278,9 @@ impl Lockstep {
         }
         let Some(unites) = &node.unites else { return inputs };
         let shape = Shape::from_graph(&self.graph);
-        for &wanted in shape.region[exec.node].iter().chain([&unites.source]) {
-            let entries = self.reference.gather(twin, wanted).into_iter().map(entry);
-            inputs.insert(self.graph.nodes[wanted].name.clone(), entries.collect());
+        for &target in shape.region[exec.node].iter().chain([&unites.source]) {
+            let entries = self.reference.gather(twin, target).into_iter().map(entry);
+            inputs.insert(self.graph.nodes[target].name.clone(), entries.collect());
         }
         let branches = self.reference.branches(twin).into_iter().enumerate();
         let branches: Vec<_> = branches.map(|(at, branch)| self.branch(at, &branch)).collect();
@@ -294,7 +294,11 @@ impl Lockstep {
             Branch::Pruned => ("PRUNED", Value::Null),
             Branch::Errored(at) => {
                 let exec = &self.reference.execs[*at];
-                let twin = self.twins.iter().position(|twin| twin == at).expect("it has a twin");
+                let twin = self
+                    .reference_indices
+                    .iter()
+                    .position(|twin| twin == at)
+                    .expect("it has a twin");
                 // The message's words are the crate's own; only the failed states that it names are
                 // compared.
                 let message = self.engine.rows[twin].failure.as_ref().map(|f| &f.message);
@@ -309,8 +313,8 @@ impl Lockstep {
     pub fn ending(&self) -> Ending {
         let ending = |row: &Row| {
             let why = row.failure.as_ref().map(|failure| failure.to_string());
-            let again = (row.attempts.retries, row.attempts.requeues);
-            (row.key.clone(), (row.place.node.0, row.status, why, again, row.inputs.clone()))
+            let repeats = (row.attempts.retries, row.attempts.requeues);
+            (row.key.clone(), (row.place.node.0, row.status, why, repeats, row.inputs.clone()))
         };
         self.engine.rows.iter().map(ending).collect()
     }
@@ -329,9 +333,9 @@ fn compare_state(row: &Row, exec: &Exec) {
     // An end leaves the counters as they were before it.
     if !row.status.is_terminal() {
         let attempts = row.attempts;
-        let here = (attempts.attempt, attempts.retries, attempts.host_losses, attempts.conflicts);
-        let there = (exec.attempts, exec.retries, exec.losses, exec.conflicts);
-        assert_eq!(here, there, "attempt, retries, losses and conflicts of {}", row.key);
+        let actual = (attempts.attempt, attempts.retries, attempts.host_losses, attempts.conflicts);
+        let expected = (exec.attempts, exec.retries, exec.losses, exec.conflicts);
+        assert_eq!(actual, expected, "attempt, retries, losses and conflicts of {}", row.key);
     }
 }
 

@@ -50,11 +50,11 @@ impl RandomOutcomes {
     /// other states.
     pub fn draw(&self, key: &str, before: u32) -> ScriptedOutcome {
         // Some states have the same fault at each attempt.
-        let luck = SeededRng::from_parts(self.seed ^ 1, key, 0).below(100);
+        let draw = SeededRng::from_parts(self.seed ^ 1, key, 0).below(100);
         let mut rng = SeededRng::from_parts(self.seed, key, before);
         // A run whose root fails ends immediately and tests little, so roots fail less often.
-        let spared = if key == "/" { 6 } else { 1 };
-        match (luck, before) {
+        let divisor = if key == "/" { 6 } else { 1 };
+        match (draw, before) {
             (0, ..MAX_DISTURBED_EXECUTIONS) if self.repeats > 0 => {
                 return ScriptedOutcome::KillsHost;
             }
@@ -68,7 +68,7 @@ impl RandomOutcomes {
                 [ScriptedOutcome::Requeue, ScriptedOutcome::Released, ScriptedOutcome::Conflict];
             return rng.pick(&kinds).unwrap().clone();
         }
-        if rng.percent(self.fails / spared) {
+        if rng.percent(self.fails / divisor) {
             let kinds =
                 ["retryable", "retryable", "timeout", "permanent", "permanent", "invalid-output"];
             return ScriptedOutcome::Fail(if before < MAX_DISTURBED_EXECUTIONS {
@@ -77,11 +77,11 @@ impl RandomOutcomes {
                 "permanent"
             });
         }
-        if rng.percent(self.prunes / spared) {
+        if rng.percent(self.prunes / divisor) {
             return ScriptedOutcome::Prune;
         }
         // An empty output is a case of its own, and rare.
-        if rng.percent(8 / spared) {
+        if rng.percent(8 / divisor) {
             return ScriptedOutcome::Outputs(0);
         }
         ScriptedOutcome::Outputs(1 + rng.below(self.fanout as usize) as u32)

@@ -18,17 +18,19 @@ struct Seed {
 /// Returns valid graphs of up to `max` nodes.
 pub fn graphs(max: usize) -> impl Strategy<Value = Graph> {
     (proptest::collection::vec(seeds(), 2..max), any::<u64>())
-        .prop_map(|(seeds, order)| mixed(grown(&seeds), order))
+        .prop_map(|(seeds, order)| shuffled(grown(&seeds), order))
 }
 
 /// Returns graphs of which most are invalid: their edges and unites are arbitrary.
-pub fn wild_graphs(max: usize) -> impl Strategy<Value = Graph> {
-    let wild = (proptest::collection::vec(any::<u8>(), 1..3), proptest::option::of(any::<u8>()));
-    proptest::collection::vec(wild, 1..max).prop_map(|nodes| {
+pub fn arbitrary_graphs(max: usize) -> impl Strategy<Value = Graph> {
+    let seeds = (proptest::collection::vec(any::<u8>(), 1..3), proptest::option::of(any::<u8>()));
+    proptest::collection::vec(seeds, 1..max).prop_map(|nodes| {
         let mut graph = Graph { nodes: vec![named(0)] };
         for (at, (parents, unites)) in (1..).zip(nodes) {
             graph.nodes.push(named(at));
-            parents.into_iter().for_each(|parent| lead(&mut graph, usize::from(parent) % at, at));
+            parents
+                .into_iter()
+                .for_each(|parent| add_edge(&mut graph, usize::from(parent) % at, at));
             graph.nodes[at].unites = unites.map(|source| Unites {
                 source: usize::from(source) % at,
                 strategy: Ends::AllSuccess,
@@ -59,7 +61,7 @@ fn named(at: usize) -> Node {
     Node { name: format!("n{at}"), ..Node::default() }
 }
 
-fn lead(graph: &mut Graph, from: usize, to: usize) {
+fn add_edge(graph: &mut Graph, from: usize, to: usize) {
     if !graph.nodes[from].next.contains(&to) {
         graph.nodes[from].next.push(to);
     }
@@ -78,10 +80,10 @@ fn grown(seeds: &[Seed]) -> Graph {
                 0 => choice / 2 % at,
                 _ => ends[choice / 2 % ends.len()],
             };
-            lead(&mut graph, from, at);
+            add_edge(&mut graph, from, at);
         }
         if seed.joins_all {
-            ends.iter().for_each(|&from| lead(&mut graph, from, at));
+            ends.iter().for_each(|&from| add_edge(&mut graph, from, at));
         }
         let Some((choice, strategy, run_when_empty)) = seed.unites else { continue };
         let sources: Vec<_> = (0..at).filter(|&source| graph.may_unite(at, source)).collect();
@@ -93,24 +95,24 @@ fn grown(seeds: &[Seed]) -> Graph {
 }
 
 /// Returns the same graph with its nodes, edges and references in another order.
-fn mixed(graph: Graph, order: u64) -> Graph {
+fn shuffled(graph: Graph, order: u64) -> Graph {
     let mut rng = SeededRng::new(order);
-    let mut places: Vec<_> = (0..graph.nodes.len()).collect();
+    let mut indices: Vec<_> = (0..graph.nodes.len()).collect();
     if order % 2 == 1 {
-        rng.shuffle(&mut places);
+        rng.shuffle(&mut indices);
     }
-    let mut nodes = vec![Node::default(); places.len()];
+    let mut nodes = vec![Node::default(); indices.len()];
     for (at, mut node) in graph.nodes.into_iter().enumerate() {
-        node.next.iter_mut().for_each(|next| *next = places[*next]);
+        node.next.iter_mut().for_each(|next| *next = indices[*next]);
         rng.shuffle(&mut node.next);
         if let Some(unites) = &mut node.unites {
-            unites.source = places[unites.source];
+            unites.source = indices[unites.source];
         }
-        nodes[places[at]] = node;
+        nodes[indices[at]] = node;
     }
     let mut graph = Graph { nodes };
     for at in 0..graph.nodes.len() {
-        let seen = graph.sees(at).into_iter().filter(|_| rng.percent(40)).collect();
+        let seen = graph.visible(at).into_iter().filter(|_| rng.percent(40)).collect();
         graph.nodes[at].singles = seen;
     }
     graph

@@ -53,7 +53,7 @@ impl Status {
 pub struct Exec {
     pub node: usize,
     /// The execution above: its output starts this state, or this state unites it.
-    pub above: Option<usize>,
+    pub parent: Option<usize>,
     /// The steps from the root.
     pub steps: Vec<Step>,
     /// The path: the steps as text.
@@ -180,7 +180,7 @@ impl Run {
         run
     }
 
-    fn create(&mut self, node: usize, above: Option<usize>, steps: Vec<Step>, status: Status) {
+    fn create(&mut self, node: usize, parent: Option<usize>, steps: Vec<Step>, status: Status) {
         let text = |step: &Step| match step {
             Step::Child(output, edge) => format!("{output}.{edge}"),
             Step::Unite(node) => format!("u{node}"),
@@ -188,7 +188,7 @@ impl Run {
         let key = format!("/{}", steps.iter().map(text).collect::<Vec<_>>().join("/"));
         self.execs.push(Exec {
             node,
-            above,
+            parent,
             steps,
             key,
             status,
@@ -216,23 +216,23 @@ impl Run {
         self.tickets
     }
 
-    fn holds(&self, at: usize, ticket: u64) -> bool {
+    fn is_current(&self, at: usize, ticket: u64) -> bool {
         !self.cancelled && self.execs[at].held.is_some_and(|held| held.ticket == ticket)
     }
 
     /// Begins the execution of a state. Returns whether its claim holds.
     pub fn record_begin(&mut self, at: usize, ticket: u64) -> bool {
-        let holds = self.holds(at, ticket);
-        if let (true, Some(held)) = (holds, &mut self.execs[at].held) {
+        let is_current = self.is_current(at, ticket);
+        if let (true, Some(held)) = (is_current, &mut self.execs[at].held) {
             held.begun = true;
         }
-        holds
+        is_current
     }
 
     /// Applies the outcome of an execution and all its effects, or nothing if the claim no longer
     /// holds.
     pub fn apply(&mut self, at: usize, ticket: u64, outcome: &ScriptedOutcome) -> bool {
-        if !self.holds(at, ticket) {
+        if !self.is_current(at, ticket) {
             return false;
         }
         let exec = &mut self.execs[at];
@@ -258,7 +258,7 @@ impl Run {
 
     /// Ends the claim of a lost host. The first loss is charged even if the state was not executed,
     /// since that is unknown.
-    pub fn lose(&mut self, at: usize, host: i64) -> Loss {
+    pub fn lose_host(&mut self, at: usize, host: i64) -> Loss {
         let exec = &mut self.execs[at];
         let held = exec.held.take().expect("a lost state was claimed");
         assert_eq!(held.host, host, "another host has claimed {}", exec.key);
@@ -309,9 +309,9 @@ impl Run {
     fn fail(&mut self, at: usize, kind: &'static str) {
         let max = self.graph.nodes[self.execs[at].node].max_retries;
         let exec = &mut self.execs[at];
-        let for_good = ["permanent", "invalid-input", "invalid-output"].contains(&kind);
+        let is_final = ["permanent", "invalid-input", "invalid-output"].contains(&kind);
         (exec.losses, exec.conflicts) = (0, 0);
-        if for_good || exec.retries == max {
+        if is_final || exec.retries == max {
             exec.status = Status::Errored;
             exec.why = Some(kind);
         } else {
@@ -351,14 +351,15 @@ impl Run {
     /// Returns the state of a unite around a state: the one that unites an execution above it.
     fn unite_above(&self, at: usize, unite: usize) -> usize {
         let source = self.graph.nodes[unite].unites.as_ref().unwrap().source;
-        let united = self.lineage(at).find(|&above| self.execs[above].node == source).unwrap();
-        let is_it = |exec: &Exec| exec.node == unite && exec.above == Some(united);
-        self.execs.iter().position(is_it).unwrap()
+        let united =
+            self.lineage(at).find(|&ancestor| self.execs[ancestor].node == source).unwrap();
+        let is_unite = |exec: &Exec| exec.node == unite && exec.parent == Some(united);
+        self.execs.iter().position(is_unite).unwrap()
     }
 
     /// Returns a state and all its ancestors.
     fn lineage(&self, at: usize) -> impl Iterator<Item = usize> {
-        std::iter::successors(Some(at), |&at| self.execs[at].above)
+        std::iter::successors(Some(at), |&at| self.execs[at].parent)
     }
 
     /// Closes unites until each waiting one has an open state below it.
@@ -377,8 +378,8 @@ impl Run {
     fn close(&mut self, unite: usize) {
         let (failed, arrived) = (self.failed(Some(unite)), self.arrived(unite));
         let unites = self.graph.nodes[self.execs[unite].node].unites.as_ref().unwrap();
-        let branches = self.execs[self.execs[unite].above.unwrap()].outputs;
-        let met = match unites.strategy {
+        let branches = self.execs[self.execs[unite].parent.unwrap()].outputs;
+        let is_satisfied = match unites.strategy {
             Strategy::AllSuccess => failed == 0,
             Strategy::AllDone(MaxFailed::Any) => true,
             Strategy::AllDone(MaxFailed::Count(max)) => failed <= max,
@@ -387,7 +388,7 @@ impl Run {
         let exec = &mut self.execs[unite];
         if failed == 0 && arrived == 0 && !unites.run_when_empty {
             exec.status = Status::Pruned;
-        } else if met {
+        } else if is_satisfied {
             exec.status = Status::Created;
         } else {
             exec.status = Status::Errored;
@@ -405,22 +406,22 @@ impl Run {
         self.count(scope, |exec| exec.status == Status::Errored)
     }
 
-    fn count(&self, scope: Option<usize>, wanted: impl Fn(&Exec) -> bool) -> u32 {
-        let lies = |exec: &&Exec| match scope {
+    fn count(&self, scope: Option<usize>, predicate: impl Fn(&Exec) -> bool) -> u32 {
+        let is_in_scope = |exec: &&Exec| match scope {
             Some(unite) => exec.counts_in.contains(&unite),
             None => exec.counts_in.is_empty(),
         };
-        self.execs.iter().filter(lies).filter(|exec| wanted(exec)).count() as u32
+        self.execs.iter().filter(is_in_scope).filter(|exec| predicate(exec)).count() as u32
     }
 
     /// Returns the number of outputs that reached an edge into a unite.
     pub fn arrived(&self, unite: usize) -> u32 {
-        let united = self.execs[unite].above.unwrap();
+        let united = self.execs[unite].parent.unwrap();
         let node = self.execs[unite].node;
-        let leads = |exec: &Exec| self.graph.nodes[exec.node].next.contains(&node);
-        let sources = (0..self.execs.len()).filter(|&at| leads(&self.execs[at]));
+        let leads_to_unite = |exec: &Exec| self.graph.nodes[exec.node].next.contains(&node);
+        let sources = (0..self.execs.len()).filter(|&at| leads_to_unite(&self.execs[at]));
         sources
-            .filter(|&at| self.lineage(at).any(|above| above == united))
+            .filter(|&at| self.lineage(at).any(|ancestor| ancestor == united))
             .map(|at| self.execs[at].outputs)
             .sum()
     }
@@ -461,7 +462,7 @@ impl Run {
     /// how many were retried, and how many came too late. The order does not matter.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         let all: Vec<_> = (0..self.execs.len()).map(|at| self.retry(at)).collect();
-        let count = |wanted| all.iter().filter(|&&one| one == wanted).count();
+        let count = |expected| all.iter().filter(|&&branch| branch == expected).count();
         match (count(Ok(())), count(Err(Refusal::UnitePassed))) {
             _ if self.cancelled => Err(Refusal::Cancelled),
             (0, _) => Err(Refusal::Nothing),
@@ -485,8 +486,8 @@ impl Run {
 
     /// Returns the output of `node` that a state comes from.
     pub fn single(&self, at: usize, node: usize) -> (usize, u32) {
-        let is_there = |&above: &usize| self.execs[above].node == node;
-        let found = self.lineage(at).find(is_there).unwrap();
+        let is_source = |&ancestor: &usize| self.execs[ancestor].node == node;
+        let found = self.lineage(at).find(is_source).unwrap();
         match self.execs[at].steps[self.execs[found].steps.len()] {
             Step::Child(output, _) => (found, output),
             Step::Unite(_) => panic!("a unite of {node} comes from no single output of it"),
@@ -495,17 +496,21 @@ impl Run {
 
     /// Returns the entries that a unite gathers of its source or of a node in its region.
     pub fn gather(&self, unite: usize, node: usize) -> Vec<Entry> {
-        let united = self.execs[unite].above.unwrap();
+        let united = self.execs[unite].parent.unwrap();
         if self.execs[united].node == node {
             return (0..self.execs[united].outputs).map(|output| Some((united, output))).collect();
         }
         let mut entries = Vec::new();
         for at in self.members(unite) {
             let exec = &self.execs[at];
-            let here = exec.node == node;
+            let is_target = exec.node == node;
             match exec.status {
-                Status::Success if here => entries.extend((0..exec.outputs).map(|n| Some((at, n)))),
-                Status::Errored if here || self.shape.stops(&self.graph, exec.node, node) => {
+                Status::Success if is_target => {
+                    entries.extend((0..exec.outputs).map(|n| Some((at, n))))
+                }
+                Status::Errored
+                    if is_target || self.shape.leaves_gap(&self.graph, exec.node, node) =>
+                {
                     entries.push(None);
                 }
                 _ => {}
@@ -518,18 +523,18 @@ impl Run {
     /// it counts in this unite or in another one of the same execution. It succeeded if one of
     /// its outputs reached such a unite.
     pub fn branches(&self, unite: usize) -> Vec<Branch> {
-        let united = self.execs[unite].above.unwrap();
+        let united = self.execs[unite].parent.unwrap();
         let members = self.members(unite);
         let is_own = |at: usize| {
             let exec = &self.execs[at];
-            exec.above == Some(united) && matches!(exec.steps.last(), Some(Step::Unite(_)))
+            exec.parent == Some(united) && matches!(exec.steps.last(), Some(Step::Unite(_)))
         };
         // The unites of the same execution that this one waits for, and itself.
         let mut joins: Vec<_> =
             members.iter().filter(|&&at| is_own(at)).map(|&at| self.execs[at].node).collect();
         joins.push(self.execs[unite].node);
         let depth = self.execs[united].steps.len();
-        let of_branch = |at: usize, branch: u32| match self.execs[at].steps.get(depth) {
+        let is_in_branch = |at: usize, branch: u32| match self.execs[at].steps.get(depth) {
             Some(Step::Child(output, _)) => *output == branch,
             _ => false,
         };
@@ -538,14 +543,14 @@ impl Run {
             exec.outputs > 0 && self.graph.nodes[exec.node].next.iter().any(|n| joins.contains(n))
         };
         let status = |branch| {
-            let mut mine = members.iter().copied().filter(|&at| of_branch(at, branch));
-            let failed = mine.clone().find(|&at| {
+            let mut states = members.iter().copied().filter(|&at| is_in_branch(at, branch));
+            let failed = states.clone().find(|&at| {
                 let exec = &self.execs[at];
                 exec.status == Status::Errored && exec.counts_in.iter().any(|&w| is_own(w))
             });
             match failed {
                 Some(at) => Branch::Errored(at),
-                None if arrives(united) || mine.any(arrives) => Branch::Success,
+                None if arrives(united) || states.any(arrives) => Branch::Success,
                 None => Branch::Pruned,
             }
         };
@@ -554,11 +559,11 @@ impl Run {
 
     /// Returns all states of a unite's region below the execution that it joins, in path order.
     fn members(&self, unite: usize) -> Vec<usize> {
-        let united = self.execs[unite].above.unwrap();
+        let united = self.execs[unite].parent.unwrap();
         let region = &self.shape.region[self.execs[unite].node];
         let mut members: Vec<_> = (0..self.execs.len())
             .filter(|&at| region.contains(&self.execs[at].node))
-            .filter(|&at| self.lineage(at).any(|above| above == united))
+            .filter(|&at| self.lineage(at).any(|ancestor| ancestor == united))
             .collect();
         members.sort_by(|a, b| self.execs[*a].steps.cmp(&self.execs[*b].steps));
         members

@@ -96,10 +96,10 @@ impl Graph {
 
     /// Returns the unites of a source.
     pub fn unites_of(&self, source: usize) -> Vec<usize> {
-        let of_it = |&at: &usize| {
+        let is_unite = |&at: &usize| {
             self.nodes[at].unites.as_ref().is_some_and(|unites| unites.source == source)
         };
-        (0..self.nodes.len()).filter(of_it).collect()
+        (0..self.nodes.len()).filter(is_unite).collect()
     }
 
     fn parents(&self, node: usize) -> Vec<usize> {
@@ -107,30 +107,30 @@ impl Graph {
     }
 
     /// Returns the nodes reachable from a node by at least one edge, never through `barred`.
-    fn below(&self, from: usize, barred: Option<usize>) -> BTreeSet<usize> {
-        let mut met = BTreeSet::new();
-        self.walk(from, barred, &mut met);
-        met
+    fn reachable(&self, from: usize, avoided: Option<usize>) -> BTreeSet<usize> {
+        let mut visited = BTreeSet::new();
+        self.walk(from, avoided, &mut visited);
+        visited
     }
 
-    fn walk(&self, from: usize, barred: Option<usize>, met: &mut BTreeSet<usize>) {
+    fn walk(&self, from: usize, avoided: Option<usize>, visited: &mut BTreeSet<usize>) {
         for &next in &self.nodes[from].next {
-            if Some(next) != barred && met.insert(next) {
-                self.walk(next, barred, met);
+            if Some(next) != avoided && visited.insert(next) {
+                self.walk(next, avoided, visited);
             }
         }
     }
 
     /// Returns whether every path from the root to `node` leads through `before`.
-    fn always_before(&self, before: usize, node: usize) -> bool {
+    fn dominates(&self, before: usize, node: usize) -> bool {
         let root = self.root();
-        before != node && (before == root || !self.below(root, Some(before)).contains(&node))
+        before != node && (before == root || !self.reachable(root, Some(before)).contains(&node))
     }
 
     /// Returns the nodes between a source and its unite.
-    fn between(&self, source: usize, unite: usize) -> BTreeSet<usize> {
-        let leads = |&at: &usize| self.below(at, None).contains(&unite);
-        self.below(source, None).into_iter().filter(leads).collect()
+    fn nodes_between(&self, source: usize, unite: usize) -> BTreeSet<usize> {
+        let reaches_unite = |&at: &usize| self.reachable(at, None).contains(&unite);
+        self.reachable(source, None).into_iter().filter(reaches_unite).collect()
     }
 
     /// Returns whether a unite's source is valid: an edge leads to the unite, the source lies on
@@ -138,29 +138,29 @@ impl Graph {
     pub fn may_unite(&self, unite: usize, source: usize) -> bool {
         let closed = |other: usize| match &self.nodes[other].unites {
             Some(unites) => {
-                self.between(unites.source, other).contains(&source)
-                    && self.below(other, None).contains(&unite)
+                self.nodes_between(unites.source, other).contains(&source)
+                    && self.reachable(other, None).contains(&unite)
             }
             None => false,
         };
         !self.parents(unite).is_empty()
-            && self.always_before(source, unite)
+            && self.dominates(source, unite)
             && !(0..self.nodes.len()).any(closed)
     }
 
     /// Returns the nodes whose single output a node may reference: those on each path to it.
-    pub fn sees(&self, node: usize) -> BTreeSet<usize> {
+    pub fn visible(&self, node: usize) -> BTreeSet<usize> {
         if let Some(unites) = &self.nodes[node].unites {
-            return self.sees(unites.source);
+            return self.visible(unites.source);
         }
         let known = |parent: usize| {
-            let mut known = self.sees(parent);
+            let mut known = self.visible(parent);
             known.insert(parent);
             known
         };
         let mut all = self.parents(node).into_iter().map(known);
         let first = all.next().unwrap_or_default();
-        all.fold(first, |mine, other| mine.intersection(&other).copied().collect())
+        all.fold(first, |common, other| common.intersection(&other).copied().collect())
     }
 }
 
@@ -179,7 +179,7 @@ impl Shape {
         let region: Vec<_> = all
             .clone()
             .map(|at| match &graph.nodes[at].unites {
-                Some(unites) => graph.between(unites.source, at),
+                Some(unites) => graph.nodes_between(unites.source, at),
                 None => BTreeSet::new(),
             })
             .collect();
@@ -197,7 +197,7 @@ impl Shape {
 
     /// Returns whether a failure at one node leaves a gap at another one below: whether a path
     /// between them passes no unite that absorbs the failure.
-    pub fn stops(&self, graph: &Graph, failed: usize, node: usize) -> bool {
+    pub fn leaves_gap(&self, graph: &Graph, failed: usize, node: usize) -> bool {
         self.stops_from(graph, failed, failed, node)
     }
 

@@ -33,7 +33,7 @@ pub struct FaultPlan {
     /// Percentage of steps at which the run is cancelled.
     pub cancels: u32,
     /// True if no host loss may end an innocent state.
-    pub spares_innocent: bool,
+    pub protects_innocent: bool,
 }
 
 /// A claim, as its host remembers it.
@@ -51,7 +51,7 @@ pub struct HostClaim {
 
 /// The hosts, and the claims and sessions of earlier hosts.
 pub struct Hosts {
-    up: Vec<Host>,
+    running: Vec<Host>,
     /// Late claims: those of a frozen host, and those whose commit a host repeats.
     late: Vec<HostClaim>,
     /// Lost sessions that may have states to reclaim.
@@ -61,33 +61,36 @@ pub struct Hosts {
 
 struct Host {
     session: SessionId,
-    holds: Vec<HostClaim>,
+    claims: Vec<HostClaim>,
 }
 
 impl Hosts {
     /// Creates hosts without claims.
     pub fn new() -> Self {
-        let mut hosts = Hosts { up: Vec::new(), late: Vec::new(), lost: Vec::new(), sessions: 0 };
-        hosts.up = (0..HOSTS).map(|_| hosts.start()).collect();
+        let mut hosts =
+            Hosts { running: Vec::new(), late: Vec::new(), lost: Vec::new(), sessions: 0 };
+        hosts.running = (0..HOSTS).map(|_| hosts.start()).collect();
         hosts
     }
 
     fn start(&mut self) -> Host {
         self.sessions += 1;
-        Host { session: SessionId(self.sessions), holds: Vec::new() }
+        Host { session: SessionId(self.sessions), claims: Vec::new() }
     }
 
     /// Returns the claims of all hosts, each with its host: the begun ones or the waiting ones.
-    fn holds(&self, begun: bool) -> Vec<(usize, HostClaim)> {
-        let of = |(at, host): (usize, &Host)| {
-            host.holds.iter().map(move |&hold| (at, hold)).collect::<Vec<_>>()
+    fn claims(&self, begun: bool) -> Vec<(usize, HostClaim)> {
+        let claims_of = |(at, host): (usize, &Host)| {
+            host.claims.iter().map(move |&hold| (at, hold)).collect::<Vec<_>>()
         };
-        let all = self.up.iter().enumerate().flat_map(of);
+        let all = self.running.iter().enumerate().flat_map(claims_of);
         all.filter(|(_, hold)| hold.begun == begun).collect()
     }
 
     fn forget(&mut self, hold: &HostClaim) {
-        self.up.iter_mut().for_each(|host| host.holds.retain(|held| held.ticket != hold.ticket));
+        self.running
+            .iter_mut()
+            .for_each(|host| host.claims.retain(|held| held.ticket != hold.ticket));
     }
 }
 
@@ -105,12 +108,12 @@ impl Lockstep {
     /// Simulates the run in random order, with faults, until nothing is left to do.
     pub fn simulate(&mut self, rng: &mut SeededRng, mut faults: FaultPlan) {
         for _ in 0..MAX_STEPS {
-            let goes_on = match self.engine.status {
+            let is_running = match self.engine.status {
                 RunStatus::Cancelled => self.finish_cancelled(rng),
                 _ => self.step(rng, &mut faults),
             };
             self.compare();
-            if !goes_on {
+            if !is_running {
                 return;
             }
         }
@@ -118,7 +121,7 @@ impl Lockstep {
     }
 
     fn step(&mut self, rng: &mut SeededRng, faults: &mut FaultPlan) -> bool {
-        if self.inject_fault(rng, faults) || self.work(rng, faults.spares_innocent) {
+        if self.inject_fault(rng, faults) || self.work(rng, faults.protects_innocent) {
             return true;
         }
         // Nothing is left to do until a user acts.
@@ -128,7 +131,7 @@ impl Lockstep {
         }
         if faults.retries > 0 {
             faults.retries -= 1;
-            self.retry_something(rng);
+            self.retry_or_redrive(rng);
             return true;
         }
         assert_eq!(self.cancel(), Err(Refusal::Ended));
@@ -142,16 +145,16 @@ impl Lockstep {
             self.cancel_run();
         } else if faults.retries > 0 && rng.percent(4) {
             faults.retries -= 1;
-            self.retry_something(rng);
+            self.retry_or_redrive(rng);
         } else if faults.losses > 0 && rng.percent(8) {
-            let holds = |&host: &usize| !self.hosts.up[host].holds.is_empty();
-            let busy: Vec<_> = (0..HOSTS).filter(holds).collect();
+            let has_claims = |&host: &usize| !self.hosts.running[host].claims.is_empty();
+            let busy: Vec<_> = (0..HOSTS).filter(has_claims).collect();
             if busy.is_empty() {
                 return false;
             }
             faults.losses -= 1;
-            let late = self.lose_host(*rng.pick(&busy).unwrap(), faults.spares_innocent);
-            self.hosts.late.extend(late.into_iter().filter(|_| rng.percent(70)));
+            let lost_claims = self.lose_host(*rng.pick(&busy).unwrap(), faults.protects_innocent);
+            self.hosts.late.extend(lost_claims.into_iter().filter(|_| rng.percent(70)));
         } else if self.engine.paused && rng.percent(8) {
             self.pause(false);
         } else if !self.engine.paused && faults.pauses > 0 && rng.percent(6) {
@@ -165,12 +168,12 @@ impl Lockstep {
     }
 
     /// Performs one piece of work. Returns whether there was any.
-    fn work(&mut self, rng: &mut SeededRng, spares_innocent: bool) -> bool {
+    fn work(&mut self, rng: &mut SeededRng, protects_innocent: bool) -> bool {
         let claimable = self.engine.claimable();
-        let (held, begun) = (self.hosts.holds(false), self.hosts.holds(true));
+        let (waiting, begun) = (self.hosts.claims(false), self.hosts.claims(true));
         let kinds = [
             (Work::Claim, !claimable.is_empty()),
-            (Work::Begin, !held.is_empty()),
+            (Work::Begin, !waiting.is_empty()),
             (Work::Finish, !begun.is_empty()),
             (Work::Reclaim, !self.hosts.lost.is_empty()),
             (Work::Late, !self.hosts.late.is_empty()),
@@ -181,8 +184,8 @@ impl Lockstep {
         }
         match rng.pick(&kinds).unwrap() {
             Work::Claim => self.claim(claimable, rng),
-            Work::Begin => self.begin_some(held, rng),
-            Work::Finish => self.finish(begun, rng, spares_innocent),
+            Work::Begin => self.begin_some(waiting, rng),
+            Work::Finish => self.finish(begun, rng, protects_innocent),
             Work::Reclaim => self.reclaim(rng),
             Work::Late => self.commit_late_claim(rng),
         }
@@ -193,30 +196,30 @@ impl Lockstep {
     fn claim(&mut self, mut claimable: Vec<usize>, rng: &mut SeededRng) {
         rng.shuffle(&mut claimable);
         claimable.truncate(1 + rng.below(3));
-        let host = &mut self.hosts.up[rng.below(HOSTS)];
+        let host = &mut self.hosts.running[rng.below(HOSTS)];
         for at in claimable {
             let claim = self.engine.claim(at, host.session);
-            let ticket = self.reference.claim(self.twins[at], host.session.0);
-            host.holds.push(HostClaim { at, claim, ticket, begun: false });
+            let ticket = self.reference.claim(self.reference_indices[at], host.session.0);
+            host.claims.push(HostClaim { at, claim, ticket, begun: false });
         }
     }
 
     /// Lets hosts begin some of their claimed states.
-    fn begin_some(&mut self, mut held: Vec<(usize, HostClaim)>, rng: &mut SeededRng) {
-        rng.shuffle(&mut held);
-        held.truncate(1 + rng.below(3));
-        for (host, hold) in held {
+    fn begin_some(&mut self, mut waiting: Vec<(usize, HostClaim)>, rng: &mut SeededRng) {
+        rng.shuffle(&mut waiting);
+        waiting.truncate(1 + rng.below(3));
+        for (host, hold) in waiting {
             assert!(self.record_begin(&hold), "a host that was not lost lost its claim");
-            let holds = self.hosts.up[host].holds.iter_mut();
-            holds.filter(|held| held.ticket == hold.ticket).for_each(|held| held.begun = true);
+            let claims = self.hosts.running[host].claims.iter_mut();
+            claims.filter(|held| held.ticket == hold.ticket).for_each(|held| held.begun = true);
         }
     }
 
     fn record_begin(&mut self, hold: &HostClaim) -> bool {
-        let holds = self.engine.record_begin(hold.at, hold.claim);
-        let ought = self.reference.record_begin(self.twins[hold.at], hold.ticket);
-        assert_eq!(holds, ought, "whether {} may be begun", self.engine.rows[hold.at].key);
-        holds
+        let actual = self.engine.record_begin(hold.at, hold.claim);
+        let expected = self.reference.record_begin(self.reference_indices[hold.at], hold.ticket);
+        assert_eq!(actual, expected, "whether {} may be begun", self.engine.rows[hold.at].key);
+        actual
     }
 
     /// Ends some executions. If one of them kills its host, only that happens.
@@ -224,7 +227,7 @@ impl Lockstep {
         &mut self,
         mut begun: Vec<(usize, HostClaim)>,
         rng: &mut SeededRng,
-        spares_innocent: bool,
+        protects_innocent: bool,
     ) {
         rng.shuffle(&mut begun);
         begun.truncate(if rng.percent(50) { 1 } else { 1 + rng.below(6) });
@@ -233,23 +236,23 @@ impl Lockstep {
         };
         if let Some(&(host, hold)) = begun.iter().find(kills) {
             self.outcome_counts[hold.at] += 1;
-            self.lose_host(host, spares_innocent);
+            self.lose_host(host, protects_innocent);
             return;
         }
         let mut batch: Vec<_> = begun.into_iter().map(|(_, hold)| hold).collect();
         batch.iter().for_each(|hold| self.hosts.forget(hold));
-        let again: Vec<_> = batch.iter().copied().filter(|_| rng.percent(10)).collect();
+        let repeated: Vec<_> = batch.iter().copied().filter(|_| rng.percent(10)).collect();
         if rng.percent(30) {
-            batch.extend(self.late(rng));
+            batch.extend(self.take_late_claim(rng));
             rng.shuffle(&mut batch);
         }
         self.commit(&batch);
-        self.hosts.late.extend(again);
+        self.hosts.late.extend(repeated);
     }
 
     /// Commits a late claim, alone in its batch. It may still hold.
     fn commit_late_claim(&mut self, rng: &mut SeededRng) {
-        if let Some(hold) = self.late(rng) {
+        if let Some(hold) = self.take_late_claim(rng) {
             let before = self.outcome_counts[hold.at];
             self.commit(&[hold]);
             self.count_event_if(self.outcome_counts[hold.at] > before, "late outcomes taken");
@@ -258,7 +261,7 @@ impl Lockstep {
 
     /// Takes a late claim, which may no longer hold, and returns it if its execution ends now. A
     /// claim that was not begun is begun now if it holds, and ends later.
-    fn late(&mut self, rng: &mut SeededRng) -> Option<HostClaim> {
+    fn take_late_claim(&mut self, rng: &mut SeededRng) -> Option<HostClaim> {
         if self.hosts.late.is_empty() {
             return None;
         }
@@ -272,48 +275,49 @@ impl Lockstep {
             return None;
         }
         // A host executes a state that is not a suspect without recording the begin.
-        let may = self.record_begin(&hold) || rng.percent(50);
-        self.hosts.late.extend(may.then_some(HostClaim { begun: true, ..hold }));
+        let executes = self.record_begin(&hold) || rng.percent(50);
+        self.hosts.late.extend(executes.then_some(HostClaim { begun: true, ..hold }));
         None
     }
 
     /// Loses a host and replaces it. Returns the claims that it had.
-    fn lose_host(&mut self, host: usize, spares_innocent: bool) -> Vec<HostClaim> {
-        if spares_innocent {
+    fn lose_host(&mut self, host: usize, protects_innocent: bool) -> Vec<HostClaim> {
+        if protects_innocent {
             self.commit_innocent(host);
         }
         let new = self.hosts.start();
-        let lost = std::mem::replace(&mut self.hosts.up[host], new);
+        let lost = std::mem::replace(&mut self.hosts.running[host], new);
         self.hosts.lost.push(lost.session);
         self.count_event("hosts lost");
-        lost.holds
+        lost.claims
     }
 
     /// Commits, just before a host is lost, its innocent executions that the loss would end.
     fn commit_innocent(&mut self, host: usize) {
-        let is_spared = |hold: &&HostClaim| {
+        let is_protected = |hold: &&HostClaim| {
             hold.begun
                 && self.is_at_loss_limit(hold)
                 && self.next_outcome(hold.at) != ScriptedOutcome::KillsHost
         };
-        let spared: Vec<_> = self.hosts.up[host].holds.iter().filter(is_spared).copied().collect();
-        spared.iter().for_each(|hold| self.hosts.forget(hold));
-        self.commit(&spared);
+        let protected: Vec<_> =
+            self.hosts.running[host].claims.iter().filter(is_protected).copied().collect();
+        protected.iter().for_each(|hold| self.hosts.forget(hold));
+        self.commit(&protected);
     }
 
     /// Returns whether another loss would end a state.
     fn is_at_loss_limit(&self, hold: &HostClaim) -> bool {
-        self.reference.execs[self.twins[hold.at]].losses >= MAX_LOSSES
+        self.reference.execs[self.reference_indices[hold.at]].losses >= MAX_LOSSES
     }
 
     /// Reclaims the states of a lost host, a bounded number at a time.
     fn reclaim(&mut self, rng: &mut SeededRng) {
         let lost = rng.below(self.hosts.lost.len());
         let session = self.hosts.lost[lost];
-        let most = 1 + rng.below(6);
-        let ended = self.engine.reclaim(session, most);
+        let max = 1 + rng.below(6);
+        let ended = self.engine.reclaim(session, max);
         for &at in &ended {
-            let what = match self.reference.lose(self.twins[at], session.0) {
+            let what = match self.reference.lose_host(self.reference_indices[at], session.0) {
                 Loss::First => "states lost for the first time",
                 Loss::Again => "suspects charged",
                 Loss::Last => "states that lost too many hosts",
@@ -321,14 +325,14 @@ impl Lockstep {
             };
             self.count_event(what);
         }
-        if ended.len() < most {
+        if ended.len() < max {
             self.hosts.lost.swap_remove(lost);
             assert_eq!(self.reference.held_by(session.0), 0, "a lost host still holds something");
         }
     }
 
     /// Retries one state manually, mostly a failed one; or redrives the run.
-    fn retry_something(&mut self, rng: &mut SeededRng) {
+    fn retry_or_redrive(&mut self, rng: &mut SeededRng) {
         let failed = |&at: &usize| self.engine.rows[at].status == Status::Errored;
         let failed: Vec<_> = (0..self.engine.rows.len()).filter(failed).collect();
         if rng.percent(if failed.is_empty() { 10 } else { 25 }) {
@@ -357,8 +361,8 @@ impl Lockstep {
             return;
         }
         self.count_event("cancels");
-        for host in &mut self.hosts.up {
-            self.hosts.late.append(&mut host.holds);
+        for host in &mut self.hosts.running {
+            self.hosts.late.append(&mut host.claims);
         }
     }
 
@@ -375,9 +379,9 @@ impl Lockstep {
             1 if !self.hosts.lost.is_empty() => self.assert_nothing_reclaimed(),
             2..4 => self.commit_late_claim(rng),
             4.. if !self.swept => {
-                let most = 1 + rng.below(1 + self.engine.rows.len() / 3);
-                self.swept = !self.engine.sweep(most);
-                self.reference.sweep(most);
+                let max = 1 + rng.below(1 + self.engine.rows.len() / 3);
+                self.swept = !self.engine.sweep(max);
+                self.reference.sweep(max);
             }
             _ => {}
         }

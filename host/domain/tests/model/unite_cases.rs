@@ -174,8 +174,8 @@ fn gathers_span_edges_of_different_depths() {
         run(&graph, |node, _, _| ["U", "X"].contains(&node).then_some(ScriptedOutcome::Outputs(2)));
     assert_eq!(input(&lockstep, "W", "U"), json!(["/#0", "/#1"]));
     assert_eq!(input(&lockstep, "W", "X"), json!(["/0.0#0", "/0.0#1", "/1.0#0", "/1.0#1"]));
-    let y = ["/0.0/0.0#0", "/0.0/1.0#0", "/1.0/0.0#0", "/1.0/1.0#0"];
-    assert_eq!(input(&lockstep, "W", "Y"), json!(y));
+    let expected = ["/0.0/0.0#0", "/0.0/1.0#0", "/1.0/0.0#0", "/1.0/1.0#0"];
+    assert_eq!(input(&lockstep, "W", "Y"), json!(expected));
     assert_eq!(lockstep.engine.all("W")[0].unite.as_ref().unwrap().counts.arrived, 10);
 }
 

@@ -43,17 +43,17 @@ impl<K: Eq + Hash + Clone, V> Entries<K, V> {
         keys.sort_unstable_by_key(|(used, _)| *used);
         // The newest entry stays: the caller has just inserted it.
         keys.pop();
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         for (_, key) in keys {
             if self.weight <= weight {
                 break;
             }
             if let Some(entry) = self.by_key.remove(&key) {
                 self.weight -= entry.weight;
-                gone.push(entry);
+                removed.push(entry);
             }
         }
-        gone
+        removed
     }
 }
 

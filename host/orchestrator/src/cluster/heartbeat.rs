@@ -34,14 +34,14 @@ pub(super) async fn run_heartbeat(inner: Arc<HostInner>, host_runtime: Handle) {
     let session = &inner.cluster.session;
     let mut next = Instant::now();
     let mut failing = false;
-    for beats in 0u32.. {
+    for count in 0u32.. {
         sleep_until(next).await;
         if session.is_closing() {
             return;
         }
         let begun = Instant::now();
         let applied = match inner.db.store.heartbeat(session.current()).await {
-            Ok(beat) => apply_heartbeat(&inner, &host_runtime, beat).await,
+            Ok(heartbeat) => apply_heartbeat(&inner, &host_runtime, heartbeat).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &applied
@@ -51,7 +51,7 @@ pub(super) async fn run_heartbeat(inner: Arc<HostInner>, host_runtime: Handle) {
             session.reconnect_listener();
         }
         failing = applied.is_err();
-        if beats % HEARTBEATS_PER_SWEEP_CHECK == 0 && !failing {
+        if count % HEARTBEATS_PER_SWEEP_CHECK == 0 && !failing {
             host_runtime.spawn(adopt_sweeps(inner.clone()));
         }
         next = begun + if failing { FAILED_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };

@@ -24,7 +24,7 @@ pub(super) async fn run_listener(inner: Arc<HostInner>) {
             }
         };
         match event {
-            ListenerEvent::Received(own) if own.from == session.current().0 => {}
+            ListenerEvent::Received(sent) if sent.from == session.current().0 => {}
             ListenerEvent::Received(notification) => {
                 if notification.work {
                     inner.pipeline.committer.hint(work_hint());

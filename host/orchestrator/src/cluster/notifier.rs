@@ -65,8 +65,8 @@ impl Notifier {
         if !pending.work && pending.runs.is_empty() {
             return None;
         }
-        let some = pending.runs.len().min(MAX_RUNS_PER_NOTIFICATION);
-        let rest = pending.runs.split_off(some);
+        let count = pending.runs.len().min(MAX_RUNS_PER_NOTIFICATION);
+        let rest = pending.runs.split_off(count);
         let next = std::mem::replace(
             &mut *pending,
             Notification { runs: rest, ..Notification::default() },

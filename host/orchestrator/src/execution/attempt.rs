@@ -78,9 +78,9 @@ enum WorkError {
 /// outputs.
 fn cpu_limit_reached_by_checks(limits: &Limits, what: &str, cpu: Duration) -> Failure {
     let Failure { kind, message, details, .. } = limits.reached(Limit::CpuMs);
-    let took = cpu.as_millis();
+    let cpu_ms = cpu.as_millis();
     let message = format!(
-        "{message}. The host's checks of the {what} against their schema are a part of it and took {took} ms; \
+        "{message}. The host's checks of the {what} against their schema are a part of it and took {cpu_ms} ms; \
          use a simpler schema or fewer {what}"
     );
     Failure { details, ..Failure::new(kind, message) }

@@ -127,7 +127,7 @@ async fn read_sources(
         let Value::Object(given) = given else {
             return Err(internal(&format!("the inputs of run {} are not an object", run.id)).into());
         };
-        sources.given = Some(given);
+        sources.start_inputs = Some(given);
     }
     let mut picker = FieldPicker { store, graph: &run.graph, node: place.node, json };
     sources.singles = pick_singles(node, claimed, &mut picker).await?;
@@ -160,9 +160,9 @@ impl FieldPicker<'_, '_> {
         outputs: Vec<(Origin, impl AsRef<str> + Send + 'static)>,
     ) -> Result<Vec<(Origin, Arc<PickedFields>)>, Failure> {
         let (graph, node) = (self.graph.clone(), self.node);
-        let pick = move |(of, _): &Origin, text: &str, remaining: &mut u64| {
+        let pick = move |(source, _): &Origin, text: &str, remaining: &mut u64| {
             let none = FieldSet::default();
-            let fields = graph.node(node).fields(*of).unwrap_or(&none);
+            let fields = graph.node(node).fields(*source).unwrap_or(&none);
             fields.pick(text, remaining).map(Arc::new)
         };
         self.json.read_texts(outputs, pick).await
@@ -179,12 +179,12 @@ impl FieldPicker<'_, '_> {
         for page in pages(&sizes) {
             self.json.acquire_turn().await;
             self.json.check_deadline()?;
-            let wanted: Vec<_> = page.iter().map(|size| (size.state, size.number)).collect();
-            let mut bodies = self.store.outputs_at(&wanted, i64::MAX).await?;
-            let mut outputs = Vec::with_capacity(wanted.len());
-            for (state, number) in wanted {
+            let keys: Vec<_> = page.iter().map(|size| (size.state, size.number)).collect();
+            let mut bodies = self.store.outputs_at(&keys, i64::MAX).await?;
+            let mut outputs = Vec::with_capacity(keys.len());
+            for (state, number) in keys {
                 let body = bodies.remove(&(state, number));
-                let body = body.ok_or_else(|| not_stored(state, number))?;
+                let body = body.ok_or_else(|| missing_output(state, number))?;
                 outputs.extend(node_of(state).map(|node| ((node, state), body)));
             }
             picked.extend(self.pick(outputs).await?);
@@ -210,7 +210,7 @@ fn pages(sizes: &[OutputSize]) -> Vec<&[OutputSize]> {
     pages
 }
 
-fn not_stored(state: StateId, number: u32) -> Failure {
+fn missing_output(state: StateId, number: u32) -> Failure {
     internal(&format!("output {number} of state {state} is not stored"))
 }
 
@@ -221,12 +221,12 @@ async fn pick_singles(
     picker: &mut FieldPicker<'_, '_>,
 ) -> Result<HashMap<NodeIx, Arc<PickedFields>>, InputError> {
     let mut found = HashMap::new();
-    for wanted in node.singles() {
-        let from = claimed.state.place.refs.iter().find(|from| from.node == *wanted);
+    for node_ix in node.singles() {
+        let from = claimed.state.place.refs.iter().find(|from| from.node == *node_ix);
         let from = from.ok_or_else(|| {
-            internal(&format!("state {} carries no output of node {}", claimed.state.id, wanted.0))
+            internal(&format!("state {} carries no output of node {}", claimed.state.id, node_ix.0))
         })?;
-        let origin = (*wanted, from.state);
+        let origin = (*node_ix, from.state);
         let known = claimed.known_outputs.iter().find(|(known, _)| known == from);
         let body: Arc<str> = match known {
             Some((_, body)) => body.clone(),
@@ -235,7 +235,7 @@ async fn pick_singles(
                 picker.json.acquire_turn().await;
                 let at = (from.state, from.output);
                 let body = picker.store.outputs_at(&[at], i64::MAX).await?.remove(&at);
-                body.ok_or_else(|| not_stored(from.state, from.output))?.into()
+                body.ok_or_else(|| missing_output(from.state, from.output))?.into()
             }
         };
         let picked = picker.pick(vec![(origin, body)]).await?;
@@ -247,11 +247,11 @@ async fn pick_singles(
 /// The outputs and members in the scope of a unite.
 struct ScopeData {
     source: NodeIx,
-    above: exosphere_domain::path::Path,
+    source_path: exosphere_domain::path::Path,
     branches: u32,
     outputs: Vec<Arc<PickedFields>>,
     members: Vec<Member>,
-    wanted: Vec<NodeIx>,
+    gathered: Vec<NodeIx>,
     wants_branches: bool,
 }
 
@@ -264,18 +264,18 @@ impl ScopeData {
         picker: &mut FieldPicker<'_, '_>,
     ) -> Result<Self, InputError> {
         let (store, key, unite) = (picker.store, run.key, claimed.state.id);
-        let (state, above, branches) = store.source_of(unite).await?;
-        let (source, wanted) = (unites.source, node.gathers().to_vec());
-        let outputs = if wanted.contains(&source) {
+        let (state, source_path, branches) = store.source_of(unite).await?;
+        let (source, gathered) = (unites.source, node.gathers().to_vec());
+        let outputs = if gathered.contains(&source) {
             ScopeData::outputs(state, source, picker).await?
         } else {
             Vec::new()
         };
-        let rows = store.members(key, &above, &unites.region).await?;
-        let mut picked = ScopeData::members(key, &above, &wanted, &rows, picker).await?;
+        let rows = store.members(key, &source_path, &unites.region).await?;
+        let mut picked = ScopeData::members(key, &source_path, &gathered, &rows, picker).await?;
         let members = rows.into_iter().map(|row| to_member(row, &mut picked)).collect();
         let wants_branches = node.wants_branches();
-        Ok(ScopeData { source, above, branches, outputs, members, wanted, wants_branches })
+        Ok(ScopeData { source, source_path, branches, outputs, members, gathered, wants_branches })
     }
 
     /// Picks the named fields of the outputs of the execution that is united.
@@ -298,22 +298,22 @@ impl ScopeData {
     /// Picks the named fields of the members' outputs, by state.
     async fn members(
         run: RunKey,
-        above: &exosphere_domain::path::Path,
-        wanted: &[NodeIx],
+        source_path: &exosphere_domain::path::Path,
+        gathered: &[NodeIx],
         rows: &[MemberRow],
         picker: &mut FieldPicker<'_, '_>,
     ) -> Result<HashMap<StateId, Vec<Arc<PickedFields>>>, InputError> {
         let store = picker.store;
         let nodes: HashMap<StateId, NodeIx> = rows.iter().map(|row| (row.id, row.node)).collect();
         let node_of = |state: StateId| nodes.get(&state).copied();
-        let all = match store.member_bytes(run, above, wanted).await? {
+        let all = match store.member_bytes(run, source_path, gathered).await? {
             0 => Vec::new(),
             bytes if bytes > MAX_PAGE_BYTES => {
-                let sizes = store.member_sizes(run, above, wanted).await?;
+                let sizes = store.member_sizes(run, source_path, gathered).await?;
                 picker.pick_pages(sizes, node_of).await?
             }
             _ => {
-                let bodies = store.member_outputs(run, above, wanted).await?.into_iter();
+                let bodies = store.member_outputs(run, source_path, gathered).await?.into_iter();
                 let origin = |(state, body)| Some(((node_of(state)?, state), body));
                 picker.pick(bodies.filter_map(origin).collect()).await?
             }
@@ -327,7 +327,7 @@ impl ScopeData {
 
     fn fill(self, run: &RunInfo, claimed: &ClaimedState, sources: &mut Sources) {
         let graph = &run.graph;
-        for node in &self.wanted {
+        for node in &self.gathered {
             let entries = if *node == self.source {
                 self.outputs.iter().cloned().map(Gathered::Output).collect()
             } else {
@@ -337,7 +337,7 @@ impl ScopeData {
         }
         if self.wants_branches {
             let unite = claimed.state.place.node;
-            let all = branches(graph, unite, &self.above, self.branches, &self.members);
+            let all = branches(graph, unite, &self.source_path, self.branches, &self.members);
             sources.branches = Some(all);
         }
     }
@@ -362,9 +362,12 @@ mod tests {
             let sizes: Vec<_> = sizes.iter().copied().map(size).collect();
             pages(&sizes).into_iter().map(<[OutputSize]>::len).collect()
         };
-        let half = MAX_PAGE_BYTES / 2;
+        let half_page = MAX_PAGE_BYTES / 2;
         assert_eq!(lengths(&[]), [0; 0]);
-        assert_eq!(lengths(&[half, half, 1, 2 * MAX_PAGE_BYTES, half]), [2, 1, 1, 1]);
+        assert_eq!(
+            lengths(&[half_page, half_page, 1, 2 * MAX_PAGE_BYTES, half_page]),
+            [2, 1, 1, 1]
+        );
         assert_eq!(lengths(&[0; MAX_PAGE_OUTPUTS + 1]), [MAX_PAGE_OUTPUTS, 1]);
     }
 }

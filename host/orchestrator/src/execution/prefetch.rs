@@ -195,8 +195,8 @@ impl Prefetch {
     }
 
     fn micros(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.epoch).as_micros();
-        u64::try_from(since).unwrap_or(u64::MAX)
+        let elapsed = at.saturating_duration_since(self.epoch).as_micros();
+        u64::try_from(elapsed).unwrap_or(u64::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NamespaceKey, Pace>> {
@@ -240,8 +240,8 @@ impl Pace {
 
     /// Returns how many states can begin soon in the slots of executions under way.
     fn ahead_of_running(&self, now: u64) -> f64 {
-        let each = |pace: &RunPace| ahead(pace.running, pace.expected(now, self.mean));
-        self.runs.values().map(each).sum()
+        let of_run = |pace: &RunPace| ahead(pace.running, pace.expected(now, self.mean));
+        self.runs.values().map(of_run).sum()
     }
 }
 
@@ -249,10 +249,10 @@ impl RunPace {
     /// Returns the expected time of an execution of the run, in seconds. It is the mean
     /// of the last executions, or twice the mean age of those under way. So a slow run is
     /// known before an execution has ended.
-    fn expected(&self, now: u64, otherwise: Option<f64>) -> f64 {
+    fn expected(&self, now: u64, default_mean: Option<f64>) -> f64 {
         let ages = (u64::from(self.running).saturating_mul(now)).saturating_sub(self.began);
         let age = ages as f64 / 1e6 / f64::from(self.running.max(1));
-        self.mean.or(otherwise).unwrap_or(0.0).max(2.0 * age)
+        self.mean.or(default_mean).unwrap_or(0.0).max(2.0 * age)
     }
 }
 
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     const N: NamespaceKey = NamespaceKey(1);
-    const OTHER: NamespaceKey = NamespaceKey(2);
+    const OTHER_NAMESPACE: NamespaceKey = NamespaceKey(2);
 
     /// A host whose executions begin and end at given milliseconds.
     struct Bench(Arc<Prefetch>);
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn slow_namespaces_leave_room_for_fast_ones() {
         let bench = Bench(Prefetch::new(64));
-        let slow: Vec<_> = (0..48).map(|_| bench.begin(OTHER, 1, 0)).collect();
+        let slow: Vec<_> = (0..48).map(|_| bench.begin(OTHER_NAMESPACE, 1, 0)).collect();
         let fast: Vec<_> = (0..16).map(|_| bench.begin(N, 2, 1_000)).collect();
         let (total, held) = bench.held(1_001, 48);
         assert!(total >= 64 + 112 && held >= 48 + 112, "{total}, {held}");
@@ -384,10 +384,13 @@ mod tests {
         for number in 0..3 * MAX_IDLE_NAMESPACES as i64 {
             let slow = bench.begin(NamespaceKey(100 + number), 2, 0);
             bench.end(slow, 1_000);
-            drop(prefetch.begin(OTHER, RunKey(2)));
+            drop(prefetch.begin(OTHER_NAMESPACE, RunKey(2)));
         }
         let paces = prefetch.lock();
-        assert!(paces.contains_key(&N) && !paces.contains_key(&OTHER), "one is busy, one fast");
+        assert!(
+            paces.contains_key(&N) && !paces.contains_key(&OTHER_NAMESPACE),
+            "one is busy, one fast"
+        );
         assert!(paces.len() > 1 && paces.len() <= MAX_IDLE_NAMESPACES + 1, "{}", paces.len());
         drop(paces);
         drop(busy);

@@ -44,24 +44,24 @@ async fn run(inner: Arc<HostInner>) {
 
 /// Withdraws states beyond the targets from the queues for slots.
 fn recall(inner: &HostInner) {
-    let Some(since) = Instant::now().checked_sub(RECALL_AFTER) else { return };
+    let Some(cutoff) = Instant::now().checked_sub(RECALL_AFTER) else { return };
     let surplus = surplus(&inner.pipeline.committer.claim_counts(), &inner.targets());
-    let mut given_back = 0;
+    let mut released = 0;
     for (namespace, Surplus { runs, rest }) in surplus.namespaces {
         let mut of_namespace = 0;
         for (run, states) in runs {
-            of_namespace += inner.pipeline.executor.withdraw(namespace, Some(run), states, since);
+            of_namespace += inner.pipeline.executor.withdraw(namespace, Some(run), states, cutoff);
         }
         let rest = rest.saturating_sub(of_namespace);
-        of_namespace += inner.pipeline.executor.withdraw(namespace, None, rest, since);
-        given_back += of_namespace;
+        of_namespace += inner.pipeline.executor.withdraw(namespace, None, rest, cutoff);
+        released += of_namespace;
     }
     for namespace in surplus.by_size {
-        let rest = surplus.total.saturating_sub(given_back);
-        given_back += inner.pipeline.executor.withdraw(namespace, None, rest, since);
+        let rest = surplus.total.saturating_sub(released);
+        released += inner.pipeline.executor.withdraw(namespace, None, rest, cutoff);
     }
-    if given_back > 0 {
-        tracing::debug!(states = given_back, "gave back states that cannot begin soon");
+    if released > 0 {
+        tracing::debug!(states = released, "gave back states that cannot begin soon");
     }
 }
 
@@ -92,10 +92,10 @@ fn surplus(held: &ClaimCounts, targets: &Targets) -> Surpluses {
     for (namespace, claims) in &held.namespaces {
         // A namespace that executes nothing has just begun, or has no slot to wait for.
         let Some(target) = targets.namespaces.get(namespace) else { continue };
-        let over = |(run, held): (&RunKey, &u32)| {
-            Some((*run, held.checked_sub(target.get(*run)).filter(|over| *over > 0)?))
+        let excess = |(run, held): (&RunKey, &u32)| {
+            Some((*run, held.checked_sub(target.get(*run)).filter(|excess| *excess > 0)?))
         };
-        let runs = claims.runs.iter().filter_map(over).collect();
+        let runs = claims.runs.iter().filter_map(excess).collect();
         let rest = claims.total.saturating_sub(target.held);
         all.namespaces.insert(*namespace, Surplus { runs, rest });
     }
@@ -111,12 +111,15 @@ mod tests {
     #[test]
     fn surplus_is_counted_on_every_level() {
         let (a, b, idle) = (NamespaceKey(1), NamespaceKey(2), NamespaceKey(3));
-        let of = |runs: &[(i64, u32)]| NamespaceClaims {
+        let claims = |runs: &[(i64, u32)]| NamespaceClaims {
             total: runs.iter().map(|(_, held)| held).sum(),
             runs: runs.iter().map(|(run, held)| (RunKey(*run), *held)).collect(),
         };
-        let namespaces =
-            [(a, of(&[(1, 10), (2, 3), (9, 2)])), (b, of(&[(3, 4)])), (idle, of(&[(4, 9)]))];
+        let namespaces = [
+            (a, claims(&[(1, 10), (2, 3), (9, 2)])),
+            (b, claims(&[(3, 4)])),
+            (idle, claims(&[(4, 9)])),
+        ];
         let held = ClaimCounts { namespaces: namespaces.into() };
         let target = |held, idle_run, runs: &[(i64, u32)]| Target {
             held,
@@ -127,8 +130,8 @@ mod tests {
             [(a, target(12, 1, &[(1, 8), (2, 3)])), (b, target(4, 1, &[(3, 4)]))].into();
         let found = surplus(&held, &Targets { total: 20, namespaces });
         assert_eq!((found.total, found.by_size), (8, vec![a, idle, b]));
-        let of_a = Surplus { runs: [(RunKey(1), 2), (RunKey(9), 1)].into(), rest: 3 };
-        let of_b = Surplus { runs: HashMap::new(), rest: 0 };
-        assert_eq!(found.namespaces, [(a, of_a), (b, of_b)].into());
+        let surplus_a = Surplus { runs: [(RunKey(1), 2), (RunKey(9), 1)].into(), rest: 3 };
+        let surplus_b = Surplus { runs: HashMap::new(), rest: 0 };
+        assert_eq!(found.namespaces, [(a, surplus_a), (b, surplus_b)].into());
     }
 }

@@ -114,8 +114,8 @@ impl SecretSets {
         let set = Arc::new(SecretSet::new(values));
         let mut bytes = set.bytes() * MATCHER_BYTES_PER_BYTE;
         if is_large {
-            let made = set.clone();
-            let prepare = move |_: &_| made.prepare();
+            let shared = set.clone();
+            let prepare = move |_: &_| shared.prepare();
             let done = inner.host_work.run(turn, Bounds::steps(u64::MAX), prepare).await;
             bytes = set.bytes() + done.map_err(|lost| internal(&lost))?.value;
         }

@@ -145,11 +145,11 @@ impl Staging {
         let first = self.staged.outputs as u32;
         let (mut outputs, mut children, mut cost) = (Vec::new(), Vec::new(), 0);
         while let Some(output) = self.outputs.last() {
-            let more = ROW_BYTES + output.len() as u64;
-            if cost > 0 && cost + more > MAX_BATCH_BYTES {
+            let row_bytes = ROW_BYTES + output.len() as u64;
+            if cost > 0 && cost + row_bytes > MAX_BATCH_BYTES {
                 break;
             }
-            cost += more;
+            cost += row_bytes;
             outputs.extend(self.outputs.pop());
         }
         while cost + ROW_BYTES <= MAX_BATCH_BYTES

@@ -72,7 +72,7 @@ impl Sweeps {
         let now: HashSet<PendingSweep> = pending.into_iter().collect();
         let before = std::mem::replace(&mut state.pending, now.clone());
         let is_idle = |pending: &PendingSweep| !state.active.contains_key(&pending.run);
-        now.into_iter().filter(|it| before.contains(it) && is_idle(it)).collect()
+        now.into_iter().filter(|sweep| before.contains(sweep) && is_idle(sweep)).collect()
     }
 }
 
@@ -190,12 +190,12 @@ impl FailedStates {
         let mut states = Vec::new();
         while !self.is_read && states.len() < MAX_STATES_PER_PIECE as usize {
             let left = MAX_STATES_PER_PIECE - states.len() as u32;
-            let (some, next) = inner
+            let (page, next) = inner
                 .db
                 .store
                 .failed_states(self.run, &self.from, MAX_STATES_PER_READ, left)
                 .await?;
-            states.extend(some);
+            states.extend(page);
             match next {
                 Some(next) => self.from = next,
                 None => self.is_read = true,

@@ -58,8 +58,8 @@ pub(crate) fn read_or_create(file: &Path) -> Result<Keyring, KeyFileError> {
 }
 
 fn parse(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError> {
-    let bad = |why| KeyFileError::Bad { file: file.display().to_string(), why };
-    Keyring::from_bytes(&bytes).map_err(bad)
+    let bad_key_file = |why| KeyFileError::Bad { file: file.display().to_string(), why };
+    Keyring::from_bytes(&bytes).map_err(bad_key_file)
 }
 
 /// Reads the bytes of a file. If other users can read it, its mode is set to 0600.
@@ -126,8 +126,8 @@ pub(crate) fn lock(file: &Path) -> Result<Lock, KeyFileError> {
 /// `owner`.
 fn write(file: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    let ours = new.metadata()?;
-    if let Some((user, group)) = owner.filter(|owner| *owner != (ours.uid(), ours.gid())) {
+    let metadata = new.metadata()?;
+    if let Some((user, group)) = owner.filter(|owner| *owner != (metadata.uid(), metadata.gid())) {
         fchown(&new, Some(user), Some(group))?;
     }
     new.write_all(bytes)?;
@@ -166,14 +166,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("host.key");
         assert!(matches!(read(&file), Err(KeyFileError::Io { .. })), "it is not made by reading");
-        let made = read_or_create(&file).unwrap();
+        let created = read_or_create(&file).unwrap();
         assert_eq!(mode(&file), 0o600);
-        assert_eq!(read_or_create(&file).unwrap().current(), made.current());
+        assert_eq!(read_or_create(&file).unwrap().current(), created.current());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         // A draft that a killed process has left.
         fs::write(with_ending(&file, "new"), "half").unwrap();
-        let both = Keyring::generate().with_older(&made);
+        let both = Keyring::generate().with_older(&created);
         replace(&link, &both).unwrap();
         assert!(read(&link).unwrap().ids().eq(both.ids()));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

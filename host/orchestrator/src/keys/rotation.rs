@@ -82,10 +82,10 @@ pub enum RotationError {
 /// Formats the first few lost secrets.
 fn first_few(lost: &[String]) -> String {
     const MAX_LISTED_SECRETS: usize = 5;
-    let more = lost.len().saturating_sub(MAX_LISTED_SECRETS);
-    let shown =
+    let unlisted = lost.len().saturating_sub(MAX_LISTED_SECRETS);
+    let listed =
         lost.iter().take(MAX_LISTED_SECRETS).map(String::as_str).collect::<Vec<_>>().join("; ");
-    if more == 0 { shown } else { format!("{shown}; and {more} more") }
+    if unlisted == 0 { listed } else { format!("{listed}; and {unlisted} more") }
 }
 
 impl KeyRotation {
@@ -138,8 +138,8 @@ async fn rotate(
 ) -> Result<Rotated, RotationError> {
     let resumed = keys.has_older() && !store.needs_no_reencryption().await?;
     if !resumed {
-        let longer = Keyring::generate().with_older(&keys).to_bytes();
-        keys = Keyring::from_bytes(&longer).map_err(RotationError::Full)?;
+        let extended = Keyring::generate().with_older(&keys).to_bytes();
+        keys = Keyring::from_bytes(&extended).map_err(RotationError::Full)?;
         key_file::replace(file, &keys)?;
         store.use_keys(keys.clone()).await?;
     }

@@ -120,8 +120,8 @@ fn capabilities(
 
 fn facts_warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
     let mut warnings = Vec::new();
-    let is_of_use = |name: &str| name.starts_with("component-type") || name == "dylink.0";
-    let custom = facts.custom.iter().filter(|section| !is_of_use(&section.name));
+    let is_required = |name: &str| name.starts_with("component-type") || name == "dylink.0";
+    let custom = facts.custom.iter().filter(|section| !is_required(&section.name));
     let bytes: u64 = custom.clone().map(|section| section.bytes).sum();
     if bytes >= STRIPPABLE_WARNING_BYTES {
         let mut largest: Vec<_> = custom.collect();
@@ -155,11 +155,12 @@ fn facts_warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
 }
 
 fn node_warning(nodes: &[NodeDescription]) -> Option<String> {
-    let silent: Vec<_> = nodes.iter().filter(|node| node.description.trim().is_empty()).collect();
-    let first = silent.first()?;
+    let undescribed: Vec<_> =
+        nodes.iter().filter(|node| node.description.trim().is_empty()).collect();
+    let first = undescribed.first()?;
     Some(format!(
         "{} of {} node(s) have no description for people, such as `{}`",
-        silent.len(),
+        undescribed.len(),
         nodes.len(),
         first.name
     ))
@@ -221,7 +222,10 @@ mod tests {
             secrets: vec![name.clone()],
         };
         let asked = capabilities((&name, &name), &grants, &imports, &[node]);
-        let found: Vec<_> = asked.iter().map(|it| (it.asked.capability(), it.granted)).collect();
+        let found: Vec<_> = asked
+            .iter()
+            .map(|capability| (capability.asked.capability(), capability.granted))
+            .collect();
         assert_eq!(found, [(grant::Capability::Http, false), (grant::Capability::Secrets, true)]);
         assert!(asked[0].remedy.starts_with("exosphere grant add web --http"));
     }

@@ -59,8 +59,8 @@ pub struct StateDetails {
 }
 
 fn latest(run: &RunDetails) -> Latest {
-    let over = run.run.status != RunStatus::Running;
-    Latest { version: run.run.version, over, run: None }
+    let has_ended = run.run.status != RunStatus::Running;
+    Latest { version: run.run.version, over: has_ended, run: None }
 }
 
 impl Host {
@@ -148,14 +148,14 @@ impl Host {
             let left = end.saturating_duration_since(Instant::now());
             let turn =
                 if self.inner.db.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
-            let later = async {
+            let changed = async {
                 // An event older than the version that was seen does not count: the run
                 // may have been reopened since.
                 let reached =
                     |latest: &Latest| latest.version > seen && wait_for.is_reached(latest);
                 events.wait_for(reached).await.ok()?.run.clone()
             };
-            if let Ok(Some(run)) = tokio::time::timeout(turn, later).await {
+            if let Ok(Some(run)) = tokio::time::timeout(turn, changed).await {
                 return self.run_details(RunView::clone(&run)).await;
             }
             let run = self.run(namespace, id).await?;

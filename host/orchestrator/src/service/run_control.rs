@@ -112,8 +112,8 @@ impl Host {
                 "none of its {late} failed states can be retried: unites above have gone on without them"
             ))),
             Ok(RedriveSummary { states, late }) => {
-                let shown = self.run(namespace, id);
-                let run = request.after_commit(REDRIVE_TIMEOUT, id, shown).await?;
+                let details = self.run(namespace, id);
+                let run = request.after_commit(REDRIVE_TIMEOUT, id, details).await?;
                 Ok(Redriven { run, retried: states, late })
             }
             Err(other) => {

@@ -203,11 +203,11 @@ fn too_costly(limit: CompileLimit, value: u64) -> String {
 const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 
 /// Maximum bytes of a reason in a message. It may repeat names from the upload.
-const WHY_BYTES: usize = 2048;
+const MAX_WHY_BYTES: usize = 2048;
 
 /// Cleans the message of an error about an upload, so that it is safe to show.
 pub(crate) fn message_of(error: &dyn std::fmt::Display) -> String {
-    clean_lines(cut(&format!("{error:#}"), WHY_BYTES))
+    clean_lines(cut(&format!("{error:#}"), MAX_WHY_BYTES))
 }
 
 /// Returns the refusal of a component that the parser or the validator rejects.

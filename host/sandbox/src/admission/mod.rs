@@ -126,8 +126,8 @@ impl Sandbox {
             network: self.network(),
             limits,
         };
-        let never = Cancel::default();
-        let (answer, _) = self.call_guest(plugin, params, Describe, (false, &never)).await;
+        let no_cancel = Cancel::default();
+        let (answer, _) = self.call_guest(plugin, params, Describe, (false, &no_cancel)).await;
         answer.map_err(|error| match error {
             CallError::Typecheck(error) => AdmissionError::Exports { why: message_of(&error) },
             CallError::Failed(failure) => AdmissionError::Describe(failure),

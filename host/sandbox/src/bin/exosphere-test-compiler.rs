@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         // As the system does when it is out of memory.
         let _ = kill_process(rustix::process::getpid(), Signal::KILL);
     }
-    if let Some(once) = what.to_str().and_then(|what| what.strip_prefix("killed-once=")) {
-        if File::create_new(once).is_ok() {
+    if let Some(marker) = what.to_str().and_then(|what| what.strip_prefix("killed-once=")) {
+        if File::create_new(marker).is_ok() {
             let _ = kill_process(rustix::process::getpid(), Signal::KILL);
         }
         return compile(rest);
@@ -67,7 +67,7 @@ fn probe(parent: Option<Pid>, environment: String, confined: String) {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().unwrap_or(-1),
     };
-    let tries = [
+    let attempts = [
         ("tcp", errno(TcpStream::connect("127.0.0.1:9").map(drop))),
         ("listen", errno(TcpListener::bind("127.0.0.1:0").map(drop))),
         ("udp", errno(UdpSocket::bind("127.0.0.1:0").map(drop))),
@@ -82,8 +82,8 @@ fn probe(parent: Option<Pid>, environment: String, confined: String) {
         ("execute", errno(make_executable())),
         ("thread", errno(std::thread::Builder::new().spawn(|| ()).map(drop))),
     ];
-    let tries: Vec<_> = tries.iter().map(|(name, errno)| format!("{name}={errno}")).collect();
-    eprintln!("confined={confined} environment={environment} {}", tries.join(" "));
+    let attempts: Vec<_> = attempts.iter().map(|(name, errno)| format!("{name}={errno}")).collect();
+    eprintln!("confined={confined} environment={environment} {}", attempts.join(" "));
     std::process::abort();
 }
 

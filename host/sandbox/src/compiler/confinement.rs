@@ -141,12 +141,12 @@ fn policy() -> serde_json::Value {
     const PR_SET_NAME: u64 = 15;
 
     let always = |name: &str| json!({"syscall": name});
-    let only = |name: &str, index: u8, op: serde_json::Value, value: u64| {
+    let allow_if = |name: &str, index: u8, op: serde_json::Value, value: u64| {
         let argument = json!({"index": index, "type": "qword", "op": op, "val": value});
         json!({"syscall": name, "args": [argument]})
     };
-    let without = |bits: u64| json!({"masked_eq": bits});
-    let mut few: Vec<_> = [
+    let lacks_bits = |bits: u64| json!({"masked_eq": bits});
+    let mut conditional: Vec<_> = [
         // The pipes, the only open files.
         "read",
         "write",
@@ -184,15 +184,15 @@ fn policy() -> serde_json::Value {
     .into_iter()
     .map(always)
     .collect();
-    few.extend([
+    conditional.extend([
         // A thread, never a process. It runs under the same filters.
-        only("clone", 0, without(CLONE_THREAD), CLONE_THREAD),
+        allow_if("clone", 0, lacks_bits(CLONE_THREAD), CLONE_THREAD),
         // Compiled code is never run in this process.
-        only("mmap", 2, without(PROT_EXEC), 0),
-        only("mprotect", 2, without(PROT_EXEC), 0),
-        only("prctl", 0, json!("eq"), PR_SET_NAME),
+        allow_if("mmap", 2, lacks_bits(PROT_EXEC), 0),
+        allow_if("mprotect", 2, lacks_bits(PROT_EXEC), 0),
+        allow_if("prctl", 0, json!("eq"), PR_SET_NAME),
         // For abort; the process may signal itself only.
-        only("tgkill", 0, json!("eq"), u64::from(std::process::id())),
+        allow_if("tgkill", 0, json!("eq"), u64::from(std::process::id())),
     ]);
     json!({
         // Makes the C library fall back to `clone`, whose flags a filter can see.
@@ -204,7 +204,7 @@ fn policy() -> serde_json::Value {
         "few": {
             "mismatch_action": {"errno": EPERM},
             "match_action": "allow",
-            "filter": few,
+            "filter": conditional,
         },
     })
 }

@@ -183,8 +183,8 @@ impl Logs {
         while let Some(bytes) = piece {
             let open = self.open_line(level);
             // One byte more than is kept, so that the cut shows.
-            let room = (MAX_LINE_BYTES + 1).saturating_sub(open.len());
-            open.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            let free_bytes = (MAX_LINE_BYTES + 1).saturating_sub(open.len());
+            open.extend_from_slice(bytes.get(..free_bytes).unwrap_or(bytes));
             piece = pieces.next();
             if piece.is_some() {
                 self.end_line(level);
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(messages(&logs), [format!("{}… (cut)", "x".repeat(MAX_LINE_BYTES))]);
     }
 
-    fn hush() -> Secrets {
+    fn test_secrets() -> Secrets {
         let value = Zeroizing::new("hush-hush".to_owned());
         [("k".to_owned(), Secret { value, is_shown: false })].into_iter().collect()
     }
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn secrets_are_hidden_at_every_cut() {
         for before in 0..24 {
-            let logs = SharedLogs::new(&Limits::default(), hush());
+            let logs = SharedLogs::new(&Limits::default(), test_secrets());
             let (out, err) =
                 (LogStream::new(&logs, LogLevel::Info), LogStream::new(&logs, LogLevel::Warn));
             for (stream, bytes) in [(&out, MAX_LINE_BYTES), (&err, STDERR_TAIL_BYTES)] {
@@ -354,15 +354,15 @@ mod tests {
                 stream.print(b"hush-\x1b[1mhush, said\n");
             }
             let words = logs.stderr_tail().unwrap();
-            for shown in messages(&logs).iter().chain([&words]) {
-                assert!(!shown.contains("hush"), "{before}: {}", &shown[2000..]);
+            for text in messages(&logs).iter().chain([&words]) {
+                assert!(!text.contains("hush"), "{before}: {}", &text[2000..]);
             }
         }
     }
 
     #[test]
     fn a_panic_message_hides_secrets() {
-        let logs = SharedLogs::new(&Limits::default(), hush());
+        let logs = SharedLogs::new(&Limits::default(), test_secrets());
         let err = LogStream::new(&logs, LogLevel::Warn);
         err.print(b"\nthread 'main' panicked at src/lib.rs:3:5:\nno \"hush-");
         err.print(b"hush\" here");
@@ -383,7 +383,7 @@ mod tests {
             before in "[hus -]{0,20}",
             behind in "[hus -]{0,20}",
         ) {
-            let logs = SharedLogs::new(&Limits::default(), hush());
+            let logs = SharedLogs::new(&Limits::default(), test_secrets());
             let out = LogStream::new(&logs, LogLevel::Info);
             let mut cuts = cuts;
             cuts.extend([0, 9]);
@@ -394,9 +394,9 @@ mod tests {
                 out.print(between.as_bytes());
             }
             out.print(behind.as_bytes());
-            let shown = messages(&logs).concat();
-            prop_assert!(!shown.contains("hush-hush"), "{}", shown);
-            prop_assert!(shown.contains("[secret k]"), "{}", shown);
+            let text = messages(&logs).concat();
+            prop_assert!(!text.contains("hush-hush"), "{}", text);
+            prop_assert!(text.contains("[secret k]"), "{}", text);
         }
     }
 }

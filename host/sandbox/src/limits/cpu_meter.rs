@@ -158,10 +158,10 @@ mod tests {
     #[tokio::test]
     async fn working_is_counted() {
         let meter = Arc::new(CpuMeter::default());
-        let inside = Arc::clone(&meter);
+        let shared_meter = Arc::clone(&meter);
         Arc::clone(&meter)
             .measure(queue(), None, async move {
-                while inside.running() < Duration::from_millis(5) {
+                while shared_meter.running() < Duration::from_millis(5) {
                     std::hint::black_box(0);
                 }
             })
@@ -174,13 +174,13 @@ mod tests {
         let (meter, queue) = (Arc::new(CpuMeter::default()), queue());
         let turns = queue.turns.clone();
         let other = turns.acquire_for("other".into(), String::new(), 1).await;
-        let inside = Arc::clone(&meter);
+        let shared_meter = Arc::clone(&meter);
         let mut guest = Box::pin(Arc::clone(&meter).measure(queue, None, async move {
-            inside.record_yield();
+            shared_meter.record_yield();
             tokio::task::yield_now().await;
         }));
-        let soon = Duration::from_millis(20);
-        assert!(tokio::time::timeout(soon, &mut guest).await.is_err(), "another has the turn");
+        let delay = Duration::from_millis(20);
+        assert!(tokio::time::timeout(delay, &mut guest).await.is_err(), "another has the turn");
         drop(other);
         guest.await;
         assert_eq!(turns.free(), 1);

@@ -16,12 +16,12 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Number of ticks without a guest after which the thread sleeps. Waking it costs a system
 /// call, which a busy host should not pay for every short node.
-const LINGER: u32 = 100;
+const IDLE_TICKS_BEFORE_SLEEP: u32 = 100;
 
 #[derive(Default)]
 struct Shared {
     running: AtomicUsize,
-    asleep: AtomicBool,
+    is_asleep: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -38,9 +38,10 @@ impl EpochTicker {
     /// Starts the ticker thread. Fails if the system cannot start a thread.
     pub(crate) fn start(engine: Engine) -> io::Result<EpochTicker> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("epoch".into()).spawn(move || tick(&engine, &theirs))?;
+        let ticker_state = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("epoch".into())
+            .spawn(move || tick(&engine, &ticker_state))?;
         Ok(EpochTicker { shared, thread: Some(thread) })
     }
 
@@ -50,7 +51,7 @@ impl EpochTicker {
         // The thread says that it sleeps before it counts the guests a last time. A
         // guest is counted before this checks whether the thread sleeps. So at least
         // one of the two sees the other.
-        if self.shared.asleep.load(SeqCst) {
+        if self.shared.is_asleep.load(SeqCst) {
             self.wake();
         }
         Running(&self.shared)
@@ -83,14 +84,14 @@ impl Drop for EpochTicker {
 fn tick(engine: &Engine, shared: &Shared) {
     let mut idle = 0;
     while !shared.ended.load(SeqCst) {
-        if idle < LINGER {
+        if idle < IDLE_TICKS_BEFORE_SLEEP {
             thread::park_timeout(TICK);
         } else {
-            shared.asleep.store(true, SeqCst);
+            shared.is_asleep.store(true, SeqCst);
             if shared.running.load(SeqCst) == 0 && !shared.ended.load(SeqCst) {
                 thread::park();
             }
-            shared.asleep.store(false, SeqCst);
+            shared.is_asleep.store(false, SeqCst);
         }
         engine.increment_epoch();
         idle = if shared.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
@@ -106,14 +107,14 @@ mod tests {
     fn the_ticker_sleeps_only_when_idle() {
         let ticker = EpochTicker::start(Engine::default()).unwrap();
         for _ in 0..2 {
-            let patience = std::time::Instant::now() + TICK * LINGER * 5;
-            while !ticker.shared.asleep.load(SeqCst) {
-                assert!(std::time::Instant::now() < patience, "it never sleeps");
+            let deadline = std::time::Instant::now() + TICK * IDLE_TICKS_BEFORE_SLEEP * 5;
+            while !ticker.shared.is_asleep.load(SeqCst) {
+                assert!(std::time::Instant::now() < deadline, "it never sleeps");
                 thread::sleep(TICK);
             }
             let running = ticker.running();
             thread::sleep(TICK * 5);
-            assert!(!ticker.shared.asleep.load(SeqCst), "it sleeps while a guest runs");
+            assert!(!ticker.shared.is_asleep.load(SeqCst), "it sleeps while a guest runs");
             drop(running);
         }
     }

@@ -26,11 +26,11 @@ struct Sum {
 
 impl Sum {
     fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let more = (desired as u64).saturating_sub(current as u64);
-        let fits = self.used.saturating_add(more) <= self.limit;
+        let growth = (desired as u64).saturating_sub(current as u64);
+        let fits = self.used.saturating_add(growth) <= self.limit;
         if fits {
-            self.used += more;
-            self.last = more;
+            self.used += growth;
+            self.last = growth;
         }
         fits
     }

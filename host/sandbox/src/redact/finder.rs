@@ -169,12 +169,12 @@ impl Finder {
         let (mut state, mut last) = (ROOT, ROOT);
         for (at, byte) in text.bytes().enumerate() {
             state = self.next(state, byte);
-            let here = state as usize;
-            if let Some((length, owner)) = self.needles.get(self.longest[here] as usize) {
+            let node = state as usize;
+            if let Some((length, owner)) = self.needles.get(self.longest[node] as usize) {
                 let start = (at + 1).saturating_sub(*length as usize);
-                let end = if self.hides_rest[here] { text.len() } else { at + 1 };
+                let end = if self.hides_rest[node] { text.len() } else { at + 1 };
                 hide(&mut found, (start..end, *owner));
-                if self.hides_rest[here] {
+                if self.hides_rest[node] {
                     return found;
                 }
             }
@@ -182,9 +182,9 @@ impl Finder {
                 last = state;
             }
         }
-        if let Some(fewest) = cut.filter(|_| last != ROOT) {
+        if let Some(min_chars) = cut.filter(|_| last != ROOT) {
             let start = whole - self.depth[last as usize] as usize;
-            let is_enough = |end: &str| end.chars().nth(fewest.saturating_sub(1)).is_some();
+            let is_enough = |end: &str| end.chars().nth(min_chars.saturating_sub(1)).is_some();
             if text.get(start..whole).is_some_and(is_enough)
                 && let Some((_, owner)) = self.needles.get(self.first[last as usize] as usize)
             {

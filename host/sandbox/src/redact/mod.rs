@@ -80,9 +80,9 @@ impl Patterns {
             }));
         }
         needles.sort_by(|a, b| a.text.as_str().cmp(b.text.as_str()));
-        needles.dedup_by(|again, first| {
-            let is_same = again.text == first.text;
-            first.is_beginning |= is_same && again.is_beginning;
+        needles.dedup_by(|second, first| {
+            let is_same = second.text == first.text;
+            first.is_beginning |= is_same && second.is_beginning;
             is_same
         });
         shorten(&mut needles);
@@ -149,9 +149,9 @@ struct Spellings {
 }
 
 impl Spellings {
-    fn add(&mut self, text: &str, fewest: usize) {
+    fn add(&mut self, text: &str, min_chars: usize) {
         let text = Zeroizing::new(clean_line(text));
-        if text.trim().chars().nth(fewest - 1).is_some() {
+        if text.trim().chars().nth(min_chars - 1).is_some() {
             self.all.push(Spelling { text, is_whole: self.is_whole });
         }
     }
@@ -206,9 +206,9 @@ fn spellings(value: &str) -> Vec<Spelling> {
 /// characters, as some encoders do.
 fn in_json(value: &str, ascii: bool) -> Zeroizing<String> {
     let quoted = Value::String(value.to_owned()).to_string();
-    let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
-    let mut text = Zeroizing::new(String::with_capacity(inside.len()));
-    for c in inside.chars() {
+    let unquoted = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+    let mut text = Zeroizing::new(String::with_capacity(unquoted.len()));
+    for c in unquoted.chars() {
         if ascii && !c.is_ascii() {
             c.encode_utf16(&mut [0; 2])
                 .iter()
@@ -289,12 +289,12 @@ mod tests {
     fn a_secret_inside_base64_is_hidden() {
         let value = "correct horse";
         for before in ["", "a", "ab", "abc", "user:"] {
-            for behind in ["", "x", "xy", "xyz"] {
-                let whole = format!("{before}{value}{behind}");
+            for suffix in ["", "x", "xy", "xyz"] {
+                let whole = format!("{before}{value}{suffix}");
                 for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-                    let shown = hidden(value, &engine.encode(&whole));
-                    assert!(shown.contains("[secret k]"), "{whole}: {shown}");
-                    assert!(shown.len() < "[secret k]".len() + 16, "{whole}: {shown}");
+                    let expected = hidden(value, &engine.encode(&whole));
+                    assert!(expected.contains("[secret k]"), "{whole}: {expected}");
+                    assert!(expected.len() < "[secret k]".len() + 16, "{whole}: {expected}");
                 }
             }
         }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_cut_secret_is_hidden() {
         let secret = secrets(&[("k", "hush-ä-hush")]);
-        for (text, shown) in [
+        for (text, expected) in [
             ("say hush-ä-hus", "say [secret k]"),
             ("say hush-\u{fffd}", "say [secret k]\u{fffd}"),
             ("say hush", "say [secret k]"),
@@ -332,7 +332,7 @@ mod tests {
             ("say hush-ä-hush", "say [secret k]"),
             ("say hush-x", "say hush-x"),
         ] {
-            assert_eq!(secret.hide_cut(text), shown, "{text}");
+            assert_eq!(secret.hide_cut(text), expected, "{text}");
         }
         assert_eq!(secret.hide("say hush-ä-hus"), "say hush-ä-hus", "nobody cut it");
         let two = secrets(&[("a", "hello-abc"), ("b", "abc-defgh")]);
@@ -346,9 +346,9 @@ mod tests {
         let failure = exosphere_domain::failure::FailureKind::Permanent;
         let failure = secret.hide_in(Failure::new(failure, "no:\nhush-hush").with(details));
         assert_eq!(failure.message, "no:\n[secret k]");
-        let shown =
+        let expected =
             json!({"a": ["x [secret k] y", 7, null], "[secret k]": {"pin": "[secret pin]"}});
-        assert_eq!(failure.details, Some(shown));
+        assert_eq!(failure.details, Some(expected));
     }
 
     #[test]
@@ -356,9 +356,9 @@ mod tests {
         let none = Secrets::default();
         assert!(none.patterns().is_none());
         assert!(matches!(none.hide("text"), Cow::Borrowed("text")));
-        let some = secrets(&[("k", "hush-hush")]);
-        assert_eq!(format!("{some:?}"), r#"{"k"}"#);
-        let _shared = Arc::new(some);
+        let secrets_set = secrets(&[("k", "hush-hush")]);
+        assert_eq!(format!("{secrets_set:?}"), r#"{"k"}"#);
+        let _shared = Arc::new(secrets_set);
     }
 
     /// Returns the time of some work, the shortest of three runs.
@@ -381,13 +381,16 @@ mod tests {
         let texts = ["a".repeat(256 << 10), "ab".repeat(128 << 10), "aab".repeat(85 << 10)];
         for value in [&equal, &periodic, &random, &format!("{}b", &equal[..900])] {
             let secret = secrets(&[("k", value)]);
-            let built = time(|| drop(secrets(&[("k", value)]).hide("text")));
-            assert!(built < Duration::from_millis(500), "{built:?} to build");
+            let build_time = time(|| drop(secrets(&[("k", value)]).hide("text")));
+            assert!(build_time < Duration::from_millis(500), "{build_time:?} to build");
             assert!(secret.patterns().unwrap().memory_bytes() < 1 << 20);
             for text in &texts {
                 let short = time(|| drop(secret.hide_cut(&text[..16 << 10])));
-                let long = time(|| drop(secret.hide_cut(text.as_str())));
-                assert!(long < 64 * short + Duration::from_millis(50), "{short:?}, {long:?}");
+                let hide_time = time(|| drop(secret.hide_cut(text.as_str())));
+                assert!(
+                    hide_time < 64 * short + Duration::from_millis(50),
+                    "{short:?}, {hide_time:?}"
+                );
             }
         }
     }
@@ -446,9 +449,9 @@ mod tests {
             secret in "[a-cä]{5,9}", before in "[a-cä ]{0,12}", kept in 4..9usize,
         ) {
             let begun: String = secret.chars().take(kept).collect();
-            let shown = secrets(&[("k", &secret)]);
-            let shown = shown.hide_cut(format!("{before}{begun}"));
-            prop_assert!(shown.ends_with("[secret k]"), "{}", shown);
+            let expected = secrets(&[("k", &secret)]);
+            let expected = expected.hide_cut(format!("{before}{begun}"));
+            prop_assert!(expected.ends_with("[secret k]"), "{}", expected);
         }
     }
 }

@@ -10,9 +10,9 @@ use super::support::{assert_limit, failure, limit};
 use super::{Web, answer, log};
 
 /// Returns the inputs of a request to a server, with more fields.
-fn call(server: &Server, path: &str, more: Value) -> Value {
+fn call(server: &Server, path: &str, overrides: Value) -> Value {
     let mut inputs = json!({"url": format!("http://127.0.0.1:{}{path}", server.port)});
-    for (key, value) in more.as_object().unwrap() {
+    for (key, value) in overrides.as_object().unwrap() {
         inputs[key] = value.clone();
     }
     inputs
@@ -38,10 +38,10 @@ async fn client_errors_name_their_cause() {
     let base = format!("http://127.0.0.1:{}", server.port);
     let web = Web::granted(&[format!("{base}/"), "http://127.0.0.1:1/".into()]).await;
     let slow = json!({"timeout_ms": 150});
-    let late = "no whole response within 150ms";
-    for (path, more, expected) in [
-        ("/silent", slow.clone(), ("Timeout", late, true)),
-        ("/drip", slow, ("Timeout", late, true)),
+    let timeout_message = "no whole response within 150ms";
+    for (path, overrides, expected) in [
+        ("/silent", slow.clone(), ("Timeout", timeout_message, true)),
+        ("/drip", slow, ("Timeout", timeout_message, true)),
         ("/half", json!({}), ("Broken", "closed the connection before the end", true)),
         ("/nonsense", json!({}), ("Broken", "the response is not valid HTTP", true)),
         ("/huge-head", json!({}), ("Broken", "the headers of the response are too large", true)),
@@ -54,11 +54,11 @@ async fn client_errors_name_their_cause() {
         ("/", json!({"headers": [["via", "x"]]}), ("Invalid", "header via is not for a", false)),
         (&format!("/?{}", "x".repeat(9_000)), json!({}), ("Invalid", "its path or query", false)),
     ] {
-        assert_error(&web, call(&server, path, more), expected).await;
+        assert_error(&web, call(&server, path, overrides), expected).await;
     }
-    let many: Vec<_> = (0..101).map(|n| json!([format!("x{n}"), "y"])).collect();
-    let many = call(&server, "/", json!({"headers": many}));
-    assert_error(&web, many, ("Invalid", "its headers are too many", false)).await;
+    let rejected: Vec<_> = (0..101).map(|n| json!([format!("x{n}"), "y"])).collect();
+    let rejected = call(&server, "/", json!({"headers": rejected}));
+    assert_error(&web, rejected, ("Invalid", "its headers are too many", false)).await;
     let closed = ("Unreachable", "GET http://127.0.0.1:1/ failed: connection refused", true);
     assert_error(&web, json!({"url": "http://127.0.0.1:1/"}), closed).await;
     server.wait_until_closed().await;
@@ -68,8 +68,8 @@ async fn client_errors_name_their_cause() {
 async fn an_unknown_host_name_is_unreachable() {
     let web = Web::granted(&["http://nothing.invalid/".into()]).await;
     // Resolvers without a network take a while to give up.
-    let patient = |call: &mut _| limit(call, Limit::HttpCallMs, 60_000);
-    let done = web.run("client", json!({"url": "http://nothing.invalid/"}), patient).await;
+    let long_limit = |call: &mut _| limit(call, Limit::HttpCallMs, 60_000);
+    let done = web.run("client", json!({"url": "http://nothing.invalid/"}), long_limit).await;
     let error = &answer(done)["error"];
     assert!(error[0] == "Unreachable" && error[2] == true, "{error}");
     assert!(error[1].as_str().unwrap().contains("host name was not found"), "{error}");
@@ -134,8 +134,8 @@ async fn an_early_success_awaits_the_request() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let body = "x".repeat(2 * 1024 * 1024);
-    let early = call(&server, "/early", json!({"method": "POST", "body": body}));
-    let done = web.run("client", early, |_| {}).await;
+    let early_answer = call(&server, "/early", json!({"method": "POST", "body": body}));
+    let done = web.run("client", early_answer, |_| {}).await;
     // All but the pieces that waited for the network when the response was there.
     let sent = 2 * 1024 * 1024 - 2 * 16 * 1024;
     assert!(done.usage.output_bytes >= sent, "{:?}", done.usage);
@@ -161,10 +161,10 @@ async fn client_keys_equal_those_of_the_host() {
         "no url".into(),
         format!("http://127.0.0.1:{}/first", server.port),
     ];
-    let keyed = call(&server, "/", json!({"idempotent": true, "before": before}));
+    let idempotent = call(&server, "/", json!({"idempotent": true, "before": before}));
     for is_from_host in [false, true] {
         web.grants.idempotency_header = is_from_host;
-        assert_eq!(report(&web, keyed.clone()).await["status"], 200);
+        assert_eq!(report(&web, idempotent.clone()).await["status"], 200);
     }
     let seen = server.requests();
     let key = |request: &str| {
@@ -176,9 +176,9 @@ async fn client_keys_equal_those_of_the_host() {
     let third = "idempotency-key: run/1/0/3";
     assert_eq!(keys, ["", third, "idempotency-key: run/1/0/2", third]);
     // A key of the node's own is refused if the host sends one.
-    let own = call(&server, "/", json!({"headers": [["idempotency-key", "mine"]]}));
+    let own_key = call(&server, "/", json!({"headers": [["idempotency-key", "mine"]]}));
     let words = "header idempotency-key is not for a node to set";
-    assert_error(&web, own, ("Invalid", words, false)).await;
+    assert_error(&web, own_key, ("Invalid", words, false)).await;
 }
 
 #[tokio::test]
@@ -187,14 +187,14 @@ async fn client_breaches_of_limits_end_attempts() {
     let web = Web::to(&server).await;
     let done = web.run("client", call(&server, "/endless", json!({})), |_| {}).await;
     assert_limit(&done, "http_response_bytes");
-    let silent = call(&server, "/silent", json!({"timeout_ms": 60_000}));
+    let timed_out = call(&server, "/silent", json!({"timeout_ms": 60_000}));
     let short = |call: &mut _| limit(call, Limit::HttpCallMs, 300);
-    assert_limit(&web.run("client", silent, short).await, "http_call_ms");
+    assert_limit(&web.run("client", timed_out, short).await, "http_call_ms");
     let large = call(&server, "/early", json!({"method": "POST", "body": "x".repeat(300_000)}));
-    let small = |call: &mut _| limit(call, Limit::HttpRequestBytes, 100_000);
-    assert_limit(&web.run("client", large, small).await, "http_request_bytes");
-    let none = |call: &mut _| limit(call, Limit::HttpCalls, 0);
-    let done = web.run("client", call(&server, "/", json!({})), none).await;
+    let limited = |call: &mut _| limit(call, Limit::HttpRequestBytes, 100_000);
+    assert_limit(&web.run("client", large, limited).await, "http_request_bytes");
+    let no_calls = |call: &mut _| limit(call, Limit::HttpCalls, 0);
+    let done = web.run("client", call(&server, "/", json!({})), no_calls).await;
     assert_limit(&done, "http_calls");
     server.wait_until_closed().await;
 }

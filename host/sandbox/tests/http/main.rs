@@ -109,8 +109,8 @@ fn at(server: &Server, path: &str) -> Value {
 }
 
 /// Returns a request with more fields set.
-fn but(mut request: Value, more: Value) -> Value {
-    for (key, value) in more.as_object().unwrap() {
+fn merged(mut request: Value, changes: Value) -> Value {
+    for (key, value) in changes.as_object().unwrap() {
         request[key] = value.clone();
     }
     request
@@ -120,7 +120,7 @@ fn but(mut request: Value, more: Value) -> Value {
 async fn a_granted_request_is_made_and_counted() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
-    let request = but(
+    let request = merged(
         at(&server, "/echo?q=1"),
         json!({"method": "POST", "headers": [["x-a", "b"]], "body": "some text", "times": 2}),
     );
@@ -146,10 +146,10 @@ async fn a_wrong_content_length_is_refused() {
     let web = Web::to(&server).await;
     let sized = |length: &str| {
         let headers = json!([["content-length", length]]);
-        but(at(&server, "/echo"), json!({"method": "PUT", "headers": headers, "body": "12345"}))
+        merged(at(&server, "/echo"), json!({"method": "PUT", "headers": headers, "body": "12345"}))
     };
-    let right = web.fetch(sized("5")).await;
-    assert_eq!(right["body"], "12345", "{right}");
+    let accepted = web.fetch(sized("5")).await;
+    assert_eq!(accepted["body"], "12345", "{accepted}");
     assert!(server.requests()[0].contains("content-length: 5\r\n"));
     for wrong in ["3", "9"] {
         web.refused(sized(wrong)).await;
@@ -158,8 +158,10 @@ async fn a_wrong_content_length_is_refused() {
     for request in &server.requests()[1..] {
         assert!(request.ends_with("\r\n\r\n123"), "{request}");
     }
-    let twice = json!({"headers": [["content-length", "5"], ["content-length", "6"]]});
-    assert!(web.refused(but(at(&server, "/"), twice)).await.0.contains("InvalidSyntax"));
+    let duplicate_header = json!({"headers": [["content-length", "5"], ["content-length", "6"]]});
+    assert!(
+        web.refused(merged(at(&server, "/"), duplicate_header)).await.0.contains("InvalidSyntax")
+    );
     server.wait_until_closed().await;
 }
 
@@ -175,8 +177,8 @@ async fn a_denied_request_logs_its_grant_command() {
     for allowed in [
         at(&server, "/v1"),
         at(&server, "/v1/a?b=/../"),
-        but(at(&server, "/v1/"), json!({"method": "PUT"})),
-        but(at(&server, "/x/"), json!({"method": "DELETE"})),
+        merged(at(&server, "/v1/"), json!({"method": "PUT"})),
+        merged(at(&server, "/x/"), json!({"method": "DELETE"})),
     ] {
         assert_eq!(web.fetch(allowed.clone()).await["status"], 200, "{allowed}");
     }
@@ -185,9 +187,9 @@ async fn a_denied_request_logs_its_grant_command() {
         at(&server, "/v10"),
         at(&server, "/"),
         at(&server, "/x"),
-        but(at(&server, "/v1"), json!({"method": "POST"})),
-        but(at(&server, "/v1"), json!({"method": "get"})),
-        but(at(&server, "/v1"), json!({"scheme": "https"})),
+        merged(at(&server, "/v1"), json!({"method": "POST"})),
+        merged(at(&server, "/v1"), json!({"method": "get"})),
+        merged(at(&server, "/v1"), json!({"scheme": "https"})),
         json!({"authority": "127.0.0.1", "path": "/v1"}),
         json!({"authority": "127.0.0.2", "path": "/v1"}),
         json!({"authority": format!("localhost:{}", server.port), "path": "/v1"}),
@@ -198,7 +200,7 @@ async fn a_denied_request_logs_its_grant_command() {
         assert!(log.contains("exosphere grant add web --http \""), "{log}");
         assert!(log.contains("\" --namespace team`"), "{log}");
     }
-    let (_, log) = web.refused(but(at(&server, "/v1?secret"), json!({"method": "POST"}))).await;
+    let (_, log) = web.refused(merged(at(&server, "/v1?secret"), json!({"method": "POST"}))).await;
     let (shown, rule) =
         (format!("POST http://{authority}/v1 is"), format!("\"POST http://{authority}/\""));
     assert!(log.contains(&shown) && log.contains(&rule), "{log}");
@@ -266,10 +268,10 @@ async fn odd_addresses_are_refused_despite_grants() {
         let (error, log) = web.refused(json!({"authority": authority, "path": path})).await;
         assert!(error.contains(expected), "{authority} {path}: {error}\n{log}");
     }
-    let (error, _) = web.refused(but(at(&server, "/"), json!({"method": "CONNECT"}))).await;
+    let (error, _) = web.refused(merged(at(&server, "/"), json!({"method": "CONNECT"}))).await;
     assert!(error.contains("HttpRequestDenied"), "{error}");
-    let long = format!("/{}", "x".repeat(9_000));
-    assert_eq!(web.refused(at(&server, &long)).await.0, "path");
+    let long_path = format!("/{}", "x".repeat(9_000));
+    assert_eq!(web.refused(at(&server, &long_path)).await.0, "path");
     assert_eq!(server.connections(), 0);
 }
 
@@ -329,7 +331,7 @@ async fn smuggling_headers_are_refused() {
         "Proxy-Connection",
         "Expect",
     ] {
-        let request = but(at(&server, "/"), json!({"headers": [[name, "x"]]}));
+        let request = merged(at(&server, "/"), json!({"headers": [[name, "x"]]}));
         assert!(web.refused(request).await.0.contains("Forbidden"), "{name}");
     }
     for (name, value) in [
@@ -339,11 +341,11 @@ async fn smuggling_headers_are_refused() {
         ("x", "a\0"),
         ("content-length", "+1"),
     ] {
-        let request = but(at(&server, "/"), json!({"headers": [[name, value]]}));
+        let request = merged(at(&server, "/"), json!({"headers": [[name, value]]}));
         assert!(web.refused(request).await.0.contains("InvalidSyntax"), "{name:?} {value:?}");
     }
-    let many: Vec<_> = (0..101).map(|n| json!([format!("x{n}"), "y"])).collect();
-    let (error, _) = web.refused(but(at(&server, "/"), json!({"headers": many}))).await;
+    let headers: Vec<_> = (0..101).map(|n| json!([format!("x{n}"), "y"])).collect();
+    let (error, _) = web.refused(merged(at(&server, "/"), json!({"headers": headers}))).await;
     assert!(error.contains("HttpRequestHeaderSectionSize"), "{error}");
     assert_eq!(server.connections(), 0);
     // Hop-by-hop headers of a response do not reach the guest either.
@@ -371,12 +373,12 @@ async fn unsent_requests_have_bounded_memory() {
 async fn a_granted_idempotency_key_is_the_hosts() {
     let server = Server::start().await;
     let mut web = Web::to(&server).await;
-    let own = json!({"headers": [["idempotency-key", "mine"]]});
-    web.fetch(but(at(&server, "/"), own.clone())).await;
+    let own_key = json!({"headers": [["idempotency-key", "mine"]]});
+    web.fetch(merged(at(&server, "/"), own_key.clone())).await;
     assert!(server.requests()[0].contains("idempotency-key: mine\r\n"));
     web.grants.idempotency_header = true;
-    assert!(web.refused(but(at(&server, "/"), own)).await.0.contains("Forbidden"));
-    web.fetch(but(at(&server, "/"), json!({"times": 2}))).await;
+    assert!(web.refused(merged(at(&server, "/"), own_key)).await.0.contains("Forbidden"));
+    web.fetch(merged(at(&server, "/"), json!({"times": 2}))).await;
     let seen = server.requests();
     assert!(seen[1].contains("idempotency-key: run/1/0/1\r\n"), "{}", seen[1]);
     assert!(seen[2].contains("idempotency-key: run/1/0/2\r\n"), "{}", seen[2]);
@@ -386,7 +388,7 @@ async fn a_granted_idempotency_key_is_the_hosts() {
 async fn too_many_requests_end_the_attempt() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
-    let request = but(at(&server, "/"), json!({"times": 4}));
+    let request = merged(at(&server, "/"), json!({"times": 4}));
     let done = web.run("fetch", request.clone(), |call| limit(call, Limit::HttpCalls, 3)).await;
     assert_limit(&done, "http_calls");
     assert_eq!(server.connections(), 3);
@@ -408,7 +410,7 @@ async fn request_and_response_bodies_are_limited() {
     assert!((max..max + (1 << 20)).contains(&done.usage.input_bytes), "{:?}", done.usage);
     let piece = json!({"method": "POST", "body": "x".repeat(4096)});
     let done = web
-        .run("endless", but(at(&server, "/early"), piece), |call| {
+        .run("endless", merged(at(&server, "/early"), piece), |call| {
             limit(call, Limit::HttpRequestBytes, 100_000);
         })
         .await;
@@ -436,16 +438,16 @@ async fn a_request_ends_at_its_timeout() {
 async fn a_guests_own_timeout_is_not_fatal() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
-    let patience = |key: &str, path: &str| but(at(&server, path), json!({key: 100}));
-    let (error, _) = web.refused(patience("first_byte_timeout_ms", "/silent")).await;
+    let with_timeout = |key: &str, path: &str| merged(at(&server, path), json!({key: 100}));
+    let (error, _) = web.refused(with_timeout("first_byte_timeout_ms", "/silent")).await;
     assert_eq!(error, "ErrorCode::ConnectionReadTimeout");
-    let stalls = but(at(&server, "/drip"), json!({"between_bytes_timeout_ms": 10}));
+    let stalls = merged(at(&server, "/drip"), json!({"between_bytes_timeout_ms": 10}));
     let (error, _) = web.refused(stalls).await;
     assert!(error.contains("ConnectionReadTimeout"), "{error}");
     server.wait_until_closed().await;
     // A longer timeout of the guest does not extend the limit.
-    let longer = but(at(&server, "/silent"), json!({"first_byte_timeout_ms": 3_600_000}));
-    let done = web.run("fetch", longer, |call| limit(call, Limit::HttpCallMs, 300)).await;
+    let long_timeout = merged(at(&server, "/silent"), json!({"first_byte_timeout_ms": 3_600_000}));
+    let done = web.run("fetch", long_timeout, |call| limit(call, Limit::HttpCallMs, 300)).await;
     assert_limit(&done, "http_call_ms");
 }
 

@@ -26,9 +26,9 @@ pub(crate) fn bind<'q>(query: PgQuery<'q>, params: &[Param<'_>]) -> PgQuery<'q> 
 }
 
 /// Converts a range of rows to one array per column.
-pub(super) fn arrays(rows: &ParamRows<'_>, some: Range<usize>) -> Result<PgArguments, StoreError> {
+pub(super) fn arrays(rows: &ParamRows<'_>, range: Range<usize>) -> Result<PgArguments, StoreError> {
     let mut arguments = PgArguments::default();
-    add_arrays(&mut arguments, rows, some)?;
+    add_arrays(&mut arguments, rows, range)?;
     Ok(arguments)
 }
 
@@ -43,21 +43,21 @@ fn add_texts<'t>(
 pub(super) fn add_arrays(
     arguments: &mut PgArguments,
     rows: &ParamRows<'_>,
-    some: Range<usize>,
+    range: Range<usize>,
 ) -> Result<(), StoreError> {
     for column in rows.columns() {
         let added = match column {
-            ParamColumn::Ints(all) => arguments.add(&all[some.clone()]),
-            ParamColumn::MaybeInts(all) => arguments.add(&all[some.clone()]),
+            ParamColumn::Ints(all) => arguments.add(&all[range.clone()]),
+            ParamColumn::MaybeInts(all) => arguments.add(&all[range.clone()]),
             ParamColumn::SharedTexts(all) => {
-                add_texts(arguments, all[some.clone()].iter().map(|text| &**text))
+                add_texts(arguments, all[range.clone()].iter().map(|text| &**text))
             }
             ParamColumn::Texts(all) => {
-                add_texts(arguments, all[some.clone()].iter().map(|text| &**text))
+                add_texts(arguments, all[range.clone()].iter().map(|text| &**text))
             }
             ParamColumn::MaybeTexts(all) => {
                 let texts: Vec<_> =
-                    all[some.clone()].iter().map(|text| text.as_deref().map(escaped)).collect();
+                    all[range.clone()].iter().map(|text| text.as_deref().map(escaped)).collect();
                 arguments.add(texts.iter().map(|text| text.as_deref()).collect::<Vec<_>>())
             }
         };
@@ -89,15 +89,15 @@ fn unescaped(text: String) -> String {
     if !text.contains(ESCAPE) {
         return text;
     }
-    let mut plain = String::with_capacity(text.len());
+    let mut unescaped_text = String::with_capacity(text.len());
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
         match (letter, letter == ESCAPE) {
-            (_, true) if letters.next() == Some('0') => plain.push('\0'),
-            (other, _) => plain.push(other),
+            (_, true) if letters.next() == Some('0') => unescaped_text.push('\0'),
+            (other, _) => unescaped_text.push(other),
         }
     }
-    plain
+    unescaped_text
 }
 
 impl Row for PgRow {
@@ -130,9 +130,9 @@ mod tests {
     fn escaped_texts_round_trip_in_order() {
         let texts = ["", "\0", "\0\u{1}", "\u{1}", "\u{1}0", "\u{1}\0", "\u{2}", "a\0b", "a1", "ä"];
         for text in texts {
-            let kept = escaped(text).into_owned();
-            assert!(!kept.contains('\0'));
-            assert_eq!(unescaped(kept), text);
+            let escaped_text = escaped(text).into_owned();
+            assert!(!escaped_text.contains('\0'));
+            assert_eq!(unescaped(escaped_text), text);
             for other in texts {
                 assert_eq!(
                     escaped(text).cmp(&escaped(other)),

@@ -61,8 +61,8 @@ pub(crate) async fn with_timeout<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let late = |_| StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()));
-    tokio::time::timeout(limit, answer).await.map_err(late)?
+    let timed_out = |_| StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()));
+    tokio::time::timeout(limit, answer).await.map_err(timed_out)?
 }
 
 /// A connection for one purpose, made on first use. A new one replaces it after an error or a
@@ -151,8 +151,9 @@ impl PgTx {
         let query = sqlx::query_with(text, arguments);
         let row = query.fetch_one(&mut self.guard.connection).await?;
         let changed: Vec<i64> = row.try_get(0)?;
-        let mut each = changed.into_iter().zip(expected);
-        each.try_for_each(|(changed, expected)| expect_affected(changed as u64, Some(expected)))
+        let mut expectations = changed.into_iter().zip(expected);
+        expectations
+            .try_for_each(|(changed, expected)| expect_affected(changed as u64, Some(expected)))
     }
 
     /// Commits after success, and rolls back after an error. Sets `is_asked` before the COMMIT is
@@ -215,8 +216,8 @@ impl Tx for PgTx {
         rows: &ParamRows<'_>,
     ) -> Result<u64, StoreError> {
         let mut changed = 0;
-        for some in chunks(rows) {
-            let query = sqlx::query_with(statement.postgres, arrays(rows, some)?);
+        for range in chunks(rows) {
+            let query = sqlx::query_with(statement.postgres, arrays(rows, range)?);
             changed += query.execute(&mut self.guard.connection).await?.rows_affected();
         }
         Ok(changed)
@@ -229,8 +230,8 @@ impl Tx for PgTx {
         read: FromRow<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::with_capacity(rows.count());
-        for some in chunks(rows) {
-            let query = sqlx::query_with(statement.postgres, arrays(rows, some)?);
+        for range in chunks(rows) {
+            let query = sqlx::query_with(statement.postgres, arrays(rows, range)?);
             for row in query.fetch_all(&mut self.guard.connection).await? {
                 found.push(read(&row)?);
             }

@@ -94,20 +94,22 @@ impl Reader {
         let mut backoff = Backoff::new(RETRY_BACKOFF.0, RETRY_BACKOFF.1);
         // After a restart of the database every connection of the pool may be dead, and shows it on
         // its next use.
-        let mut at_once = MAX_CONNECTIONS;
+        let mut immediate_retries = MAX_CONNECTIONS;
         loop {
-            let tried = Instant::now();
+            let began = Instant::now();
             let last =
-                if self.retry_for.is_zero() { start + READ_TIMEOUT } else { tried + TRY_TIMEOUT };
+                if self.retry_for.is_zero() { start + READ_TIMEOUT } else { began + TRY_TIMEOUT };
             let why = match timeout_at(last, self.try_rows(statement, params, read)).await {
                 Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(StoreError::Unavailable(_))) if at_once > 0 && self.may_be_dead(tried) => {
-                    at_once -= 1;
+                Ok(Err(StoreError::Unavailable(_)))
+                    if immediate_retries > 0 && self.may_be_dead(began) =>
+                {
+                    immediate_retries -= 1;
                     continue;
                 }
                 Ok(Err(StoreError::Unavailable(why))) => why,
                 Ok(Err(other)) => return Err(other),
-                Err(_) => self.replace_pool(last - tried),
+                Err(_) => self.replace_pool(last - began),
             };
             if Instant::now() + backoff.peek() > end {
                 return Err(StoreError::Unavailable(why));

@@ -75,8 +75,8 @@ impl WriterConnection {
     ) -> Result<T, StoreError> {
         let writer = self.writer.clone();
         let work = move || work(&mut WriterGuard(writer.blocking_lock_owned()));
-        let worked = tokio::task::spawn_blocking(work);
-        worked.await.map_err(|error| {
+        let job = tokio::task::spawn_blocking(work);
+        job.await.map_err(|error| {
             if error.is_panic() {
                 StoreError::Data("made the host panic".into())
             } else {
@@ -155,12 +155,13 @@ impl ReaderPool {
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::Unavailable("the thread of the database has ended".into());
+        let thread_ended =
+            || StoreError::Unavailable("the thread of the database has ended".into());
         let job = Box::new(move |connection: &mut Connection| {
             let _ = reply.send(work(connection));
         });
-        self.jobs.send(job).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.jobs.send(job).map_err(|_| thread_ended())?;
+        answer.await.map_err(|_| thread_ended())?
     }
 
     /// Runs a query and returns its rows.

@@ -32,37 +32,38 @@ impl Walk<'_> {
         findings: &mut Findings,
     ) -> Found {
         let named = state.node.filter(|node| graph.get(*node).is_some());
-        let Some((above, step)) = path.last() else {
-            let node = self.leads_to(graph, state, Some(graph.root()), findings);
+        let Some((parent_path, step)) = path.last() else {
+            let node = self.check_node(graph, state, Some(graph.root()), findings);
             return Found { node, step: None, is_orphan: false };
         };
-        let is_there = self.stack.last().is_some_and(|top| top.path.as_str() == above);
-        if !is_there {
-            let above = Path::decode(above).unwrap_or_default();
+        let has_parent = self.stack.last().is_some_and(|top| top.path.as_str() == parent_path);
+        if !has_parent {
+            let above = Path::decode(parent_path).unwrap_or_default();
             let message = format!("is {path}, and there is no state at {above}");
             self.report(findings, kind!(Parent, state.path), state.id, message);
             return Found { node: named, step: Some(step), is_orphan: true };
         }
-        let leads = self.admit(graph, state, path, step, findings);
-        let node = self.leads_to(graph, state, leads, findings).or(named);
+        let target = self.admit(graph, state, path, step, findings);
+        let node = self.check_node(graph, state, target, findings).or(named);
         Found { node, step: Some(step), is_orphan: false }
     }
 
     /// Checks that the path leads to the state's node.
-    fn leads_to(
+    fn check_node(
         &self,
         graph: &Graph,
         state: &StateRow,
-        leads: Option<NodeIx>,
+        target: Option<NodeIx>,
         findings: &mut Findings,
     ) -> Option<NodeIx> {
-        let leads = leads?;
-        if let Some(named) = state.node.filter(|named| *named != leads) {
-            let name = &graph.node(leads).identifier;
-            let message = format!("is {}, and its path leads to {} ({name})", named.0, leads.0);
+        let child_node = target?;
+        if let Some(named) = state.node.filter(|named| *named != child_node) {
+            let name = &graph.node(child_node).identifier;
+            let message =
+                format!("is {}, and its path leads to {} ({name})", named.0, child_node.0);
             self.report(findings, kind!(Parent, state.node), state.id, message);
         }
-        Some(leads)
+        Some(child_node)
     }
 
     /// Adds a child of the top of the stack, and returns the node that its step leads to.
@@ -83,11 +84,11 @@ impl Walk<'_> {
         if let Some(status) = parent.status.filter(|status| *status != Status::Success) {
             refuse(format!("its parent, state {}, is {status}", parent.id));
         }
-        let leads = match step {
+        let target = match step {
             Step::Child { output, edge } => {
-                let leads = node.and_then(|node| node.next.get(edge as usize)).copied();
-                let joins = leads.is_some_and(|to| graph.node(to).unites.is_some());
-                if node.is_some() && (leads.is_none() || joins) {
+                let target = node.and_then(|node| node.next.get(edge as usize)).copied();
+                let joins = target.is_some_and(|to| graph.node(to).unites.is_some());
+                if node.is_some() && (target.is_none() || joins) {
                     refuse(format!("no child comes of edge {edge}"));
                 } else if *path != parent.path.child(output, edge) {
                     refuse("that is not how it is written".into());
@@ -95,25 +96,25 @@ impl Walk<'_> {
                     refuse(format!("its parent, state {}, has {outputs} outputs", parent.id));
                 } else if let Ok(at) = parent.edges.binary_search(&edge) {
                     let at = u64::from(output) * parent.edges.len() as u64 + at as u64;
-                    self.lacks(graph, &mut parent, at, findings);
+                    self.report_missing_children(graph, &mut parent, at, findings);
                     parent.children = at + 1;
                 }
-                leads.filter(|_| !joins)
+                target.filter(|_| !joins)
             }
             Step::Unite(unite) => {
-                let is_of = node.is_none_or(|node| node.united_by.contains(&unite));
-                if !is_of {
+                let is_united = node.is_none_or(|node| node.united_by.contains(&unite));
+                if !is_united {
                     refuse(format!("node {} unites no execution of its parent's", unite.0));
                 } else if *path != parent.path.unite(unite) {
                     refuse("that is not how it is written".into());
                 } else if let Some(joined) = parent.unites.iter_mut().find(|j| j.node == unite) {
                     joined.row = Some((state.id, state.unite));
                 }
-                node.and(Some(unite)).filter(|_| is_of)
+                node.and(Some(unite)).filter(|_| is_united)
             }
         };
         self.stack.push(parent);
-        leads
+        target
     }
 
     /// Checks the outputs that a state comes from.
@@ -150,13 +151,13 @@ impl Walk<'_> {
             let is_orphan = found.is_orphan || self.stack.iter().any(|frame| frame.is_orphan);
             return (!is_orphan).then(|| format!("names state {state}, and no {name} is above"));
         };
-        let above = &self.stack[at];
-        if above.id != state.0 {
-            return Some(format!("names state {state}, and the {name} above is {}", above.id));
+        let ancestor = &self.stack[at];
+        if ancestor.id != state.0 {
+            return Some(format!("names state {state}, and the {name} above is {}", ancestor.id));
         }
         // The step with which the state's path continues from there.
-        let on = self.stack.get(at + 1).map_or(found.step, |next| next.step);
-        match (on, above.outputs) {
+        let next_step = self.stack.get(at + 1).map_or(found.step, |next| next.step);
+        match (next_step, ancestor.outputs) {
             (Some(Step::Child { output: on, .. }), _) if on != output => {
                 Some(format!("names output {output} of state {state}, and comes from {on}"))
             }
@@ -262,7 +263,7 @@ fn status_error(
         }
         _ => {}
     }
-    let went = match status {
+    let end_status = match status {
         Status::Errored if state.kind == Some(FailureKind::Blocked) => UniteDecision::Block,
         Status::Pruned if state.fence == 0 => UniteDecision::Prune,
         _ => UniteDecision::Run,
@@ -275,7 +276,7 @@ fn status_error(
     };
     let (was_to, _) = close(graph, &place, row.counts, u32::try_from(row.branches).ok()?).ok()?;
     let message = format!("is {status}, and by its counts it was to {}", name_of(was_to));
-    (went != was_to).then_some((kind!(Unite, state.status), message))
+    (end_status != was_to).then_some((kind!(Unite, state.status), message))
 }
 
 fn name_of(closing: UniteDecision) -> &'static str {

@@ -103,7 +103,7 @@ pub(super) async fn check(
                 findings,
             });
         };
-        snapshot.each(rows, &params![], visit).await?;
+        snapshot.visit_each(rows, &params![], visit).await?;
     }
     Ok(())
 }

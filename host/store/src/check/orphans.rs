@@ -48,7 +48,7 @@ async fn orphaned(
         let message = format!("belongs to {} {owner}, which is not there", kind.column);
         findings.add(kind, key, None, message);
     };
-    snapshot.each(statement, &params![], visit).await
+    snapshot.visit_each(statement, &params![], visit).await
 }
 
 /// Reports states claimed by a session that never existed: `state, session, run`.
@@ -60,7 +60,7 @@ async fn sessions(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
         let message = format!("is {session}, and there is no such session");
         findings.add(kind!(Claim, state.session), id, run.as_deref(), message);
     };
-    snapshot.each(sql::CHECK_ORPHAN_CLAIMS, &params![], visit).await
+    snapshot.visit_each(sql::CHECK_ORPHAN_CLAIMS, &params![], visit).await
 }
 
 /// Reports states with another namespace than their run's: `state, namespace, run`.
@@ -75,7 +75,7 @@ async fn namespaces(
         let message = format!("is {namespace}, which is not the namespace of its run");
         findings.add(kind!(Namespace, state.namespace), id, run.as_deref(), message);
     };
-    snapshot.each(sql::CHECK_QUEUES, &params![], visit).await
+    snapshot.visit_each(sql::CHECK_QUEUES, &params![], visit).await
 }
 
 /// Reports states whose outputs differ from the state's count:
@@ -92,12 +92,12 @@ async fn counts_of_outputs(
             let message = format!("{count} outputs belong to state {id}, which is not there");
             return findings.add(kind!(Orphan, output.state), id, None, message);
         };
-        let says = row.maybe_int(4).ok().flatten();
-        let says = says.map_or_else(|| "none".to_owned(), |says| says.to_string());
-        let message = format!("is {says}, and it has {count}, from {first} to {last}");
+        let recorded = row.maybe_int(4).ok().flatten();
+        let stored = recorded.map_or_else(|| "none".to_owned(), |says| says.to_string());
+        let message = format!("is {stored}, and it has {count}, from {first} to {last}");
         findings.add(kind!(Outputs, state.outputs), id, Some(&run), message);
     };
-    snapshot.each(sql::CHECK_OUTPUT_COUNTS, &params![], visit).await
+    snapshot.visit_each(sql::CHECK_OUTPUT_COUNTS, &params![], visit).await
 }
 
 /// Reports states that should have outputs and have none: `state, outputs, run`.
@@ -108,11 +108,11 @@ async fn missing_outputs(
     let visit = &mut |row: &dyn Row| {
         let id = row.int(0).unwrap_or_default();
         let run = row.maybe_text(2).ok().flatten();
-        let says = row.int(1).unwrap_or_default();
-        let message = format!("is {says}, and it has none");
+        let stored = row.int(1).unwrap_or_default();
+        let message = format!("is {stored}, and it has none");
         findings.add(kind!(Outputs, state.outputs), id, run.as_deref(), message);
     };
-    snapshot.each(sql::CHECK_MISSING_OUTPUTS, &params![], visit).await
+    snapshot.visit_each(sql::CHECK_MISSING_OUTPUTS, &params![], visit).await
 }
 
 /// Checks the rows of `output`, one by one.
@@ -122,7 +122,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
         let columns = &["state", "number", "body"];
         part(row, columns, "output", findings).parsed("body", check_json_object);
     };
-    snapshot.each(sql::CHECK_OUTPUTS, &params![], visit).await
+    snapshot.visit_each(sql::CHECK_OUTPUTS, &params![], visit).await
 }
 
 /// Checks the rows of `attempt`, one by one.
@@ -133,7 +133,7 @@ async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
             &["state", "number", "outcome", "kind", "details", "logs", "attempt_of_state"];
         attempt(&mut part(row, columns, "attempt", findings));
     };
-    snapshot.each(sql::CHECK_ATTEMPTS, &params![], visit).await
+    snapshot.visit_each(sql::CHECK_ATTEMPTS, &params![], visit).await
 }
 
 fn attempt(row: &mut RowReader<'_>) {

@@ -52,7 +52,7 @@ impl RowReader<'_> {
         self.findings.add(kind, &self.key, self.run, message);
     }
 
-    fn got<T>(&mut self, column: &'static str, value: Result<T, StoreError>) -> Option<T> {
+    fn checked<T>(&mut self, column: &'static str, value: Result<T, StoreError>) -> Option<T> {
         match value {
             Ok(value) => Some(value),
             Err(_) => {
@@ -63,23 +63,23 @@ impl RowReader<'_> {
     }
 
     pub(super) fn int(&mut self, column: &'static str) -> Option<i64> {
-        self.got(column, self.row.int(self.columns.position(column)))
+        self.checked(column, self.row.int(self.columns.position(column)))
     }
 
     pub(super) fn maybe_int(&mut self, column: &'static str) -> Option<i64> {
-        self.got(column, self.row.maybe_int(self.columns.position(column))).flatten()
+        self.checked(column, self.row.maybe_int(self.columns.position(column))).flatten()
     }
 
     pub(super) fn text(&mut self, column: &'static str) -> Option<String> {
-        self.got(column, self.row.text(self.columns.position(column)))
+        self.checked(column, self.row.text(self.columns.position(column)))
     }
 
     pub(super) fn maybe_text(&mut self, column: &'static str) -> Option<String> {
-        self.got(column, self.row.maybe_text(self.columns.position(column))).flatten()
+        self.checked(column, self.row.maybe_text(self.columns.position(column))).flatten()
     }
 
     /// Returns whether a column has a value, valid or not.
-    pub(super) fn is_there(&self, column: &str) -> bool {
+    pub(super) fn has_value(&self, column: &str) -> bool {
         !matches!(self.row.maybe_int(self.columns.position(column)), Ok(None))
     }
 
@@ -160,6 +160,6 @@ pub(super) fn check_json(text: &str) -> Option<()> {
 /// Checks that a text is a JSON object.
 pub(super) fn check_json_object(text: &str) -> Option<()> {
     // A derived struct would accept an array, too.
-    let begins = text.trim_ascii_start().starts_with('{');
-    begins.then(|| check_json(text)).flatten()
+    let is_object = text.trim_ascii_start().starts_with('{');
+    is_object.then(|| check_json(text)).flatten()
 }

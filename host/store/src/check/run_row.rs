@@ -108,8 +108,8 @@ impl RunRow {
         }
         let Some(status) = self.status else { return };
         row.maybe_int("ended_at");
-        if row.is_there("ended_at") == (status == RunStatus::Running) {
-            let is = if row.is_there("ended_at") { "is there" } else { "is missing" };
+        if row.has_value("ended_at") == (status == RunStatus::Running) {
+            let is = if row.has_value("ended_at") { "is there" } else { "is missing" };
             row.report_value("ended_at", format_args!("{is} though it is {status}"));
         }
         let by_counts = RunStatus::from_counts(self.open, self.failed);

@@ -32,7 +32,7 @@ pub(super) async fn check(
     loop {
         let mut page = Vec::new();
         let visit = &mut |row: &dyn Row| page.push(RunRow::read(row, findings));
-        snapshot.each(sql::CHECK_RUNS, &params![after, RUNS_PER_PAGE], visit).await?;
+        snapshot.visit_each(sql::CHECK_RUNS, &params![after, RUNS_PER_PAGE], visit).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
         load(snapshot, &mut graphs, &page).await?;
@@ -57,7 +57,7 @@ async fn load(
         let Ok(revision) = row.int(0) else { return };
         graphs.entry(revision).or_insert_with(|| read_graph(&row.text(1).ok()?).map(Arc::new));
     };
-    snapshot.each(sql::CHECK_RUN_GRAPHS, &ends(page), visit).await
+    snapshot.visit_each(sql::CHECK_RUN_GRAPHS, &ends(page), visit).await
 }
 
 /// Returns the first and the last id of some runs.
@@ -78,7 +78,7 @@ async fn stores(
         let int = |at| row.int(at).unwrap_or_default();
         stores.insert(int(0), [int(1), int(2), int(3)]);
     };
-    snapshot.each(sql::CHECK_STORES, &ends(page), visit).await?;
+    snapshot.visit_each(sql::CHECK_STORES, &ends(page), visit).await?;
     for run in page {
         let [keys, bytes, version] = stores.get(&run.id).copied().unwrap_or_default();
         findings.checked.entries += keys.unsigned_abs();
@@ -96,9 +96,9 @@ async fn stores(
             let message = format!("is {}, and an entry has {version}", run.store_version);
             note(kind!(Store, run.store_version), message);
         }
-        let over = matches!(run.status, Some(RunStatus::Success | RunStatus::Cancelled));
+        let has_ended = matches!(run.status, Some(RunStatus::Success | RunStatus::Cancelled));
         let graph = graphs.get(&run.revision).and_then(Option::as_ref);
-        if keys > 0 && over && graph.is_some_and(|graph| !graph.store().keep) {
+        if keys > 0 && has_ended && graph.is_some_and(|graph| !graph.store().keep) {
             let message = format!("has {keys} entries of a run that is over and keeps none");
             note(kind!(Store, entry.run), message);
         }
@@ -137,7 +137,7 @@ async fn states(
         findings.checked.unites += u64::from(state.unite.is_some());
         walk.visit(state, findings);
     };
-    snapshot.each(sql::CHECK_STATES, &ends(page), visit).await?;
+    snapshot.visit_each(sql::CHECK_STATES, &ends(page), visit).await?;
     for walk in walks {
         walk.end(findings);
     }

@@ -26,7 +26,7 @@ pub(super) trait Snapshot: Send {
     fn migrator(&self) -> Migrator;
 
     /// Passes each row of a query to `visit`.
-    fn each<'a>(
+    fn visit_each<'a>(
         &'a mut self,
         statement: &'static Statement,
         params: &'a [Param<'a>],
@@ -49,8 +49,8 @@ impl SqliteSnapshot {
         let open = |error: rusqlite::Error| StoreError::from(error);
         let connection = Sqlite::open_with_flags(file, flags).map_err(open)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(open)?;
-        let set_up = "PRAGMA query_only = ON; PRAGMA cache_size = -65536; BEGIN";
-        connection.execute_batch(set_up).map_err(open)?;
+        let setup = "PRAGMA query_only = ON; PRAGMA cache_size = -65536; BEGIN";
+        connection.execute_batch(setup).map_err(open)?;
         Ok(SqliteSnapshot(connection))
     }
 
@@ -77,7 +77,7 @@ impl Snapshot for SqliteSnapshot {
         sqlx::migrate!("../../migrations/sqlite")
     }
 
-    fn each<'a>(
+    fn visit_each<'a>(
         &'a mut self,
         statement: &'static Statement,
         params: &'a [Param<'a>],
@@ -113,7 +113,7 @@ impl Snapshot for PgSnapshot {
         sqlx::migrate!("../../migrations/postgres")
     }
 
-    fn each<'a>(
+    fn visit_each<'a>(
         &'a mut self,
         statement: &'static Statement,
         params: &'a [Param<'a>],
@@ -134,7 +134,7 @@ impl Snapshot for PgSnapshot {
 pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Result<(), CheckError> {
     let mut tables = 0;
     let count = &mut |row: &dyn Row| tables = row.int(0).unwrap_or_default();
-    snapshot.each(sql::MIGRATED, &params![], count).await?;
+    snapshot.visit_each(sql::MIGRATED, &params![], count).await?;
     if tables == 0 {
         return Err(CheckError::Foreign);
     }
@@ -145,7 +145,7 @@ pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Resul
             applied.push((version, checksum, ended == 1));
         }
     };
-    snapshot.each(sql::MIGRATIONS, &params![], visit).await?;
+    snapshot.visit_each(sql::MIGRATIONS, &params![], visit).await?;
     let migrator = snapshot.migrator();
     for (version, checksum, ended) in &applied {
         let known = migrator.iter().find(|known| known.version == *version);
@@ -155,11 +155,11 @@ pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Resul
         }
     }
     let has = applied.iter().map(|(version, ..)| *version).max().unwrap_or_default();
-    let wants = migrator.iter().map(|known| known.version).max().unwrap_or_default();
+    let expected = migrator.iter().map(|known| known.version).max().unwrap_or_default();
     let is_applied = |version| applied.iter().any(|(has, ..)| *has == version);
     if migrator.iter().all(|known| is_applied(known.version)) {
         Ok(())
     } else {
-        Err(CheckError::Older { has, wants })
+        Err(CheckError::Older { has, expected })
     }
 }

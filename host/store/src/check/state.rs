@@ -88,9 +88,9 @@ impl StateRow {
             ("outputs", status == Status::Success),
             ("kind", status == Status::Errored),
         ];
-        for (column, wanted) in of_a_status {
-            if row.is_there(column) != wanted {
-                let is = if wanted { "is missing" } else { "is there" };
+        for (column, required) in of_a_status {
+            if row.has_value(column) != required {
+                let is = if required { "is missing" } else { "is there" };
                 row.report_value(column, format_args!("{is} though it is {status}"));
             }
         }
@@ -105,7 +105,7 @@ impl StateRow {
         let begun_fence = row.count("begun_fence").unwrap_or_default();
         let session = row.maybe_int("session");
         let last_session = row.maybe_int("last_session");
-        let held = row.is_there("session");
+        let held = row.has_value("session");
         let (id, run, fence) = (self.id, row.run, self.fence);
         let findings = &mut *row.findings;
         if attempt > fence {
@@ -118,8 +118,8 @@ impl StateRow {
         }
         let Some(status) = self.status else { return };
         if held != (status == Status::Queued) {
-            let who = if held { "is there" } else { "is missing" };
-            let message = format!("{who} though it is {status}");
+            let presence = if held { "is there" } else { "is missing" };
+            let message = format!("{presence} though it is {status}");
             findings.add(kind!(Claim, state.session), id, run, message);
         }
         if held && session != last_session {

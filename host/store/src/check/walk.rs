@@ -159,7 +159,7 @@ impl<'r> Walk<'r> {
         }
         if let Some(outputs) = frame.outputs {
             let all = u64::from(outputs) * frame.edges.len() as u64;
-            self.lacks(graph, &mut frame, all, findings);
+            self.report_missing_children(graph, &mut frame, all, findings);
         }
         for joined in &frame.unites {
             match joined.row {
@@ -182,14 +182,14 @@ impl<'r> Walk<'r> {
     }
 
     /// Reports missing children, from the frame's position up to `until`.
-    pub(super) fn lacks(
+    pub(super) fn report_missing_children(
         &self,
         graph: &Graph,
         frame: &mut Frame,
-        until: u64,
+        end: u64,
         findings: &mut Findings,
     ) {
-        let missing = until.saturating_sub(frame.children);
+        let missing = end.saturating_sub(frame.children);
         if missing == 0 {
             return;
         }
@@ -204,18 +204,19 @@ impl<'r> Walk<'r> {
             n => format!("is SUCCESS and lacks {n} children in a row, the first {node} at {path}"),
         };
         self.report(findings, kind!(Children, state.path), frame.id, message);
-        frame.children = until;
+        frame.children = end;
     }
 
     /// Compares a unite's counts with its members: invariant 5.
-    fn check_counts(&self, members: Counts, says: Counts, id: i64, findings: &mut Findings) {
+    fn check_counts(&self, members: Counts, stored: Counts, id: i64, findings: &mut Findings) {
         let all = [
-            (kind!(Count, unite.open), says.open, members.open),
-            (kind!(Count, unite.failed), says.failed, members.failed),
-            (kind!(Count, unite.arrived), says.arrived, members.arrived),
+            (kind!(Count, unite.open), stored.open, members.open),
+            (kind!(Count, unite.failed), stored.failed, members.failed),
+            (kind!(Count, unite.arrived), stored.arrived, members.arrived),
         ];
-        for (kind, says, members) in all.into_iter().filter(|(_, says, members)| says != members) {
-            self.report(findings, kind, id, format!("is {says}, its members count {members}"));
+        for (kind, stored, members) in all.into_iter().filter(|(_, says, members)| says != members)
+        {
+            self.report(findings, kind, id, format!("is {stored}, its members count {members}"));
         }
     }
 
@@ -315,8 +316,9 @@ impl<'r> Walk<'r> {
             all.push((kind!(Count, run.open), run.open, counts.open));
             all.push((kind!(Count, run.failed), run.failed, counts.failed));
         }
-        for (kind, says, members) in all.into_iter().filter(|(_, says, members)| says != members) {
-            self.report(findings, kind, run.id, format!("is {says}, its states count {members}"));
+        for (kind, stored, members) in all.into_iter().filter(|(_, says, members)| says != members)
+        {
+            self.report(findings, kind, run.id, format!("is {stored}, its states count {members}"));
         }
     }
 
@@ -347,8 +349,14 @@ impl<'r> Walk<'r> {
                 ),
             ]);
         }
-        for (kind, says, counted) in all.into_iter().filter(|(_, says, counted)| says != counted) {
-            self.report(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
+        for (kind, stored, counted) in all.into_iter().filter(|(_, says, counted)| says != counted)
+        {
+            self.report(
+                findings,
+                kind,
+                run.id,
+                format!("is {stored}, its states come to {counted}"),
+            );
         }
         self.check_node_counts(findings);
         // A manual retry starts again from zero, and earlier retries stay counted here.
@@ -362,19 +370,19 @@ impl<'r> Walk<'r> {
     /// Compares the counts of each node.
     fn check_node_counts(&self, findings: &mut Findings) {
         let (run, totals) = (self.run, &self.totals);
-        let (Some(says), Some(graph)) = (&run.node_counts, &self.graph) else { return };
+        let (Some(recorded), Some(graph)) = (&run.node_counts, &self.graph) else { return };
         if totals.unknown + totals.without_node > 0 {
             return;
         }
         for (at, node) in graph.nodes() {
-            let (says, counted) = (says.get(at), totals.nodes.get(at));
-            let differs = Status::ALL
+            let (stored, counted) = (recorded.get(at), totals.nodes.get(at));
+            let differing = Status::ALL
                 .into_iter()
-                .find(|status| says.with_status(*status) != counted.with_status(*status));
-            let Some(status) = differs else { continue };
-            let (says, counted) = (says.with_status(status), counted.with_status(status));
+                .find(|status| stored.with_status(*status) != counted.with_status(*status));
+            let Some(status) = differing else { continue };
+            let (stored, counted) = (stored.with_status(status), counted.with_status(status));
             let message =
-                format!("counts {says} {status} at {}, and there are {counted}", node.identifier);
+                format!("counts {stored} {status} at {}, and there are {counted}", node.identifier);
             return self.report(findings, kind!(Total, run.node_counts), run.id, message);
         }
     }

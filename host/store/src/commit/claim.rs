@@ -205,16 +205,16 @@ impl CommitTx<'_> {
         tx: &mut impl Tx,
         parts: &[(ReadyRun, u32)],
     ) -> Result<BTreeMap<RunKey, u32>, StoreError> {
-        let each =
+        let claim_rows =
             |get: fn(&ReadyRun) -> i64| parts.iter().map(move |(ready_run, _)| get(ready_run));
         let rows = ParamRows::default()
-            .ints(each(|ready_run| ready_run.queue))
-            .ints(each(|ready_run| ready_run.run.0))
-            .ints(each(|ready_run| ready_run.first.0))
-            .ints(each(|ready_run| ready_run.first.1.0))
+            .ints(claim_rows(|ready_run| ready_run.queue))
+            .ints(claim_rows(|ready_run| ready_run.run.0))
+            .ints(claim_rows(|ready_run| ready_run.first.0))
+            .ints(claim_rows(|ready_run| ready_run.first.1.0))
             .ints(parts.iter().map(|(_, part)| i64::from(*part)))
             .all(self.session.0)
-            .ints(each(|ready_run| ready_run.namespace.0))
+            .ints(claim_rows(|ready_run| ready_run.namespace.0))
             .all(self.now);
         let held = tx.query_each(sql::CLAIM, &rows, read_claimed).await?;
         let mut counts = BTreeMap::new();

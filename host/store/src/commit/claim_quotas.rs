@@ -67,12 +67,13 @@ impl ReadyRuns {
         quotas: &Quotas,
         turn: usize,
     ) -> Vec<(ReadyRun, u32)> {
-        let may_have = |(namespace, its_runs): &(NamespaceKey, &NamespaceRuns)| {
-            let may = |ready: &ReadyRun| quotas.remaining_of_run(ready.run) > 0;
-            quotas.remaining(*namespace) > 0 && its_runs.runs.iter().any(may)
+        let is_claimable = |(namespace, namespace_runs): &(NamespaceKey, &NamespaceRuns)| {
+            let has_quota = |ready: &ReadyRun| quotas.remaining_of_run(ready.run) > 0;
+            quotas.remaining(*namespace) > 0 && namespace_runs.runs.iter().any(has_quota)
         };
-        let all = self.namespaces.iter().map(|(namespace, its_runs)| (*namespace, its_runs));
-        let mut open: Vec<_> = all.filter(may_have).collect();
+        let all =
+            self.namespaces.iter().map(|(namespace, namespace_runs)| (*namespace, namespace_runs));
+        let mut open: Vec<_> = all.filter(is_claimable).collect();
         if !open.is_empty() {
             // The first namespace rotates with each claim, so that each gets its turn if a claim
             // takes fewer states than there are namespaces.
@@ -80,9 +81,9 @@ impl ReadyRuns {
             open.rotate_left(first);
         }
         let (mut left, mut parts) = (left, Vec::new());
-        for (at, (namespace, its_runs)) in open.iter().enumerate() {
+        for (at, (namespace, namespace_runs)) in open.iter().enumerate() {
             let part = left.div_ceil((open.len() - at) as u32).min(quotas.remaining(*namespace));
-            let (of_runs, last) = its_runs.parts(part, quotas);
+            let (of_runs, last) = namespace_runs.parts(part, quotas);
             left -= of_runs.iter().map(|(_, part)| part).sum::<u32>();
             self.cursors.extend(last.map(|run| (*namespace, run)));
             parts.extend(of_runs);
@@ -92,30 +93,32 @@ impl ReadyRuns {
 
     /// Removes a run that has no more ready states.
     pub(super) fn close(&mut self, ready: &ReadyRun) {
-        if let Some(its_runs) = self.namespaces.get_mut(&ready.namespace) {
-            its_runs.runs.retain(|other| other.run != ready.run);
+        if let Some(namespace_runs) = self.namespaces.get_mut(&ready.namespace) {
+            namespace_runs.runs.retain(|other| other.run != ready.run);
         }
     }
 
     /// Returns whether none of the examined runs has ready states left, and no other run may have.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.namespaces.values().all(|its_runs| its_runs.runs.is_empty() && !its_runs.has_more)
+        self.namespaces
+            .values()
+            .all(|namespace_runs| namespace_runs.runs.is_empty() && !namespace_runs.has_more)
     }
 
     /// Records namespaces and runs with more due states than their quotas allow. Returns whether
     /// more states may be claimable within the quotas.
     pub(super) fn record_saturated(&self, quotas: &Quotas, done: &mut Committed) -> bool {
         let mut more_due = false;
-        for (namespace, its_runs) in &self.namespaces {
-            if its_runs.runs.is_empty() && !its_runs.has_more {
+        for (namespace, namespace_runs) in &self.namespaces {
+            if namespace_runs.runs.is_empty() && !namespace_runs.has_more {
                 continue;
             }
             if quotas.remaining(*namespace) == 0 {
                 done.saturated.insert(*namespace);
                 continue;
             }
-            more_due |= its_runs.has_more;
-            for ready in &its_runs.runs {
+            more_due |= namespace_runs.has_more;
+            for ready in &namespace_runs.runs {
                 match quotas.remaining_of_run(ready.run) {
                     0 => drop(done.saturated_runs.insert((*namespace, ready.run))),
                     _ => more_due = true,
@@ -136,21 +139,21 @@ impl NamespaceRuns {
     /// Divides `part` among the runs; also returns the run that gets the last state.
     fn parts(&self, part: u32, quotas: &Quotas) -> (Vec<(ReadyRun, u32)>, Option<RunKey>) {
         let held = |ready: &ReadyRun| quotas.runs.get(&ready.run).map_or(0, |quota| quota.held);
-        let mut given = vec![0; self.runs.len()];
+        let mut granted = vec![0; self.runs.len()];
         let mut next: BinaryHeap<_> =
             self.runs.iter().enumerate().map(|(at, ready)| Reverse((held(ready), at))).collect();
         let (mut left, mut last) = (part, None);
         while left > 0 {
             let Some(Reverse((held, at))) = next.pop() else { break };
-            if given[at] >= quotas.remaining_of_run(self.runs[at].run) {
+            if granted[at] >= quotas.remaining_of_run(self.runs[at].run) {
                 continue;
             }
-            given[at] += 1;
+            granted[at] += 1;
             left -= 1;
             last = Some(self.runs[at].run);
             next.push(Reverse((held + 1, at)));
         }
-        let parts = self.runs.iter().copied().zip(given).filter(|(_, part)| *part > 0);
+        let parts = self.runs.iter().copied().zip(granted).filter(|(_, part)| *part > 0);
         (parts.collect(), last)
     }
 }
@@ -187,11 +190,11 @@ mod tests {
 
     #[test]
     fn states_go_to_runs_holding_least() {
-        let none = BTreeMap::new();
-        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &Quotas::unbounded(), 0);
+        let no_cursors = BTreeMap::new();
+        let parts = lines(&[1, 2, 3], &no_cursors, 99).parts(7, &Quotas::unbounded(), 0);
         assert_eq!(numbers(&parts), [(1, 3), (2, 2), (3, 2)]);
         let quotas = held(&[(1, 4, 9), (3, 1, 1)]);
-        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &quotas, 0);
+        let parts = lines(&[1, 2, 3], &no_cursors, 99).parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(1, 1), (2, 5), (3, 1)]);
     }
 
@@ -236,12 +239,12 @@ mod tests {
             // The wait of each run, counted in states that other runs got.
             let mut waits: BTreeMap<i64, u64> = BTreeMap::new();
             let mut next = 1000;
-            let mut came = 0;
+            let mut arrived = 0;
             for _ in 0..100 {
                 for _ in 0..below(4) {
                     next = if below(2) == 0 { next + 1 } else { 1 + below(999) as i64 };
                     waits.entry(next).or_insert_with(|| {
-                        came += 1;
+                        arrived += 1;
                         0
                     });
                 }
@@ -249,24 +252,24 @@ mod tests {
                 if runs.is_empty() {
                     continue;
                 }
-                let room = 1 + below(5) as u32;
+                let free_claims = 1 + below(5) as u32;
                 // The database returns the runs after the cursor, up to this limit.
-                let limit = room as usize;
+                let limit = free_claims as usize;
                 let mut lines = lines(&runs, &cursors, limit);
-                let parts = numbers(&lines.parts(room, &Quotas::unbounded(), 0));
-                assert_eq!(parts.iter().map(|(_, part)| part).sum::<u32>(), room);
+                let parts = numbers(&lines.parts(free_claims, &Quotas::unbounded(), 0));
+                assert_eq!(parts.iter().map(|(_, part)| part).sum::<u32>(), free_claims);
                 cursors = lines.cursors();
-                for (run, waited) in &mut waits {
-                    *waited += u64::from(room);
+                for (run, wait) in &mut waits {
+                    *wait += u64::from(free_claims);
                     if parts.iter().any(|(of, _)| of == run) {
-                        *waited = 0;
+                        *wait = 0;
                     }
                     // One state of each other run, and the rest of this part.
-                    assert!(*waited <= came + 5, "run {run} waits for {waited} states of {came}");
+                    assert!(*wait <= arrived + 5, "run {run} waits for {wait} states of {arrived}");
                 }
                 if below(3) == 0 {
-                    let gone = runs[below(runs.len() as u64) as usize];
-                    waits.remove(&gone);
+                    let drained = runs[below(runs.len() as u64) as usize];
+                    waits.remove(&drained);
                 }
             }
         }

@@ -23,7 +23,7 @@ use crate::types::RunInfo;
 struct Opened {
     states: Vec<(StateId, NodeIx)>,
     unites: BTreeMap<StateId, NodeIx>,
-    late: Vec<String>,
+    too_late: Vec<String>,
 }
 
 impl CommitTx<'_> {
@@ -46,8 +46,8 @@ impl CommitTx<'_> {
                 other => format!("only an ERRORED state can be retried; this one is {other}"),
             }));
         }
-        let opened = self.reopen(tx, run, vec![(id, state)]).await?;
-        Ok(opened.late.into_iter().next().map_or(Reply::Done, Reply::Refused))
+        let reopened = self.reopen(tx, run, vec![(id, state)]).await?;
+        Ok(reopened.too_late.into_iter().next().map_or(Reply::Done, Reply::Refused))
     }
 
     pub(super) async fn redrive(
@@ -64,8 +64,8 @@ impl CommitTx<'_> {
                     return Ok(Reply::Stale);
                 }
                 let failed = failed_of(tx, run, states).await?;
-                let opened = self.reopen(tx, run, failed).await?;
-                Ok(Reply::Redriven { states: opened.states.len(), late: opened.late.len() })
+                let reopened = self.reopen(tx, run, failed).await?;
+                Ok(Reply::Redriven { states: reopened.states.len(), late: reopened.too_late.len() })
             }
             RedrivePart::End { event } => {
                 let row = &mut self.run(run.key)?.row;
@@ -100,8 +100,8 @@ impl CommitTx<'_> {
         if failed.is_empty() {
             return Ok(Reply::Refused("no state of this run has failed".into()));
         }
-        let opened = self.reopen(tx, run, failed).await?;
-        match (opened.states.len(), opened.late) {
+        let reopened = self.reopen(tx, run, failed).await?;
+        match (reopened.states.len(), reopened.too_late) {
             (0, late) => {
                 let why = late.first().map(String::as_str).unwrap_or_default();
                 Ok(Reply::Refused(format!(
@@ -145,14 +145,14 @@ impl CommitTx<'_> {
                 }
                 Err(RetryError::GraphMismatch(misfit)) => return Err(misfit.into()),
                 Err(late @ RetryError::UnitePassed { .. }) => {
-                    opened.late.push(late.to_string());
+                    opened.too_late.push(late.to_string());
                     continue;
                 }
             };
             for unite in &reopened.unites {
-                if let Some(above) = unites.get_mut(unite) {
-                    (above.status, above.failed) = (Status::Waiting, None);
-                    opened.unites.insert(*unite, above.place.node);
+                if let Some(enclosing) = unites.get_mut(unite) {
+                    (enclosing.status, enclosing.failed) = (Status::Waiting, None);
+                    opened.unites.insert(*unite, enclosing.place.node);
                 }
             }
             self.count(run.key, &reopened.counts)?;
@@ -166,23 +166,23 @@ impl CommitTx<'_> {
         &mut self,
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
-        opened: &Opened,
+        reopened: &Opened,
     ) -> Result<(), StoreError> {
-        if opened.states.is_empty() {
+        if reopened.states.is_empty() {
             return Ok(());
         }
         let row = &mut self.change(run.key)?.row;
-        for (_, node) in &opened.states {
+        for (_, node) in &reopened.states {
             row.change_status(*node, Status::Errored, Status::Created);
         }
-        for node in opened.unites.values() {
+        for node in reopened.unites.values() {
             row.change_status(*node, Status::Errored, Status::Waiting);
         }
         let held_back = row.parks_reopened();
         self.done.more_due |= !held_back;
         self.done.added |= !held_back;
-        let states = opened.states.iter().map(|(id, _)| (id, Status::Created, held_back));
-        let unites = opened.unites.keys().map(|id| (id, Status::Waiting, false));
+        let states = reopened.states.iter().map(|(id, _)| (id, Status::Created, held_back));
+        let unites = reopened.unites.keys().map(|id| (id, Status::Waiting, false));
         let all: Vec<_> = states.chain(unites).collect();
         let rows = ParamRows::default()
             .ints(all.iter().map(|(id, ..)| id.0))
@@ -216,17 +216,17 @@ async fn unites_above(
     run: &RunInfo,
     states: &[(StateId, EnclosingUnite)],
 ) -> Result<HashMap<StateId, EnclosingUnite>, StoreError> {
-    let scopes = |above: &EnclosingUnite| {
-        above.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>()
+    let scopes = |unite: &EnclosingUnite| {
+        unite.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>()
     };
     let mut known = HashMap::new();
-    let mut wanted: BTreeSet<StateId> =
+    let mut pending: BTreeSet<StateId> =
         states.iter().flat_map(|(_, state)| scopes(state)).collect();
-    while !wanted.is_empty() {
-        let found = states_at(tx, run, wanted).await?;
-        wanted = found.iter().flat_map(|(_, state)| scopes(state)).collect();
+    while !pending.is_empty() {
+        let found = states_at(tx, run, pending).await?;
+        pending = found.iter().flat_map(|(_, state)| scopes(state)).collect();
         known.extend(found);
-        wanted.retain(|unite| !known.contains_key(unite));
+        pending.retain(|unite| !known.contains_key(unite));
     }
     Ok(known)
 }

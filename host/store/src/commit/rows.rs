@@ -140,7 +140,7 @@ fn save_usage(pending: &mut PendingWrites<'_>, cancelled: &[&Finished]) {
 }
 
 fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], now: Millis) {
-    let agains: Vec<(Millis, AttemptCounts)> = repeats
+    let rescheduled: Vec<(Millis, AttemptCounts)> = repeats
         .iter()
         .filter_map(|ended| match ended.end() {
             Transition::Reschedule { after, attempts, .. } => Some((*after, *attempts)),
@@ -148,17 +148,17 @@ fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], n
         })
         .collect();
     let attempts = |get: fn(&AttemptCounts) -> u32| {
-        agains.iter().map(move |(_, attempts)| i64::from(get(attempts)))
+        rescheduled.iter().map(move |(_, attempts)| i64::from(get(attempts)))
     };
     let rows = claims(repeats)
-        .ints(agains.iter().map(|(after, _)| now.saturating_add(*after)))
+        .ints(rescheduled.iter().map(|(after, _)| now.saturating_add(*after)))
         .ints(attempts(|attempts| attempts.attempt))
         .ints(attempts(|attempts| attempts.retries))
         .ints(attempts(|attempts| attempts.requeues))
         .ints(attempts(|attempts| attempts.host_losses))
         .ints(attempts(|attempts| attempts.conflicts))
         .ints(repeats.iter().map(|ended| i64::from(ended.held_back)))
-        .ints(agains.iter().map(|(after, _)| i64::from(*after > 0)));
+        .ints(rescheduled.iter().map(|(after, _)| i64::from(*after > 0)));
     pending.add_guarded(sql::RESCHEDULE, rows);
 }
 
@@ -185,41 +185,42 @@ fn new_attempts<'r>(
     ended: &'r [FinishedState<'_>],
     now: Millis,
 ) -> Result<(), StoreError> {
-    let kept: Vec<(&FinishedState<'_>, AttemptOutcome, Option<&Failure>)> = ended
+    let stored: Vec<(&FinishedState<'_>, AttemptOutcome, Option<&Failure>)> = ended
         .iter()
         .filter_map(|ended| {
             let (outcome, failure) = ended.end().attempt()?;
             let first = ended.finished.state.attempts.attempt == 1;
-            let silent = first && ended.finished.logs.is_none();
-            let well =
+            let has_no_logs = first && ended.finished.logs.is_none();
+            let has_no_failure =
                 matches!(ended.end(), Transition::Success { .. } | Transition::Pruned { .. });
-            (!(silent && well)).then_some((ended, outcome, failure))
+            (!(has_no_logs && has_no_failure)).then_some((ended, outcome, failure))
         })
         .collect();
-    let details: Vec<_> = kept
+    let details: Vec<_> = stored
         .iter()
         .map(|(.., failure)| failure.map_or(Ok(None), details))
         .collect::<Result<_, _>>()?;
-    let each = || kept.iter().map(|(ended, ..)| ended.finished);
-    let failures = || kept.iter().map(|(.., failure)| *failure);
+    let finished_states = || stored.iter().map(|(ended, ..)| ended.finished);
+    let failures = || stored.iter().map(|(.., failure)| *failure);
     let number = |finished: &Finished| i64::from(finished.state.attempts.attempt);
     let rows = ParamRows::default()
-        .ints(each().map(|finished| finished.state.id.0))
-        .ints(each().map(number))
-        .ints(each().map(|finished| finished.state.claim.session.0))
-        .maybe_ints(kept.iter().map(|(ended, ..)| ended.began_at(now)))
+        .ints(finished_states().map(|finished| finished.state.id.0))
+        .ints(finished_states().map(number))
+        .ints(finished_states().map(|finished| finished.state.claim.session.0))
+        .maybe_ints(stored.iter().map(|(ended, ..)| ended.began_at(now)))
         .all(now)
-        .texts(kept.iter().map(|(_, outcome, _)| outcome.as_str()))
+        .texts(stored.iter().map(|(_, outcome, _)| outcome.as_str()))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
         .maybe_texts(details)
-        .maybe_texts(each().map(|finished| finished.logs.as_deref()));
-    let rows = with_usage(rows, each().map(|finished| finished.usage.as_ref()));
+        .maybe_texts(finished_states().map(|finished| finished.logs.as_deref()));
+    let rows = with_usage(rows, finished_states().map(|finished| finished.usage.as_ref()));
     pending.add(sql::NEW_ATTEMPT, rows);
-    let many: Vec<_> = each().filter(|f| f.state.attempts.attempt > MAX_STORED_ATTEMPTS).collect();
+    let over_limit: Vec<_> =
+        finished_states().filter(|f| f.state.attempts.attempt > MAX_STORED_ATTEMPTS).collect();
     let rows = ParamRows::default()
-        .ints(many.iter().map(|finished| finished.state.id.0))
-        .ints(many.iter().map(|finished| number(finished) - i64::from(MAX_STORED_ATTEMPTS)));
+        .ints(over_limit.iter().map(|finished| finished.state.id.0))
+        .ints(over_limit.iter().map(|finished| number(finished) - i64::from(MAX_STORED_ATTEMPTS)));
     pending.add(sql::DELETE_OLD_ATTEMPTS, rows);
     Ok(())
 }

@@ -89,8 +89,8 @@ impl Entries {
             let value = match write {
                 Write::Set(value) => Some(value.clone()),
                 Write::Remove => None,
-                Write::Increment(by) => {
-                    let sum = add(key, current.map(|entry| entry.value.as_str()), *by);
+                Write::Increment(delta) => {
+                    let sum = add(key, current.map(|entry| entry.value.as_str()), *delta);
                     Some(sum.map_err(|error| {
                         WriteConflict::Broken(Failure::new(FailureKind::Store, error.to_string()))
                     })?)
@@ -150,11 +150,11 @@ pub(crate) fn save(pending: &mut PendingWrites<'_>, runs: Vec<(RunKey, Entries)>
 /// Checks the limits of the store. It may stay over a limit that was lowered, but not grow over
 /// one.
 fn check_limits(plan: &PlannedWrites, row: &RunRow, limits: &Limits) -> Result<(), Failure> {
-    let grows = [
+    let growth = [
         (plan.keys, row.store_keys, Limit::StoreKeys),
         (plan.bytes, row.store_bytes, Limit::StoreBytes),
     ];
-    for (will_be, is, limit) in grows {
+    for (will_be, is, limit) in growth {
         let max = i64::try_from(limits.get(limit)).unwrap_or(i64::MAX);
         if will_be > max && will_be > is {
             return Err(Failure { kind: FailureKind::Store, ..limits.reached(limit) });

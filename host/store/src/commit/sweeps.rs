@@ -44,10 +44,10 @@ impl CommitTx<'_> {
         let is_swept = |status: Status| {
             if cancelled { !status.is_terminal() } else { status == Status::Created }
         };
-        let some = states.iter().filter(|state| state.visible && is_swept(state.status));
-        let some: Vec<&Swept> = some.collect();
-        if !some.is_empty() {
-            let rows = ParamRows::default().ints(some.iter().map(|state| state.id.0));
+        let swept_states = states.iter().filter(|state| state.visible && is_swept(state.status));
+        let swept_states: Vec<&Swept> = swept_states.collect();
+        if !swept_states.is_empty() {
+            let rows = ParamRows::default().ints(swept_states.iter().map(|state| state.id.0));
             if cancelled {
                 tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?;
             } else {
@@ -57,7 +57,7 @@ impl CommitTx<'_> {
             self.done.added |= !cancelled && !paused;
         }
         let row = &mut self.change(run.key)?.row;
-        for state in some.iter().filter(|_| cancelled) {
+        for state in swept_states.iter().filter(|_| cancelled) {
             row.change_status(state.node, state.status, Status::Cancelled);
         }
         match states.last() {

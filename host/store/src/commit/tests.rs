@@ -104,8 +104,8 @@ async fn guarded_writes_reject_an_old_fence() {
             }
             assert_eq!(changed(&store, text, (id, session, 1), rest).await, 1);
             // An ended claim has no matching fence.
-            let again = changed(&store, text, (id, session, 1), rest).await;
-            assert_eq!(again, u64::from(text.sqlite == sql::RECORD_BEGIN.sqlite));
+            let second_change = changed(&store, text, (id, session, 1), rest).await;
+            assert_eq!(second_change, u64::from(text.sqlite == sql::RECORD_BEGIN.sqlite));
         }
         store.close().await;
     }

@@ -162,15 +162,15 @@ impl CommitTx<'_> {
             Opening::Claimed => Status::Queued,
             Opening::Ready | Opening::HeldBack => Status::Created,
         };
-        let is = |wanted: Opening| move |(_, opening): &(StateId, Opening)| *opening == wanted;
-        let claimed = || opened.iter().map(is(Opening::Claimed));
+        let has = |expected: Opening| move |(_, opening): &(StateId, Opening)| *opening == expected;
+        let claimed = || opened.iter().map(has(Opening::Claimed));
         let rows = ParamRows::default()
             .ints(opened.iter().map(|(id, _)| id.0))
             .texts(opened.iter().map(|(_, opening)| status(*opening).as_str()))
             .all(self.now)
             .maybe_ints(claimed().map(|claimed| claimed.then_some(self.session.0)))
             .ints(claimed().map(i64::from))
-            .ints(opened.iter().map(is(Opening::HeldBack)).map(i64::from));
+            .ints(opened.iter().map(has(Opening::HeldBack)).map(i64::from));
         pending.add(sql::OPEN_UNITE, rows);
         let failures = || ended.iter().map(|(_, failure)| failure.as_ref());
         let details: Vec<_> = failures()
@@ -201,15 +201,15 @@ impl CommitTx<'_> {
         graph: &Graph,
     ) -> Result<Failure, StoreError> {
         let source = |row: &dyn Row| row.text(1);
-        let above = tx.query(sql::UNITE_SOURCE, &params![unite.0], source).await?;
+        let rows = tx.query(sql::UNITE_SOURCE, &params![unite.0], source).await?;
         let missing = || corrupt_row("unite", "source", unite);
-        let above = above.first().ok_or_else(missing)?;
-        let above = Path::decode(above).map_err(|_| corrupt_row("state", "path", unite))?;
+        let encoded = rows.first().ok_or_else(missing)?;
+        let source_path = Path::decode(encoded).map_err(|_| corrupt_row("state", "path", unite))?;
         let id = self.run(run)?.info.id;
-        let end = above.end();
+        let end = source_path.end();
         let nodes = node_list(&nodes_counted_in(graph, node));
         let limit = MAX_NAMED as i64;
-        let below = params![run.0, above.as_str(), end.as_str(), &nodes, limit];
+        let below = params![run.0, source_path.as_str(), end.as_str(), &nodes, limit];
         let failed = tx.query(sql::FAILED_MEMBERS, &below, failed).await?;
         let member = |(state, place, failure)| FailedMember {
             place,
@@ -217,7 +217,7 @@ impl CommitTx<'_> {
             failure,
         };
         let members: Vec<_> = failed.into_iter().map(member).collect();
-        Ok(blocked_failure(graph, &above, counts, &members))
+        Ok(blocked_failure(graph, &source_path, counts, &members))
     }
 }
 

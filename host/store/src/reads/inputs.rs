@@ -51,13 +51,15 @@ fn output_size(row: &dyn Row) -> Result<OutputSize, StoreError> {
 
 /// Merges outputs into ranges: a state, and the first and last number. The states of a fanout need
 /// consecutive outputs of one state, and one step along the index finds all of a range.
-fn ranges(wanted: &[(StateId, u32)]) -> Vec<(i64, u32, u32)> {
-    let mut wanted: Vec<_> = wanted.iter().map(|(state, number)| (state.0, *number)).collect();
+fn ranges(outputs: &[(StateId, u32)]) -> Vec<(i64, u32, u32)> {
+    let mut wanted: Vec<_> = outputs.iter().map(|(state, number)| (state.0, *number)).collect();
     wanted.sort_unstable();
     let mut ranges: Vec<(i64, u32, u32)> = Vec::new();
     for (state, number) in wanted {
         match ranges.last_mut() {
-            Some((of, _, last)) if *of == state && number <= last.saturating_add(1) => {
+            Some((last_state, _, last))
+                if *last_state == state && number <= last.saturating_add(1) =>
+            {
                 *last = number;
             }
             _ => ranges.push((state, number, number)),
@@ -71,10 +73,10 @@ impl Store {
     /// are left out.
     pub async fn outputs_at(
         &self,
-        wanted: &[(StateId, u32)],
+        outputs: &[(StateId, u32)],
         limit: i64,
     ) -> Result<HashMap<(StateId, u32), String>, StoreError> {
-        let ranges = serde_json::to_string(&ranges(wanted));
+        let ranges = serde_json::to_string(&ranges(outputs));
         let ranges = ranges.map_err(|error| StoreError::Data(error.to_string()))?;
         let read = |row: &dyn Row| {
             let state = StateId(row.int(0)?);
@@ -113,11 +115,11 @@ impl Store {
     pub async fn member_bytes(
         &self,
         run: RunKey,
-        above: &Path,
+        source_path: &Path,
         nodes: &[NodeIx],
     ) -> Result<u64, StoreError> {
-        let (end, nodes) = (above.end(), node_list(nodes));
-        let params = params![run.0, above.as_str(), &end, &nodes];
+        let (end, nodes) = (source_path.end(), node_list(nodes));
+        let params = params![run.0, source_path.as_str(), &end, &nodes];
         let bytes = self.reader.row(sql::MEMBER_BYTES, &params, read_int).await?;
         Ok(bytes.unwrap_or_default().unsigned_abs())
     }
@@ -126,11 +128,11 @@ impl Store {
     pub async fn members(
         &self,
         run: RunKey,
-        above: &Path,
+        source_path: &Path,
         nodes: &[NodeIx],
     ) -> Result<Vec<MemberRow>, StoreError> {
-        let (end, nodes) = (above.end(), node_list(nodes));
-        let params = params![run.0, above.as_str(), &end, &nodes];
+        let (end, nodes) = (source_path.end(), node_list(nodes));
+        let params = params![run.0, source_path.as_str(), &end, &nodes];
         self.reader.rows(sql::MEMBERS, &params, member).await
     }
 
@@ -138,11 +140,11 @@ impl Store {
     pub async fn member_outputs(
         &self,
         run: RunKey,
-        above: &Path,
+        source_path: &Path,
         nodes: &[NodeIx],
     ) -> Result<Vec<(StateId, String)>, StoreError> {
-        let (end, nodes) = (above.end(), node_list(nodes));
-        let params = params![run.0, above.as_str(), &end, &nodes];
+        let (end, nodes) = (source_path.end(), node_list(nodes));
+        let params = params![run.0, source_path.as_str(), &end, &nodes];
         let read = |row: &dyn Row| Ok((StateId(row.int(0)?), row.text(1)?));
         self.reader.rows(sql::MEMBER_OUTPUTS, &params, read).await
     }
@@ -151,11 +153,11 @@ impl Store {
     pub async fn member_sizes(
         &self,
         run: RunKey,
-        above: &Path,
+        source_path: &Path,
         nodes: &[NodeIx],
     ) -> Result<Vec<OutputSize>, StoreError> {
-        let (end, nodes) = (above.end(), node_list(nodes));
-        let params = params![run.0, above.as_str(), &end, &nodes];
+        let (end, nodes) = (source_path.end(), node_list(nodes));
+        let params = params![run.0, source_path.as_str(), &end, &nodes];
         self.reader.rows(sql::MEMBER_SIZES, &params, output_size).await
     }
 
@@ -179,7 +181,7 @@ impl Store {
         run: RunKey,
         from: &str,
         limit: u32,
-        room: u32,
+        max_bytes: u32,
     ) -> Result<(Vec<StateId>, Option<String>), StoreError> {
         let rows =
             self.reader.rows(sql::FAILED_STATES, &params![run.0, from, limit], failed).await?;
@@ -189,7 +191,7 @@ impl Store {
             if *failed {
                 states.push(*id);
             }
-            if states.len() == room as usize {
+            if states.len() == max_bytes as usize {
                 return Ok((states, Some(after_path(path))));
             }
         }

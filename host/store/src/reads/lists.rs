@@ -76,8 +76,8 @@ impl Store {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<GraphEntry>, StoreError> {
-        let wanted = params![namespace.as_str(), part.after(), part.limit];
-        let items = self.reader.rows(sql::GRAPH_LIST, &wanted, graph).await?;
+        let page_params = params![namespace.as_str(), part.after(), part.limit];
+        let items = self.reader.rows(sql::GRAPH_LIST, &page_params, graph).await?;
         Ok(part.page(items, false, |graph| &graph.name))
     }
 
@@ -87,8 +87,8 @@ impl Store {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<PluginEntry>, StoreError> {
-        let wanted = params![namespace.as_str(), part.after(), part.limit, MAX_PAGE_BYTES];
-        let items = self.reader.rows(sql::PLUGIN_LIST, &wanted, plugin).await?;
+        let page_params = params![namespace.as_str(), part.after(), part.limit, MAX_PAGE_BYTES];
+        let items = self.reader.rows(sql::PLUGIN_LIST, &page_params, plugin).await?;
         let bytes: usize = items.iter().map(|plugin| plugin.nodes.len()).sum();
         Ok(part.page(items, bytes as i64 >= MAX_PAGE_BYTES, |plugin| &plugin.name))
     }
@@ -98,8 +98,8 @@ impl Store {
         &self,
         part: &PageRequest,
     ) -> Result<Page<NamespaceRow>, StoreError> {
-        let wanted = params![part.after(), part.limit];
-        let items = self.reader.rows(sql::NAMESPACE_LIST, &wanted, namespace).await?;
+        let page_params = params![part.after(), part.limit];
+        let items = self.reader.rows(sql::NAMESPACE_LIST, &page_params, namespace).await?;
         Ok(part.page(items, false, |namespace| &namespace.name))
     }
 
@@ -109,9 +109,9 @@ impl Store {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<(Name, Grants)>, StoreError> {
-        let wanted = params![namespace.as_str(), part.after(), part.limit, MAX_PAGE_BYTES];
+        let page_params = params![namespace.as_str(), part.after(), part.limit, MAX_PAGE_BYTES];
         let read = |row: &dyn Row| Ok((granted(row)?, row.int(2)?));
-        let rows = self.reader.rows(sql::GRANT_LIST, &wanted, read).await?;
+        let rows = self.reader.rows(sql::GRANT_LIST, &page_params, read).await?;
         let is_cut = rows.iter().map(|(_, bytes)| bytes).sum::<i64>() >= MAX_PAGE_BYTES;
         let items = rows.into_iter().map(|(granted, _)| granted).collect();
         Ok(part.page(items, is_cut, |(plugin, _)| plugin))

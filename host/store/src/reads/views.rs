@@ -218,16 +218,16 @@ impl Store {
         namespace: &Name,
         filter: &RunFilter,
     ) -> Result<Page<RunView>, StoreError> {
-        let wanted = params![
+        let filter_params = params![
             namespace.as_str(),
             filter.graph.as_ref().map(Name::as_str),
             filter.status.map(RunStatus::as_str),
             filter.before,
             filter.limit,
         ];
-        let items = self.reader.rows(sql::RUNS, &wanted, run).await?;
-        let full = items.len() as u32 == filter.limit;
-        let next = items.last().filter(|_| full).map(|run| run.key.0.to_string());
+        let items = self.reader.rows(sql::RUNS, &filter_params, run).await?;
+        let is_full = items.len() as u32 == filter.limit;
+        let next = items.last().filter(|_| is_full).map(|run| run.key.0.to_string());
         Ok(Page { items, next })
     }
 
@@ -245,7 +245,7 @@ impl Store {
         let nodes = filter.nodes.as_deref().map(node_list);
         // Every path sorts after '', except the root's, which is ''.
         let after = filter.after.as_deref();
-        let wanted = params![
+        let filter_params = params![
             run.0,
             nodes.as_deref(),
             filter.status.map(Status::as_str),
@@ -254,11 +254,11 @@ impl Store {
             filter.limit,
             MAX_PAGE_BYTES,
         ];
-        let items = self.reader.rows(sql::STATES, &wanted, state).await?;
+        let items = self.reader.rows(sql::STATES, &filter_params, state).await?;
         let bytes: usize =
             items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
-        let full = items.len() as u32 == filter.limit || bytes as i64 >= MAX_PAGE_BYTES;
-        let next = items.last().filter(|_| full).map(|state| state.path.as_str().to_owned());
+        let is_full = items.len() as u32 == filter.limit || bytes as i64 >= MAX_PAGE_BYTES;
+        let next = items.last().filter(|_| is_full).map(|state| state.path.as_str().to_owned());
         Ok(Page { items, next })
     }
 

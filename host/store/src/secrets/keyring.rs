@@ -221,40 +221,44 @@ mod tests {
 
     #[test]
     fn texts_decrypt_under_their_own_key_only() {
-        let ring = Keyring::from(&[1; 32]);
-        let mut ciphertext = ring.encrypt(b"here", "hush").unwrap();
+        let keyring = Keyring::from(&[1; 32]);
+        let mut ciphertext = keyring.encrypt(b"here", "hush").unwrap();
         assert!(!ciphertext.windows(4).any(|window| window == b"hush"));
-        assert_ne!(ciphertext, ring.encrypt(b"here", "hush").unwrap(), "nonces are fresh");
-        let open = |ring: &Keyring, id: &KeyId, associated_data: &[u8], ciphertext: &[u8]| {
-            ring.decrypt(id, associated_data, ciphertext).map(|text| text.to_string())
+        assert_ne!(ciphertext, keyring.encrypt(b"here", "hush").unwrap(), "nonces are fresh");
+        let open = |keyring: &Keyring, id: &KeyId, associated_data: &[u8], ciphertext: &[u8]| {
+            keyring.decrypt(id, associated_data, ciphertext).map(|text| text.to_string())
         };
-        let id = ring.current().clone();
-        assert_eq!(open(&ring, &id, b"here", &ciphertext), Ok("hush".into()));
-        assert_eq!(open(&ring, &id, b"there", &ciphertext), Err(KeyringError::Broken));
-        assert_eq!(open(&ring, &id, b"here", &[]), Err(KeyringError::Broken));
+        let id = keyring.current().clone();
+        assert_eq!(open(&keyring, &id, b"here", &ciphertext), Ok("hush".into()));
+        assert_eq!(open(&keyring, &id, b"there", &ciphertext), Err(KeyringError::Broken));
+        assert_eq!(open(&keyring, &id, b"here", &[]), Err(KeyringError::Broken));
         let other = Keyring::from(&[2; 32]);
         assert_eq!(open(&other, &id, b"here", &ciphertext), Err(KeyringError::Unknown));
-        let none = KeyId::parse("").unwrap();
-        assert_eq!(open(&other, &none, b"here", &ciphertext), Err(KeyringError::Broken));
-        let both = other.with_older(&ring);
+        let no_key = KeyId::parse("").unwrap();
+        assert_eq!(open(&other, &no_key, b"here", &ciphertext), Err(KeyringError::Broken));
+        let both = other.with_older(&keyring);
         assert_eq!(open(&both, &id, b"here", &ciphertext), Ok("hush".into()));
-        assert_eq!(open(&both, &none, b"here", &ciphertext), Ok("hush".into()), "any key is tried");
+        assert_eq!(
+            open(&both, &no_key, b"here", &ciphertext),
+            Ok("hush".into()),
+            "any key is tried"
+        );
         assert_eq!(open(&both, other.current(), b"here", &ciphertext), Err(KeyringError::Broken));
         ciphertext[30] ^= 1;
-        assert_eq!(open(&ring, &id, b"here", &ciphertext), Err(KeyringError::Broken));
+        assert_eq!(open(&keyring, &id, b"here", &ciphertext), Err(KeyringError::Broken));
     }
 
     #[test]
     fn keyrings_round_trip_and_show_ids_only() {
-        let ring = Keyring::from(&[1; 32]).with_older(&Keyring::from(&[2; 32]));
-        let bytes = ring.to_bytes();
+        let keyring = Keyring::from(&[1; 32]).with_older(&Keyring::from(&[2; 32]));
+        let bytes = keyring.to_bytes();
         assert_eq!(bytes.len(), 64);
-        let again = Keyring::from_bytes(&bytes).unwrap();
-        assert!(again.ids().eq(ring.ids()) && again.has_older());
-        assert_eq!(again.current_only().to_bytes().as_slice(), [1; 32]);
-        let shown = format!("{ring:?}");
-        assert!(ring.ids().all(|id| shown.contains(id.as_str())), "{shown}");
-        assert!(ring.ids().all(|id| KeyId::parse(id.as_str()).as_ref() == Some(id)));
+        let reparsed = Keyring::from_bytes(&bytes).unwrap();
+        assert!(reparsed.ids().eq(keyring.ids()) && reparsed.has_older());
+        assert_eq!(reparsed.current_only().to_bytes().as_slice(), [1; 32]);
+        let shown = format!("{keyring:?}");
+        assert!(keyring.ids().all(|id| shown.contains(id.as_str())), "{shown}");
+        assert!(keyring.ids().all(|id| KeyId::parse(id.as_str()).as_ref() == Some(id)));
         assert!(!shown.contains("0101") && !shown.contains("1, 1"), "{shown}");
         for length in [0, 1, 31, 33, 32 * (MAX_KEYS + 1)] {
             let bytes = vec![0; length];

@@ -82,8 +82,8 @@ impl Store {
     pub async fn needs_no_reencryption(&self) -> Result<bool, StoreError> {
         let keys = self.cipher.keys();
         let checks = self.reader.rows(sql::KEY_CHECKS, &[], |row| row.text(0)).await?;
-        let others = self.count_others(&keys).await?;
-        Ok(others == 0 && checks.iter().all(|id| id == keys.current().as_str()))
+        let other_secrets = self.count_others(&keys).await?;
+        Ok(other_secrets == 0 && checks.iter().all(|id| id == keys.current().as_str()))
     }
 
     async fn count_others(&self, keys: &Keyring) -> Result<i64, StoreError> {
@@ -200,8 +200,8 @@ async fn reencrypt_page(
         let ciphertext = row.scope().encrypt(keys, &value);
         let ciphertext = ciphertext.map_err(|error| StoreError::Data(error.to_string()))?;
         let scope = [&row.namespace, &row.graph, &row.name].map(Name::as_str);
-        let again = params![scope[0], scope[1], scope[2], ciphertext.as_slice(), current];
-        reencrypted += tx.execute(sql::REENCRYPT_SECRET, &again).await?;
+        let update = params![scope[0], scope[1], scope[2], ciphertext.as_slice(), current];
+        reencrypted += tx.execute(sql::REENCRYPT_SECRET, &update).await?;
     }
     Ok(ReencryptedPage { reencrypted, next: rows.last().map(Cursor::at) })
 }

@@ -90,9 +90,9 @@ impl SecretCipher {
     /// not cause a file read each.
     pub(crate) async fn reload(&self) -> Arc<Keyring> {
         let Some(source) = self.source.clone() else { return self.keys() };
-        let came = Instant::now();
+        let now = Instant::now();
         let mut last_reload = self.last_reload.lock().await;
-        if last_reload.is_none_or(|last| last < came) {
+        if last_reload.is_none_or(|last| last < now) {
             if let Some(last) = *last_reload {
                 tokio::time::sleep_until(last + RELOAD_INTERVAL).await;
             }
@@ -189,25 +189,25 @@ mod tests {
         let name: Name = "a".parse().unwrap();
         let scope = SecretScope { namespace: &name, graph: &name, name: &name };
         let (old, new) = (Keyring::from(&[1; 32]), Keyring::from(&[2; 32]));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (counted, file) = (asked.clone(), new.with_older(&old));
+        let loads = Arc::new(AtomicUsize::new(0));
+        let (counted, file) = (loads.clone(), new.with_older(&old));
         let cipher = SecretCipher::new(old.clone()).with_reload(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(file.clone())
         });
         let ciphertext = scope.encrypt(&old, "hush").unwrap();
         assert!(cipher.open(&scope, old.current(), &ciphertext).await.is_ok());
-        assert_eq!(asked.load(Ordering::Relaxed), 0, "it had the key");
+        assert_eq!(loads.load(Ordering::Relaxed), 0, "it had the key");
         let ciphertext = scope.encrypt(&new, "hush").unwrap();
         assert_eq!(*cipher.open(&scope, new.current(), &ciphertext).await.unwrap(), "hush");
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
         let begun = Instant::now();
-        let gone = Keyring::from(&[3; 32]);
-        let all = (0..100).map(|_| cipher.open(&scope, gone.current(), &ciphertext));
+        let removed_keys = Keyring::from(&[3; 32]);
+        let all = (0..100).map(|_| cipher.open(&scope, removed_keys.current(), &ciphertext));
         for end in futures::future::join_all(all).await {
             assert!(matches!(end, Err(DecryptError::Unknown { .. })));
         }
-        let times = asked.load(Ordering::Relaxed);
+        let times = loads.load(Ordering::Relaxed);
         assert!(times <= 3 && begun.elapsed() < Duration::from_secs(3), "asked {times} times");
     }
 }

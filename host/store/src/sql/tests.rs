@@ -48,12 +48,13 @@ async fn every_statement_is_prepared_on_both_databases() {
     let sqlite = rusqlite::Connection::open(file).unwrap();
     let (mut postgres, _) = postgres("statements").await;
     for (name, text) in all() {
-        let ours = sqlite.prepare(text.sqlite).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let theirs = (&mut postgres).prepare(text.postgres.into_sql_str()).await;
-        let theirs = theirs.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let parameters = theirs.parameters().map_or(0, |types| types.either(|t| t.len(), |n| n));
-        assert_eq!(ours.parameter_count(), parameters, "parameters of {name}");
-        assert_eq!(ours.column_count(), theirs.columns().len(), "columns of {name}");
+        let sqlite_plan = sqlite.prepare(text.sqlite).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let postgres_plan = (&mut postgres).prepare(text.postgres.into_sql_str()).await;
+        let postgres_plan = postgres_plan.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let parameters =
+            postgres_plan.parameters().map_or(0, |types| types.either(|t| t.len(), |n| n));
+        assert_eq!(sqlite_plan.parameter_count(), parameters, "parameters of {name}");
+        assert_eq!(sqlite_plan.column_count(), postgres_plan.columns().len(), "columns of {name}");
     }
     for text in [HEARTBEAT, PING, NOTIFY, DURABILITY, now!()] {
         let prepared = (&mut postgres).prepare(text.into_sql_str()).await;
@@ -96,8 +97,8 @@ async fn claim_guards_use_the_primary_key() {
     .await;
     let setting = "ANALYZE state; SET enable_seqscan = off";
     connection.execute(sqlx::raw_sql(setting)).await.unwrap();
-    let many = |value: &str| vec![value; 400].join(",");
-    let (numbers, words) = (many("1"), many("SUCCESS"));
+    let values = |value: &str| vec![value; 400].join(",");
+    let (numbers, words) = (values("1"), values("SUCCESS"));
     for text in [STILL_HELD, FINISH, RESCHEDULE, RECORD_BEGIN] {
         let mut explain = format!("EXPLAIN {}", text.postgres);
         for parameter in (1..=15).rev() {
@@ -142,8 +143,8 @@ async fn claims_use_the_claimable_indices_on_postgres() {
         for index in indices {
             assert!(plan.contains(index), "{name} goes not by {index}: {plan}");
         }
-        let bad = ["Seq Scan on state", "Sort", "Bitmap Heap Scan on state ", "state_path"];
-        assert!(!bad.iter().any(|bad| plan.contains(bad)), "{name}: {plan}");
+        let unwanted = ["Seq Scan on state", "Sort", "Bitmap Heap Scan on state ", "state_path"];
+        assert!(!unwanted.iter().any(|unwanted| plan.contains(unwanted)), "{name}: {plan}");
     }
 }
 
@@ -163,8 +164,8 @@ async fn claims_use_the_claimable_indices_on_sqlite() {
             assert!(plan.contains(index), "{name} goes not by {index}: {plan}");
         }
         // Steps along an index, and lookups by primary key.
-        let bad = ["SCAN state", "SCAN s\n", "TEMP B-TREE", "state_path"];
-        assert!(!bad.iter().any(|bad| plan.contains(bad)), "{name}: {plan}");
+        let unwanted = ["SCAN state", "SCAN s\n", "TEMP B-TREE", "state_path"];
+        assert!(!unwanted.iter().any(|unwanted| plan.contains(unwanted)), "{name}: {plan}");
     }
     store.close().await;
 }
@@ -207,10 +208,14 @@ async fn each_guard_of_a_claim_suffices_alone() {
         });
         let all: Vec<i64> =
             join_all(claimers).await.into_iter().flat_map(|claimed| claimed.unwrap()).collect();
-        let once: BTreeSet<_> = all.iter().collect();
-        assert_eq!((once.len(), all.len()), (STATES as usize, STATES as usize), "without{without}");
-        let back = "UPDATE state SET status = 'CREATED', session = NULL";
-        connection.execute(back).await.unwrap();
+        let unique: BTreeSet<_> = all.iter().collect();
+        assert_eq!(
+            (unique.len(), all.len()),
+            (STATES as usize, STATES as usize),
+            "without{without}"
+        );
+        let reset = "UPDATE state SET status = 'CREATED', session = NULL";
+        connection.execute(reset).await.unwrap();
     }
 }
 

@@ -16,11 +16,11 @@ use crate::runs;
 async fn corrupted_sqlite_rows_are_reported() {
     let (base, runs) = base(Kind::Sqlite, "base").await;
     let labels = Labels::new(&base, &runs);
-    let mut wrong = Vec::new();
+    let mut mismatches = Vec::new();
     for case in ALL.into_iter().flatten().chain(TYPES) {
-        wrong.extend(difference(&base.copy("copy"), &labels, case).await);
+        mismatches.extend(difference(&base.copy("copy"), &labels, case).await);
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
 
 #[tokio::test]
@@ -30,12 +30,12 @@ async fn corrupted_postgres_rows_are_reported() {
     base.save();
     assert_eq!(base.check().await.violations, []);
     let labels = Labels::new(&base, &runs);
-    let mut wrong = Vec::new();
+    let mut mismatches = Vec::new();
     for case in ALL.into_iter().flatten() {
-        wrong.extend(difference(&base, &labels, case).await);
+        mismatches.extend(difference(&base, &labels, case).await);
         base.restore();
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
     assert_eq!(base.check().await.violations, []);
 }
 
@@ -49,10 +49,11 @@ async fn repeated_violations_are_counted() {
     let report = copy.check().await;
     let orphans = report.more.iter().find(|more| more.kind.table == "output").unwrap();
     assert_eq!(orphans.count, 50, "150 states had an output each");
-    let lacking: Vec<_> = report.violations.iter().filter(|v| v.kind.table == "state").collect();
-    assert_eq!(lacking.len(), 1, "{lacking:?}");
-    assert!(lacking[0].message.contains("150 children in a row"), "{lacking:?}");
-    assert_eq!(lacking[0].row, labels.fill("<wide:00>"));
+    let state_violations: Vec<_> =
+        report.violations.iter().filter(|v| v.kind.table == "state").collect();
+    assert_eq!(state_violations.len(), 1, "{state_violations:?}");
+    assert!(state_violations[0].message.contains("150 children in a row"), "{state_violations:?}");
+    assert_eq!(state_violations[0].row, labels.fill("<wide:00>"));
     assert_eq!(report.count, report.violations.len() as u64 + 50);
 }
 
@@ -108,29 +109,29 @@ async fn base(kind: Kind, name: &str) -> (TestDatabase, BTreeMap<&'static str, R
 async fn difference(
     database: &TestDatabase,
     labels: &Labels<'_>,
-    Case(sql, wanted): &Case,
+    Case(sql, expected): &Case,
 ) -> Option<String> {
-    let wanted: Vec<_> = wanted.iter().map(|wanted| labels.fill(wanted)).collect();
+    let expected: Vec<_> = expected.iter().map(|expected| labels.fill(expected)).collect();
     database.tamper(&labels.fill(sql));
     let report = database.check().await;
     let mut found = lines(&report);
     let mut missing = Vec::new();
-    for wanted in &wanted {
+    for expected in &expected {
         // `-` matches any row, `*` any number of rows.
-        let (start, limit) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
+        let (start, limit) = match (expected.strip_suffix('-'), expected.strip_suffix('*')) {
             (Some(start), _) => (start, 1),
             (_, Some(start)) => (start, usize::MAX),
-            _ => (wanted.as_str(), 1),
+            _ => (expected.as_str(), 1),
         };
-        let is_it = |found: &String| {
-            if start == wanted { found == wanted } else { found.starts_with(start) }
+        let is_match = |found: &String| {
+            if start == expected { found == expected } else { found.starts_with(start) }
         };
-        let some: Vec<usize> =
-            (0..found.len()).filter(|at| is_it(&found[*at])).take(limit).collect();
-        if some.is_empty() {
-            missing.push(wanted.clone());
+        let matching: Vec<usize> =
+            (0..found.len()).filter(|at| is_match(&found[*at])).take(limit).collect();
+        if matching.is_empty() {
+            missing.push(expected.clone());
         }
-        for at in some.into_iter().rev() {
+        for at in matching.into_iter().rev() {
             found.remove(at);
         }
     }

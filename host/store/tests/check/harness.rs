@@ -185,13 +185,16 @@ impl Harness {
         store: &[(&str, &str)],
     ) -> Run {
         if !self.graphs.contains_key(graph) {
-            let built = Arc::new(builder.build().unwrap());
-            let none = BTreeMap::new();
-            let (whose, which) = (name("n"), name(graph));
-            let applied = self.store.apply_graph(&whose, &which, &built, &none, self.now).await;
-            self.graphs.insert(graph.into(), (applied.unwrap(), built));
+            let graph_built = Arc::new(builder.build().unwrap());
+            let no_secrets = BTreeMap::new();
+            let (namespace_name, which) = (name("n"), name(graph));
+            let applied = self
+                .store
+                .apply_graph(&namespace_name, &which, &graph_built, &no_secrets, self.now)
+                .await;
+            self.graphs.insert(graph.into(), (applied.unwrap(), graph_built));
         }
-        let (applied, built) = self.graphs[graph].clone();
+        let (applied, graph_built) = self.graphs[graph].clone();
         self.runs += 1;
         let info = Arc::new(RunInfo {
             key: self.store.run_key(self.now).await.unwrap(),
@@ -200,11 +203,11 @@ impl Harness {
             namespace_key: applied.namespace,
             graph_name: name(graph),
             revision: 1,
-            graph: built.clone(),
+            graph: graph_built.clone(),
             inputs: "{}".into(),
         });
         let ids = self.store.state_ids(1, self.now).await.unwrap();
-        let (root, counts) = root_state(&built, &ids);
+        let (root, counts) = root_state(&graph_built, &ids);
         let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let (info_of, revision, limits) = (info.clone(), applied.revision.id, limits());
         let new = NewRun {
@@ -291,10 +294,10 @@ impl Harness {
         at_once: usize,
         mut ending: impl FnMut(&str, &Claimed) -> Option<(Outcome, Journal)>,
     ) {
-        let mut kept = Vec::new();
+        let mut remaining = Vec::new();
         loop {
-            let ours = |state: &Claimed| state.run == run.info.key;
-            let Some(at) = self.held.iter().position(ours) else {
+            let is_of_run = |state: &Claimed| state.run == run.info.key;
+            let Some(at) = self.held.iter().position(is_of_run) else {
                 if self.claim().await == 0 {
                     break;
                 }
@@ -303,7 +306,7 @@ impl Harness {
             let first = self.held.remove(at);
             let mut batch = vec![first];
             while batch.len() < at_once
-                && let Some(at) = self.held.iter().position(ours)
+                && let Some(at) = self.held.iter().position(is_of_run)
             {
                 batch.push(self.held.remove(at));
             }
@@ -314,7 +317,7 @@ impl Harness {
                     Some((outcome, journal)) => {
                         operations.push(self.finish(run, &state, outcome, journal).await);
                     }
-                    None => kept.push(state),
+                    None => remaining.push(state),
                 }
             }
             if operations.is_empty() {
@@ -323,7 +326,7 @@ impl Harness {
             let done = self.commit(operations, ClaimMode::NewOnly(1_000_000)).await;
             assert!(done.replies.iter().all(|a| matches!(a, Reply::Done)), "{:?}", done.replies);
         }
-        self.held.extend(kept);
+        self.held.extend(remaining);
     }
 
     /// Sweeps a run, `limit` states at a time, in up to `steps` steps.

@@ -13,11 +13,11 @@ async fn missing_databases_are_not_created() {
     assert!(matches!(refused, CheckError::NoFile(_)), "{refused}");
     assert!(refused.to_string().contains("exosphere.db"), "{refused}");
     assert_eq!(std::fs::read_dir(database.folder()).unwrap().count(), 0);
-    let there_is_none = Database::Postgres(Postgres::shared().unwrap().url("no-such-database"));
-    let refused = check(&there_is_none).await.unwrap_err();
+    let missing = Database::Postgres(Postgres::shared().unwrap().url("no-such-database"));
+    let refused = check(&missing).await.unwrap_err();
     assert!(matches!(refused, CheckError::Open(OpenError::Open(_))), "{refused}");
-    let nonsense = Database::Postgres("there".into());
-    assert!(matches!(check(&nonsense).await.unwrap_err(), CheckError::Open(OpenError::Scheme)));
+    let invalid = Database::Postgres("there".into());
+    assert!(matches!(check(&invalid).await.unwrap_err(), CheckError::Open(OpenError::Scheme)));
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn other_schema_versions_are_rejected() {
         older.tamper(&format!("DELETE FROM _sqlx_migrations WHERE version = {last}"));
         let refused = check(&older.location).await.unwrap_err();
         assert!(
-            matches!(refused, CheckError::Older { has, wants } if wants == last && has < last),
+            matches!(refused, CheckError::Older { has, expected } if expected == last && has < last),
             "{refused}"
         );
         let newer = database.copy("newer");

@@ -76,9 +76,9 @@ async fn check_passes_during_random_runs() {
             let (name, builder) = &builders[round % builders.len()];
             let run = harness.start(name, builder, &[("n", "0")]).await;
             let mut steps = rng.below(60);
-            let at_once = 1 + rng.below(6);
+            let concurrency = 1 + rng.below(6);
             harness
-                .drive(&run, at_once, |_, _| {
+                .drive(&run, concurrency, |_, _| {
                     steps = steps.saturating_sub(1);
                     if steps == 0 { None } else { draw_ending(&mut rng) }
                 })

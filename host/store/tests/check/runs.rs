@@ -56,8 +56,8 @@ fn well(node: &str) -> Ending {
 /// Returns all runs, by name.
 pub async fn all(harness: &mut Harness, database: &TestDatabase) -> BTreeMap<&'static str, Run> {
     let mut runs = BTreeMap::new();
-    over(harness, &mut runs).await;
-    under_way(harness, &mut runs).await;
+    finished_runs(harness, &mut runs).await;
+    running_runs(harness, &mut runs).await;
     failed(harness, database, &mut runs).await;
     cancelled_and_paused(harness, &mut runs).await;
     stores(harness, &mut runs).await;
@@ -66,7 +66,7 @@ pub async fn all(harness: &mut Harness, database: &TestDatabase) -> BTreeMap<&'s
 
 type Runs = BTreeMap<&'static str, Run>;
 
-async fn over(harness: &mut Harness, runs: &mut Runs) {
+async fn finished_runs(harness: &mut Harness, runs: &mut Runs) {
     for (name, builder) in [("fan", fan()), ("nested", nested()), ("forks", forks())] {
         let run = harness.start(name, &builder, &[]).await;
         harness.drive(&run, 2, |node, _| well(node)).await;
@@ -87,7 +87,7 @@ async fn over(harness: &mut Harness, runs: &mut Runs) {
     runs.insert("wide", wide);
 }
 
-async fn under_way(harness: &mut Harness, runs: &mut Runs) {
+async fn running_runs(harness: &mut Harness, runs: &mut Runs) {
     let run = harness.start("fan", &fan(), &[]).await;
     // One has ended, one is claimed, one has requeued.
     let ending = |node: &str, state: &exosphere_domain::state::Claimed| match node {
@@ -116,21 +116,21 @@ async fn under_way(harness: &mut Harness, runs: &mut Runs) {
 }
 
 async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs) {
-    let one_fails = |node: &str, state: &exosphere_domain::state::Claimed| match node {
+    let failing_branch = |node: &str, state: &exosphere_domain::state::Claimed| match node {
         "X" if state.place.path.as_str().ends_with("10") => fails(FailureKind::Permanent),
         "G" if state.place.path.as_str().ends_with("10") => fails(FailureKind::Trap),
         other => well(other),
     };
     let run = harness.start("fan", &fan(), &[]).await;
-    harness.drive(&run, 2, one_fails).await;
+    harness.drive(&run, 2, failing_branch).await;
     runs.insert("failed", run);
     let builder = || retried(nested(), "G");
     let run = harness.start("nested-failed", &builder(), &[]).await;
-    harness.drive(&run, 4, one_fails).await;
+    harness.drive(&run, 4, failing_branch).await;
     runs.insert("nested-failed", run.clone());
     // A retry reopens both unites above.
     let run = harness.start("nested-failed", &builder(), &[]).await;
-    harness.drive(&run, 4, one_fails).await;
+    harness.drive(&run, 4, failing_branch).await;
     let state = harness.failed(database, &run).await;
     assert_eq!(
         harness.commit_one(Operation::Control(run.info.clone(), Control::Retry(state))).await,
@@ -138,7 +138,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     );
     runs.insert("reopened", run);
     let run = harness.start("fan", &fan(), &[]).await;
-    harness.drive(&run, 2, one_fails).await;
+    harness.drive(&run, 2, failing_branch).await;
     let state = harness.failed(database, &run).await;
     assert_eq!(
         harness.commit_one(Operation::Control(run.info.clone(), Control::Retry(state))).await,
@@ -163,9 +163,9 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
         })
         .await;
     runs.insert("redriven", run);
-    let tolerant = fan().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let run = harness.start("tolerant", &tolerant, &[]).await;
-    harness.drive(&run, 2, one_fails).await;
+    let all_done = fan().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
+    let run = harness.start("tolerant", &all_done, &[]).await;
+    harness.drive(&run, 2, failing_branch).await;
     runs.insert("tolerant", run);
 }
 

@@ -53,21 +53,22 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     for table in tables {
         before.push(harness.database.table(table).await);
     }
-    let bad = async || {
+    let invalid_start = async || {
         // The id of the run's first state exists.
-        let mut bad = harness.new_run(&template).await;
-        bad.root.id = run.root.id;
-        Operation::Start(bad.into())
+        let mut invalid_start = harness.new_run(&template).await;
+        invalid_start.root.id = run.root.id;
+        Operation::Start(invalid_start.into())
     };
     let large = async || {
         let mut large = harness.new_run(&template).await;
         large.store = (0..99).map(|n| (format!("key {n}"), String::new())).collect();
         Operation::Start(large.into())
     };
-    for bad in [bad().await, large().await] {
+    for invalid_start in [invalid_start().await, large().await] {
         let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
-        let fine = Operation::Start(harness.new_run(&template).await.into());
-        let operations = [fan, bad, fine, Operation::Control(run.info.clone(), Control::Cancel)];
+        let valid = Operation::Start(harness.new_run(&template).await.into());
+        let operations =
+            [fan, invalid_start, valid, Operation::Control(run.info.clone(), Control::Cancel)];
         let failed = harness.commit(operations.into(), ClaimMode::NewOnly(9)).await;
         assert!(matches!(failed, Err(StoreError::Data(_))), "{failed:?}");
         for (table, before) in tables.into_iter().zip(&before) {
@@ -76,11 +77,12 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     }
     // The rest of the batch commits without it, on the same connection.
     let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
-    let batch = harness.batch(vec![fan, bad().await], ClaimMode::NewOnly(9));
+    let batch = harness.batch(vec![fan, invalid_start().await], ClaimMode::NewOnly(9));
     let parts = [batch.range.start..1, 1..batch.range.end];
-    let [fine, bad] = parts.map(|range| exosphere_store::Batch { range, ..batch.clone() });
-    assert_eq!(harness.store.commit(fine).await.unwrap().replies, [Reply::Done]);
-    assert!(matches!(harness.store.commit(bad).await, Err(StoreError::Data(_))));
+    let [valid, invalid_start] =
+        parts.map(|range| exosphere_store::Batch { range, ..batch.clone() });
+    assert_eq!(harness.store.commit(valid).await.unwrap().replies, [Reply::Done]);
+    assert!(matches!(harness.store.commit(invalid_start).await, Err(StoreError::Data(_))));
     assert_eq!(harness.states().await, "QUEUED 2, SUCCESS 1, WAITING 1");
     harness.check().await;
 }
@@ -169,8 +171,8 @@ async fn only_the_last_100_attempts_are_kept(kind: Kind) {
         harness.database.execute(&due).await.unwrap();
         state = harness.claim(1).await.remove(0);
     }
-    let kept = "SELECT COUNT(*) FROM attempt WHERE number > 3";
-    assert_eq!(harness.number(kept).await, 100);
+    let count_sql = "SELECT COUNT(*) FROM attempt WHERE number > 3";
+    assert_eq!(harness.number(count_sql).await, 100);
     assert_eq!(harness.number("SELECT COUNT(*) FROM attempt").await, 100);
     assert_eq!(harness.number("SELECT requeues FROM run").await, 103);
     assert_eq!(harness.store.attempts(state.id).await.unwrap().len(), 100);
@@ -182,7 +184,7 @@ async fn constraints_reject_inconsistent_rows(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish(&run.info, &run.root, outputs(1), sets("k", "v")).await;
     harness.commit_and_claim(fan).await;
-    for wrong in [
+    for invalid in [
         "UPDATE run SET open = 0",
         "UPDATE run SET status = 'SUCCESS', ended_at = 1",
         "UPDATE run SET status = 'FAILED', ended_at = 1, open = 0",
@@ -211,9 +213,9 @@ async fn constraints_reject_inconsistent_rows(kind: Kind) {
         "INSERT INTO attempt (state, number, ended_at, outcome) VALUES (1, 1, 1, 'FAILED')",
         "INSERT INTO attempt (state, number, ended_at, outcome) VALUES (1, 0, 1, 'SUCCESS')",
     ] {
-        let refused = harness.database.execute(wrong).await;
-        let refused = refused.expect_err(wrong).to_lowercase();
-        assert!(refused.contains("check"), "{wrong}: {refused}");
+        let refused = harness.database.execute(invalid).await;
+        let refused = refused.expect_err(invalid).to_lowercase();
+        assert!(refused.contains("check"), "{invalid}: {refused}");
     }
     harness.check().await;
 }
@@ -260,9 +262,9 @@ async fn commits_report_final_run_views(kind: Kind) {
     let harness = Harness::new(kind).await;
     let template =
         harness.template(GraphBuilder::from_text("A > B").store(json!({"keep": true}))).await;
-    let (fine, failing) = (harness.start(&template).await, harness.start(&template).await);
+    let (succeeding, failing) = (harness.start(&template).await, harness.start(&template).await);
     let cancelled = harness.start(&template).await;
-    let end = harness.finish(&fine.info, &fine.root, outputs(1), sets("k", "v")).await;
+    let end = harness.finish(&succeeding.info, &succeeding.root, outputs(1), sets("k", "v")).await;
     let mut done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     assert!(done.ended.is_empty(), "no run has ended");
     let next = done.claimed.remove(0).state;
@@ -276,12 +278,12 @@ async fn commits_report_final_run_views(kind: Kind) {
         final_runs.iter().map(|run| (run.key, run.status)).collect::<Vec<_>>()
     };
     let operations = vec![
-        harness.finish_plain(&fine.info, &next, Outcome::Prune(None)).await,
+        harness.finish_plain(&succeeding.info, &next, Outcome::Prune(None)).await,
         harness.finish_plain(&failing.info, &failing.root, fails(FailureKind::Permanent)).await,
         Operation::Control(cancelled.info.clone(), Control::Cancel),
     ];
     let expected = [
-        (fine.info.key, RunStatus::Success),
+        (succeeding.info.key, RunStatus::Success),
         (failing.info.key, RunStatus::Failed),
         (cancelled.info.key, RunStatus::Cancelled),
     ];

@@ -33,13 +33,13 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
     let first = claim_concurrently(&hosts).await;
     assert!(first.iter().all(|state| state.claim.fence.0 == 1));
     each_once(&first, STATES);
-    let given_back = release_half(&hosts, &run.info, first).await;
+    let released = release_half(&hosts, &run.info, first).await;
     let second = claim_concurrently(&hosts).await;
     assert!(second.iter().all(|state| state.claim.fence.0 == 2 && state.attempts.attempt == 1));
-    each_once(&second, given_back);
-    let ours: HashSet<_> = hosts.iter().map(|host| host.session).collect();
-    assert!(second.iter().all(|state| ours.contains(&state.claim.session)));
-    println!("{kind:?}: {STATES} and {given_back} states in {:?}", begun.elapsed());
+    each_once(&second, released);
+    let sessions: HashSet<_> = hosts.iter().map(|host| host.session).collect();
+    assert!(second.iter().all(|state| sessions.contains(&state.claim.session)));
+    println!("{kind:?}: {STATES} and {released} states in {:?}", begun.elapsed());
     // The claims match the rows.
     let held =
         harness.database.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;
@@ -75,20 +75,22 @@ async fn claim_concurrently(hosts: &[Host]) -> Vec<Claimed> {
 }
 
 fn each_once(states: &[Claimed], count: usize) {
-    let once: HashSet<_> = states.iter().map(|state| (state.id, state.claim.fence)).collect();
-    assert_eq!((states.len(), once.len()), (count, count));
+    let unique: HashSet<_> = states.iter().map(|state| (state.id, state.claim.fence)).collect();
+    assert_eq!((states.len(), unique.len()), (count, count));
 }
 
 /// Releases every second state through all hosts concurrently.
 async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) -> usize {
-    let half: Vec<_> = states.into_iter().step_by(2).collect();
+    let released: Vec<_> = states.into_iter().step_by(2).collect();
     let mut releases = JoinSet::new();
-    for (host, some) in hosts.iter().zip(half.chunks(half.len().div_ceil(hosts.len()))) {
-        let (host, run, some) = (host.clone(), run.clone(), some.to_vec());
+    for (host, host_states) in
+        hosts.iter().zip(released.chunks(released.len().div_ceil(hosts.len())))
+    {
+        let (host, run, host_states) = (host.clone(), run.clone(), host_states.to_vec());
         releases.spawn(async move {
-            for some in some.chunks(100) {
+            for host_states in host_states.chunks(100) {
                 let mut operations = Vec::new();
-                for state in some {
+                for state in host_states {
                     operations.push(host.finish_plain(&run, state, Outcome::Released).await);
                 }
                 let done = host.commit_ok(operations, ClaimMode::NewOnly(0)).await;
@@ -97,5 +99,5 @@ async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) 
         });
     }
     releases.join_all().await;
-    half.len()
+    released.len()
 }

@@ -101,14 +101,14 @@ async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
     let held = harness.claim(5).await;
     assert_eq!(held.len(), 5);
     let event = harness.commit_for_sweep(pause(info, true)).await;
-    let agains = [
+    let requeues = [
         Outcome::Released,
         Outcome::HostLost,
         Outcome::RequeueAfter(1),
         fails(FailureKind::Retryable),
         Outcome::Conflict,
     ];
-    for (state, outcome) in held.iter().zip(agains) {
+    for (state, outcome) in held.iter().zip(requeues) {
         let operation = harness.finish(info, state, outcome, Journal::default()).await;
         let done = harness.commit_ok(vec![operation], ClaimMode::NewOnly(9)).await;
         assert_eq!((done.replies, done.more_due), (vec![Reply::Done], false));
@@ -194,8 +194,8 @@ async fn sweeps_of_older_events_are_stale(kind: Kind) {
 
 async fn a_finished_run_cannot_be_paused(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let over = harness.start_of("A").await;
-    let end = harness.finish_with_outputs(&over.info, &over.root, 1).await;
+    let finished = harness.start_of("A").await;
+    let end = harness.finish_with_outputs(&finished.info, &finished.root, 1).await;
     harness.commit_one(end).await;
     let operations = |run: &Run| {
         [
@@ -204,7 +204,7 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
             Operation::Control(run.info.clone(), Control::Cancel),
         ]
     };
-    for operation in operations(&over) {
+    for operation in operations(&finished) {
         let answer = harness.commit_one(operation).await;
         assert!(matches!(&answer, Reply::Refused(why) if why.contains("SUCCESS")), "{answer:?}");
     }
@@ -239,8 +239,8 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
         (RunStatus::Cancelled, true)
     );
     assert!(done.claimed.is_empty(), "no state of the run is claimed");
-    let late = harness.finish(&run.info, &held[1], outputs(1), sets("k", "v")).await;
-    assert_eq!(harness.commit_one(late).await, Reply::Stale);
+    let late_finish = harness.finish(&run.info, &held[1], outputs(1), sets("k", "v")).await;
+    assert_eq!(harness.commit_one(late_finish).await, Reply::Stale);
     let lost = harness.finish_plain(&run.info, &held[1], Outcome::HostLost).await;
     assert_eq!(harness.commit_one(lost).await, Reply::Stale);
     harness.check().await;

@@ -47,12 +47,12 @@ async fn history(seed: u64) {
     println!("SEED={seed} OPERATIONS={operations}");
     let begun = Instant::now();
     let mut ops = RandomOps::new(DatabasePair::new().await, seed).await;
-    let mut look = COMPARE_INTERVAL;
+    let mut next_comparison = COMPARE_INTERVAL;
     while ops.operations < operations {
         ops.step().await;
-        if ops.operations >= look {
+        if ops.operations >= next_comparison {
             ops.databases.compare().await;
-            look += COMPARE_INTERVAL;
+            next_comparison += COMPARE_INTERVAL;
         }
     }
     ops.databases.compare().await;

@@ -47,9 +47,9 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     let old_session = Claim { session: old.claim.session, ..new.claim };
     let old_fence = Claim { session: new.claim.session, ..old.claim };
     for claim in [old.claim, old_session, old_fence] {
-        let late = Claimed { claim, ..new.clone() };
+        let stale = Claimed { claim, ..new.clone() };
         for outcome in &outcomes {
-            let operation = harness.finish(&run, &late, outcome.clone(), sets("k", "v")).await;
+            let operation = harness.finish(&run, &stale, outcome.clone(), sets("k", "v")).await;
             let done = harness.commit_ok(vec![operation], ClaimMode::NewOnly(9)).await;
             assert_eq!(done.replies, [Reply::Stale], "{outcome:?} by {claim:?}");
             assert!(done.claimed.is_empty() && done.run_updates.is_empty());
@@ -69,8 +69,12 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
 
     let operation = other.finish_with_outputs(&run, &new, 1).await;
     assert_eq!(other.commit_one(operation).await, Reply::Done);
-    let again = other.finish_with_outputs(&run, &new, 1).await;
-    assert_eq!(other.commit_one(again).await, Reply::Stale, "a finished state cannot finish again");
+    let second_finish = other.finish_with_outputs(&run, &new, 1).await;
+    assert_eq!(
+        other.commit_one(second_finish).await,
+        Reply::Stale,
+        "a finished state cannot finish again"
+    );
     harness.check().await;
 }
 
@@ -104,12 +108,12 @@ async fn a_state_is_created_once(kind: Kind) {
     assert_eq!(done.replies, [Reply::Done, Reply::Stale]);
     assert_eq!(harness.states().await, "CREATED 2, SUCCESS 1, WAITING 1");
     // A unique index rejects any other statement.
-    let twice = "INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, \
+    let duplicate_insert = "INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, \
                  requeues, losses, conflicts, refs, scopes, created_at) \
                  SELECT id + 100, run, node, path, status, due_at, fence, attempt, retries, \
                  requeues, losses, conflicts, refs, scopes, created_at \
                  FROM state WHERE status = 'WAITING'";
-    let refused = harness.database.execute(twice).await.unwrap_err().to_lowercase();
+    let refused = harness.database.execute(duplicate_insert).await.unwrap_err().to_lowercase();
     assert!(refused.contains("unique"), "{refused}");
     harness.check().await;
 }
@@ -122,9 +126,9 @@ async fn a_repeated_commit_changes_nothing(kind: Kind) {
     let run = new.info.clone();
     let start = harness.batch(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1));
     let first = harness.store.commit(start.clone()).await.unwrap();
-    let again = harness.store.commit(start).await.unwrap();
-    assert_eq!((first.replies, again.replies), (vec![Reply::Done], vec![Reply::Done]));
-    assert!(again.claimed.is_empty(), "the state is claimed already");
+    let restarted = harness.store.commit(start).await.unwrap();
+    assert_eq!((first.replies, restarted.replies), (vec![Reply::Done], vec![Reply::Done]));
+    assert!(restarted.claimed.is_empty(), "the state is claimed already");
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 1);
     assert_eq!(harness.states().await, "QUEUED 1");
 
@@ -138,8 +142,8 @@ async fn a_repeated_commit_changes_nothing(kind: Kind) {
     for table in tables {
         before.push(harness.database.table(table).await);
     }
-    let again = harness.store.commit(fan).await.unwrap();
-    assert_eq!((again.replies, again.claimed.len()), (vec![Reply::Stale], 0));
+    let restarted = harness.store.commit(fan).await.unwrap();
+    assert_eq!((restarted.replies, restarted.claimed.len()), (vec![Reply::Stale], 0));
     for (table, before) in tables.into_iter().zip(before) {
         assert_eq!(harness.database.table(table).await, before, "{table}");
     }
@@ -178,8 +182,8 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
         held[0].has_begun
     };
     assert!(!held().await);
-    let half = Claimed { claim: Claim { fence: Fence(1), ..new.claim }, ..new.clone() };
-    for stale in [&run.root, &half] {
+    let mismatched = Claimed { claim: Claim { fence: Fence(1), ..new.claim }, ..new.clone() };
+    for stale in [&run.root, &mismatched] {
         assert_eq!(harness.commit_one(begin_op(&run, stale)).await, Reply::Stale);
     }
     assert!(!held().await);
@@ -187,12 +191,13 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     assert!(held().await);
     // The record of a begin is valid for one claim.
     let released = other.finish_plain(&run.info, &new, Outcome::Released).await;
-    let again = other.commit_ok(vec![released], ClaimMode::AllDue(1)).await.claimed.remove(0).state;
-    assert_eq!(again.claim.fence, Fence(3));
+    let reclaimed =
+        other.commit_ok(vec![released], ClaimMode::AllDue(1)).await.claimed.remove(0).state;
+    assert_eq!(reclaimed.claim.fence, Fence(3));
     assert!(!held().await);
     // The begin may be in one batch with the finish.
-    let begun = begin_op(&run, &again);
-    let end = other.finish(&run.info, &again, outputs(0), Journal::default()).await;
+    let begun = begin_op(&run, &reclaimed);
+    let end = other.finish(&run.info, &reclaimed, outputs(0), Journal::default()).await;
     let done = other.commit_ok(vec![begun, end], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.replies, [Reply::Stale, Reply::Done], "finishes are written first");
     harness.check().await;

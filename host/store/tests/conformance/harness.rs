@@ -163,11 +163,12 @@ impl Host {
     }
 
     /// Applies a graph in a namespace.
-    pub async fn template_of(&self, whose: &str, builder: GraphBuilder) -> Template {
+    pub async fn template_of(&self, namespace_name: &str, builder: GraphBuilder) -> Template {
         let graph = Arc::new(builder.build().unwrap());
-        let (namespace, name) = (name(whose), name(&format!("g{}", number())));
-        let none = BTreeMap::new();
-        let applied = self.store.apply_graph(&namespace, &name, &graph, &none, self.now()).await;
+        let (namespace, name) = (name(namespace_name), name(&format!("g{}", number())));
+        let no_secrets = BTreeMap::new();
+        let applied =
+            self.store.apply_graph(&namespace, &name, &graph, &no_secrets, self.now()).await;
         let applied = applied.unwrap();
         let (revision, namespace_key) = (applied.revision.id, applied.namespace);
         Template { namespace, namespace_key, name, revision, graph }

@@ -42,9 +42,9 @@ async fn hosts(harness: &Harness, count: usize) -> Vec<Host> {
 
 async fn id_blocks_never_overlap() {
     let harness = Harness::new(Kind::Postgres).await;
-    let mut takers = JoinSet::new();
+    let mut claimers = JoinSet::new();
     for (at, host) in hosts(&harness, 4).await.into_iter().enumerate() {
-        takers.spawn(async move {
+        claimers.spawn(async move {
             let (mut states, mut runs) = (Vec::new(), Vec::new());
             // Within an id block, to its end, and beyond it.
             for count in
@@ -60,9 +60,9 @@ async fn id_blocks_never_overlap() {
         });
     }
     let (mut states, mut runs) = (Vec::new(), Vec::new());
-    for (some, others) in takers.join_all().await {
+    for (some, other_claims) in claimers.join_all().await {
         states.extend(some);
-        runs.extend(others);
+        runs.extend(other_claims);
     }
     states.sort();
     assert!(states.is_sorted_by(|(first, count), (next, _)| first + count <= *next));
@@ -278,11 +278,11 @@ async fn an_abandoned_commit_leaves_nothing() {
         harness.finish_with_outputs(&other.info, &other.root, 1).await,
     ];
     let host = (*harness).clone();
-    let stuck =
+    let blocked =
         tokio::spawn(async move { host.commit_ok(operations, ClaimMode::NewOnly(9)).await });
     until_one_waits(&harness).await;
-    stuck.abort();
-    assert!(stuck.await.unwrap_err().is_cancelled());
+    blocked.abort();
+    assert!(blocked.await.unwrap_err().is_cancelled());
     // The server releases its lock of the first run when it notices the closed connection: at the
     // latest when it gets the lock of the second.
     harness.database.execute("ROLLBACK").await.unwrap();
@@ -336,21 +336,21 @@ async fn notifications_reach_every_listener() {
         done.run_updates.iter().map(|run| RunChange::from(*run)).collect();
     let notice = Notification { from: harness.session.0, work: true, runs: status_changed };
     harness.store.notify(&notice).await.unwrap();
-    let back = Notification { from: other.session.0, work: false, runs: Vec::new() };
-    other.store.notify(&back).await.unwrap();
+    let reply = Notification { from: other.session.0, work: false, runs: Vec::new() };
+    other.store.notify(&reply).await.unwrap();
     for listener in &mut listeners {
         assert_eq!(next(listener).await, ListenerEvent::Received(notice.clone()));
-        assert_eq!(next(listener).await, ListenerEvent::Received(back.clone()));
+        assert_eq!(next(listener).await, ListenerEvent::Received(reply.clone()));
     }
     let received = RunUpdate::from(notice.runs[0]);
     assert_eq!(received, RunUpdate { status_changed: true, ..done.run_updates[0] });
     // Hosts on other databases of the same server do not receive it.
-    let elsewhere = Harness::new(Kind::Postgres).await;
-    let mut listener = elsewhere.store.listener().unwrap();
+    let other_database = Harness::new(Kind::Postgres).await;
+    let mut listener = other_database.store.listener().unwrap();
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
     harness.store.notify(&notice).await.unwrap();
-    elsewhere.store.notify(&back).await.unwrap();
-    assert_eq!(next(&mut listener).await, ListenerEvent::Received(back));
+    other_database.store.notify(&reply).await.unwrap();
+    assert_eq!(next(&mut listener).await, ListenerEvent::Received(reply));
 }
 
 async fn listeners_report_lag_after_a_gap() {

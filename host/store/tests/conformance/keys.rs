@@ -17,7 +17,7 @@ on_both! {
     an_aborted_rotation_can_be_finished,
     secrets_without_key_ids_are_migrated,
     hosts_reload_keys_on_demand,
-    a_host_follows_two_rotations_at_once,
+    a_host_follows_two_concurrent_rotations,
     undecryptable_secrets_are_kept_or_deleted,
 }
 on_postgres! {
@@ -77,7 +77,7 @@ async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, Strin
 /// Returns the number of secrets under each key, and the keys in use.
 async fn state(database: &TestDatabase) -> String {
     let count = "SELECT key_id, COUNT(*) FROM secret GROUP BY key_id ORDER BY key_id";
-    let seals = "SELECT key_id FROM seal ORDER BY key_id";
+    let key_ids = "SELECT key_id FROM seal ORDER BY key_id";
     let message = |rows: Vec<Vec<Option<String>>>| {
         let rows = rows.into_iter().map(|row| {
             row.into_iter().flatten().map(|cell| named(&cell)).collect::<Vec<_>>().join(" ")
@@ -87,7 +87,7 @@ async fn state(database: &TestDatabase) -> String {
     format!(
         "{}; in use: {}",
         message(database.rows(count).await),
-        message(database.rows(seals).await)
+        message(database.rows(key_ids).await)
     )
 }
 
@@ -133,8 +133,8 @@ async fn every_secret_is_reencrypted(kind: Kind) {
     assert_eq!(done, Reencrypted { secrets: SECRETS as u64, lost: Vec::new() });
     assert_eq!(state(&database).await, format!("new {SECRETS}; in use: new"));
     assert!(store.needs_no_reencryption().await.unwrap());
-    let again = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
-    assert_eq!(again, Reencrypted::default(), "there is nothing left to do");
+    let second_pass = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
+    assert_eq!(second_pass, Reencrypted::default(), "there is nothing left to do");
     store.close().await;
     let store = opened(&database, new()).await.unwrap();
     for at in 0..SECRETS {
@@ -212,12 +212,12 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     // The host learns of the new key by writing under a key that is out of use.
     let read = file.clone();
     let asking = SecretCipher::new(both()).with_reload(move || Ok(read.lock().unwrap().clone()));
-    let late = Store::open(&database.location, asking).await.unwrap();
+    let late_store = Store::open(&database.location, asking).await.unwrap();
     let last = Keyring::from(&[9; 32]);
     *file.lock().unwrap() = last.with_older(&new());
     rotating.use_keys(last.with_older(&new())).await.unwrap();
     rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
-    set(&late, "g", "u", "late").await;
+    set(&late_store, "g", "u", "late").await;
     let under = format!("{} 3; in use: {0}", last.current());
     assert_eq!(state(&database).await, under);
     let template = GraphBuilder::from_text("A").build().unwrap();
@@ -226,8 +226,8 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("no longer in use") && !message.contains("never"), "{message}");
     assert_eq!(state(&database).await, under, "no secret is under a removed key");
-    let none = BTreeMap::new();
-    stale_host.apply_graph(&name("n"), &name("h"), &template, &none, 1).await.unwrap();
+    let no_limits = BTreeMap::new();
+    stale_host.apply_graph(&name("n"), &name("h"), &template, &no_limits, 1).await.unwrap();
 }
 
 async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
@@ -235,8 +235,8 @@ async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
     let store = opened(&database, old()).await.unwrap();
     set(&store, "g", "whole", "1").await;
     set(&store, "g", "broken", "2").await;
-    let nothing = if kind == Kind::Sqlite { "x'00'" } else { "'\\x00'" };
-    let tamper = format!("UPDATE secret SET sealed = {nothing} WHERE name = 'broken'");
+    let empty_text = if kind == Kind::Sqlite { "x'00'" } else { "'\\x00'" };
+    let tamper = format!("UPDATE secret SET sealed = {empty_text} WHERE name = 'broken'");
     database.execute(&tamper).await.unwrap();
     store.use_keys(both()).await.unwrap();
     let done = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
@@ -261,35 +261,36 @@ async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
 
 async fn the_first_host_decides_the_key() {
     const HOSTS: u8 = 10;
-    for (different, expected) in [(false, usize::from(HOSTS)), (true, 1)] {
+    for (has_distinct_keys, expected) in [(false, usize::from(HOSTS)), (true, 1)] {
         let database = TestDatabase::new(Kind::Postgres);
-        let keys = (1..=HOSTS).map(|at| Keyring::from(&[if different { at } else { 1 }; 32]));
+        let keys =
+            (1..=HOSTS).map(|at| Keyring::from(&[if has_distinct_keys { at } else { 1 }; 32]));
         let hosts = futures::future::join_all(keys.map(|keys| opened(&database, keys))).await;
         let started = hosts.iter().filter(|host| host.is_ok()).count();
-        assert_eq!(started, expected, "different: {different}");
+        assert_eq!(started, expected, "different: {has_distinct_keys}");
         assert_eq!(database.number("SELECT COUNT(*) FROM seal").await, 1);
     }
 }
 
 /// A host that reads its keys just before a second rotation ends has to read them once more.
-async fn a_host_follows_two_rotations_at_once(kind: Kind) {
+async fn a_host_follows_two_concurrent_rotations(kind: Kind) {
     let database = TestDatabase::new(kind);
     let newest = Keyring::from(&[9; 32]);
     let file = Mutex::new(vec![newest.clone(), new()]);
     let cipher = SecretCipher::new(old()).with_reload(move || {
-        let mut later = file.lock().unwrap();
-        let keys = if later.len() > 1 { later.pop() } else { later.last().cloned() };
+        let mut next_key = file.lock().unwrap();
+        let keys = if next_key.len() > 1 { next_key.pop() } else { next_key.last().cloned() };
         keys.ok_or_else(|| "no keys are left".to_owned())
     });
     let host = Store::open(&database.location, cipher).await.unwrap();
     let mut keys = old();
     for next in [new(), newest] {
         let rotating = opened(&database, keys.clone()).await.unwrap();
-        let longer = next.with_older(&keys);
-        rotating.use_keys(longer.clone()).await.unwrap();
+        let extended = next.with_older(&keys);
+        rotating.use_keys(extended.clone()).await.unwrap();
         rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
         rotating.close().await;
-        keys = longer.current_only();
+        keys = extended.current_only();
     }
     set(&host, "g", "s", "hush").await;
     assert_eq!(value(&host, "g", "s").await, Ok("hush".to_owned()));
@@ -322,14 +323,14 @@ async fn secrets_set_during_rotation_are_reencrypted() {
     for key in 2..2 + ROTATIONS {
         let keys = file.lock().unwrap().clone();
         let rotating = opened(&database, keys.clone()).await.unwrap();
-        let longer = Keyring::from(&[key; 32]).with_older(&keys);
-        *file.lock().unwrap() = longer.clone();
-        rotating.use_keys(longer.clone()).await.unwrap();
+        let extended = Keyring::from(&[key; 32]).with_older(&keys);
+        *file.lock().unwrap() = extended.clone();
+        rotating.use_keys(extended.clone()).await.unwrap();
         assert_eq!(
             rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap().lost,
             Vec::<String>::new()
         );
-        let newest = longer.current_only();
+        let newest = extended.current_only();
         *file.lock().unwrap() = newest.clone();
         rotating.close().await;
         assert_eq!(database.text("SELECT key_id FROM seal").await, newest.current().as_str());
@@ -339,8 +340,8 @@ async fn secrets_set_during_rotation_are_reencrypted() {
     assert!(counts.iter().all(|count| *count > 3), "{counts:?}");
     let newest = file.lock().unwrap().clone();
     let id = newest.current().to_string();
-    let others = format!("SELECT COUNT(*) FROM secret WHERE key_id <> '{id}'");
-    assert_eq!(database.number(&others).await, 0);
+    let count_sql = format!("SELECT COUNT(*) FROM secret WHERE key_id <> '{id}'");
+    assert_eq!(database.number(&count_sql).await, 0);
     let store = opened(&database, newest).await.unwrap();
     assert_eq!(
         store.reencrypt_secrets(LostSecrets::Keep).await.unwrap().lost,

@@ -23,8 +23,9 @@ on_both! {
 }
 
 /// Starts a run with this many branches, none of them claimed.
-async fn waiting(harness: &Harness, whose: &str, branches: usize) -> Run {
-    let template = harness.template_of(whose, GraphBuilder::from_text("U > X; X > W; W(U)")).await;
+async fn waiting(harness: &Harness, namespace_name: &str, branches: usize) -> Run {
+    let template =
+        harness.template_of(namespace_name, GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, branches).await;
     harness.commit_ok(vec![fan], ClaimMode::NewOnly(0)).await;
@@ -43,8 +44,8 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     let harness = Harness::new(kind).await;
     // The first comes with a flood, long before the others.
     let mut keys = Vec::new();
-    for (whose, branches) in [("flood", 500), ("b", 20), ("c", 3)] {
-        keys.push(waiting(&harness, whose, branches).await.info.namespace_key);
+    for (namespace_name, branches) in [("flood", 500), ("b", 20), ("c", 3)] {
+        keys.push(waiting(&harness, namespace_name, branches).await.info.namespace_key);
     }
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = counted(&done);
@@ -133,22 +134,24 @@ async fn settings_and_grants_are_stored(kind: Kind) {
 async fn concurrent_updates_succeed_once(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (a, plugin) = (name("a"), name("web"));
-    let (now, none) = (Grants::default(), LimitValues::default());
+    let (now, no_limits) = (Grants::default(), LimitValues::default());
     let seen = Expected::OneOf(vec![grants_version(&now).unwrap()]);
-    let granting = |at: u32| {
+    let set_grants = |at: u32| {
         let (store, a, plugin, seen) =
             (harness.store.clone(), a.clone(), plugin.clone(), seen.clone());
         let config = BTreeMap::from([(format!("k{at}"), "v".to_owned())]);
         let grants = Grants { config, ..Grants::default() };
         tokio::spawn(async move { store.set_grants(&a, &plugin, &grants, &seen, 0).await })
     };
-    let seen = Expected::OneOf(vec![settings_version(&none, None).unwrap()]);
+    let seen = Expected::OneOf(vec![settings_version(&no_limits, None).unwrap()]);
     let setting = |at: u32| {
         let (store, a, seen) = (harness.store.clone(), a.clone(), seen.clone());
-        let none = none.clone();
-        tokio::spawn(async move { store.set_namespace(&a, &none, Some(at + 1), &seen, 0).await })
+        let no_limits = no_limits.clone();
+        tokio::spawn(
+            async move { store.set_namespace(&a, &no_limits, Some(at + 1), &seen, 0).await },
+        )
     };
-    for all in [(0..10).map(granting).collect::<Vec<_>>(), (0..10).map(setting).collect()] {
+    for all in [(0..10).map(set_grants).collect::<Vec<_>>(), (0..10).map(setting).collect()] {
         let mut done = 0;
         for one in all {
             done += u32::from(one.await.unwrap().unwrap() == Setting::Done);
@@ -159,6 +162,6 @@ async fn concurrent_updates_succeed_once(kind: Kind) {
     assert_eq!(grants.config.len(), 1);
     let row = harness.store.namespace(&a).await.unwrap().unwrap();
     let seen = Expected::OneOf(vec![settings_version(&row.limits, row.slots).unwrap()]);
-    let set = harness.store.set_namespace(&a, &none, None, &seen, 0).await.unwrap();
+    let set = harness.store.set_namespace(&a, &no_limits, None, &seen, 0).await.unwrap();
     assert_eq!(set, Setting::Done, "who has read it again sets it");
 }

@@ -68,13 +68,13 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
     let run = harness.start(&template).await;
     let first = harness.finish_plain(&run.info, &run.root, fails(FailureKind::Retryable)).await;
     harness.commit_one(first).await;
-    let again = harness.claim(1).await.remove(0);
-    assert_eq!(again.attempts.retries, 1);
-    let last = harness.finish_plain(&run.info, &again, fails(FailureKind::Retryable)).await;
+    let reclaimed = harness.claim(1).await.remove(0);
+    assert_eq!(reclaimed.attempts.retries, 1);
+    let last = harness.finish_plain(&run.info, &reclaimed, fails(FailureKind::Retryable)).await;
     let done = harness.commit_ok(vec![last], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.run_updates[0].status, RunStatus::Failed);
 
-    let done = harness.commit_ok(vec![retry(&run, again.id)], ClaimMode::AllDue(9)).await;
+    let done = harness.commit_ok(vec![retry(&run, reclaimed.id)], ClaimMode::AllDue(9)).await;
     assert_eq!(done.replies, [Reply::Done]);
     assert_eq!(
         (done.run_updates[0].status, done.run_updates[0].status_changed),
@@ -96,10 +96,10 @@ async fn a_retry_reopens_the_unites_above(kind: Kind) {
     let builder = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A)");
     let (run, both) = fanned(&harness, builder, 2).await;
     let fan = harness.finish_with_outputs(&run.info, &both[0], 2).await;
-    let four = harness.commit_and_claim(fan).await;
-    end(&harness, &run, &four, &[1]).await;
-    let well = harness.finish_with_outputs(&run.info, &both[1], 1).await;
-    let rest = harness.commit_and_claim(well).await;
+    let branches = harness.commit_and_claim(fan).await;
+    end(&harness, &run, &branches, &[1]).await;
+    let succeeded = harness.finish_with_outputs(&run.info, &both[1], 1).await;
+    let rest = harness.commit_and_claim(succeeded).await;
     let unite = end(&harness, &run, &rest, &[]).await;
     end(&harness, &run, &unite, &[]).await;
     assert_eq!(harness.text("SELECT status FROM run").await, "FAILED");
@@ -107,7 +107,7 @@ async fn a_retry_reopens_the_unites_above(kind: Kind) {
     assert_eq!(harness.number(blocked).await, 2);
     harness.check().await;
 
-    assert_eq!(harness.commit_one(retry(&run, four[1].id)).await, Reply::Done);
+    assert_eq!(harness.commit_one(retry(&run, branches[1].id)).await, Reply::Done);
     assert_eq!(harness.number(blocked).await, 0);
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE status = 'WAITING'").await, 2);
     assert_eq!(harness.number("SELECT errored FROM run").await, 0);
@@ -140,8 +140,8 @@ async fn a_retry_past_its_unite_is_rejected(kind: Kind) {
 async fn only_failed_states_can_be_retried(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (run, children) = fanned(&harness, fanout(), 2).await;
-    let well = retry(&run, children[0].id);
-    assert!(is_refused(&harness.commit_one(well).await, "only an ERRORED state"));
+    let valid_retry = retry(&run, children[0].id);
+    assert!(is_refused(&harness.commit_one(valid_retry).await, "only an ERRORED state"));
     assert!(is_refused(
         &harness.commit_one(harness.redrive(&run.info).await).await,
         "no state of this run has failed"
@@ -155,8 +155,8 @@ async fn only_failed_states_can_be_retried(kind: Kind) {
     let other = harness.start_of("A").await;
     assert_eq!(harness.commit_one(retry(&other, children[0].id)).await, Reply::Missing);
     // Two retries in one batch count once.
-    let twice = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
-    let done = harness.commit_ok(twice, ClaimMode::NewOnly(0)).await;
+    let duplicate_retries = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
+    let done = harness.commit_ok(duplicate_retries, ClaimMode::NewOnly(0)).await;
     assert_eq!(done.replies[0], Reply::Done);
     assert!(is_refused(&done.replies[1], "CREATED"), "{:?}", done.replies);
     harness.check().await;
@@ -203,8 +203,8 @@ async fn a_redrive_reports_late_states(kind: Kind) {
         .collect();
     let (b, s) = if names[0] == "B" { (0, 1) } else { (1, 0) };
     let fan = harness.finish_with_outputs(&run.info, &both[b], 2).await;
-    let two = harness.commit_and_claim(fan).await;
-    end(&harness, &run, &two, &[0]).await;
+    let branches = harness.commit_and_claim(fan).await;
+    end(&harness, &run, &branches, &[0]).await;
     end(&harness, &run, std::slice::from_ref(&both[s]), &[0]).await;
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::NewOnly(0)).await;
@@ -236,7 +236,7 @@ async fn failed(harness: &Harness) -> (Run, Vec<StateId>) {
     (run, children[1..].iter().map(|state| state.id).collect())
 }
 
-fn part(run: &Run, part: RedrivePart) -> Operation {
+fn reopen_part(run: &Run, part: RedrivePart) -> Operation {
     Operation::Control(run.info.clone(), Control::Redrive(part))
 }
 
@@ -244,13 +244,16 @@ fn part(run: &Run, part: RedrivePart) -> Operation {
 async fn a_partial_redrive_holds_back_states(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (run, failed) = failed(&harness).await;
-    let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
-    assert!(is_refused(&harness.commit_one(part(&run, RedrivePart::Begin)).await, "under way"));
+    let event = harness.commit_for_sweep(reopen_part(&run, RedrivePart::Begin)).await;
+    assert!(is_refused(
+        &harness.commit_one(reopen_part(&run, RedrivePart::Begin)).await,
+        "under way"
+    ));
     assert!(is_refused(&harness.commit_one(harness.redrive(&run.info).await).await, "under way"));
     harness.check().await;
     for states in failed.chunks(4) {
-        let some = RedrivePart::Some { event, states: states.to_vec() };
-        let done = harness.commit_ok(vec![part(&run, some)], ClaimMode::AllDue(9)).await;
+        let part = RedrivePart::Some { event, states: states.to_vec() };
+        let done = harness.commit_ok(vec![reopen_part(&run, part)], ClaimMode::AllDue(9)).await;
         assert_eq!(done.replies, [Reply::Redriven { states: states.len(), late: 0 }]);
         assert!(done.claimed.is_empty() && !done.more_due, "all are held back");
         harness.check().await;
@@ -265,9 +268,9 @@ async fn a_partial_redrive_holds_back_states(kind: Kind) {
     assert!(harness.claim(9).await.is_empty());
     harness.check().await;
 
-    let last = harness.commit_for_sweep(part(&run, RedrivePart::End { event })).await;
-    let late = RedrivePart::Some { event, states: failed.clone() };
-    assert_eq!(harness.commit_one(part(&run, late)).await, Reply::Stale);
+    let last = harness.commit_for_sweep(reopen_part(&run, RedrivePart::End { event })).await;
+    let late_part = RedrivePart::Some { event, states: failed.clone() };
+    assert_eq!(harness.commit_one(reopen_part(&run, late_part)).await, Reply::Stale);
     assert!(harness.claim(9).await.is_empty());
     harness.sweep(&run.info, last, 3).await;
     let held = harness.claim(99).await;
@@ -283,14 +286,17 @@ async fn a_partial_redrive_holds_back_states(kind: Kind) {
 async fn a_cancel_ends_a_partial_redrive(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (run, failed) = failed(&harness).await;
-    let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
-    let some = RedrivePart::Some { event, states: failed[..4].to_vec() };
-    harness.commit_one(part(&run, some)).await;
+    let event = harness.commit_for_sweep(reopen_part(&run, RedrivePart::Begin)).await;
+    let part = RedrivePart::Some { event, states: failed[..4].to_vec() };
+    harness.commit_one(reopen_part(&run, part)).await;
     let cancelled =
         harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     let rest = RedrivePart::Some { event, states: failed[4..].to_vec() };
-    assert_eq!(harness.commit_one(part(&run, rest)).await, Reply::Stale);
-    assert_eq!(harness.commit_one(part(&run, RedrivePart::End { event })).await, Reply::Stale);
+    assert_eq!(harness.commit_one(reopen_part(&run, rest)).await, Reply::Stale);
+    assert_eq!(
+        harness.commit_one(reopen_part(&run, RedrivePart::End { event })).await,
+        Reply::Stale
+    );
     harness.sweep(&run.info, cancelled, 3).await;
     assert_eq!(harness.states().await, "CANCELLED 5, ERRORED 5, SUCCESS 2");
     harness.check().await;

@@ -83,16 +83,16 @@ async fn many_runs_are_claimed_round_robin(kind: Kind) {
     for _ in 0..RUNS {
         runs.push(ready(&harness, 3).await.key);
     }
-    let (mut cursors, mut got) = (BTreeMap::new(), BTreeMap::<RunKey, usize>::new());
+    let (mut cursors, mut granted) = (BTreeMap::new(), BTreeMap::<RunKey, usize>::new());
     for step in 1..=RUNS * 3 / 4 {
         let done = claim(&harness, 4, &mut cursors).await;
         assert_eq!(done.claimed.len(), 4);
         for (run, count) in by_run(&done) {
-            *got.entry(run).or_default() += count;
+            *granted.entry(run).or_default() += count;
         }
-        let of = |run| got.get(run).copied().unwrap_or_default();
-        let (fewest, most) = (runs.iter().map(of).min(), runs.iter().map(of).max());
-        assert!(most.unwrap() - fewest.unwrap() <= 1, "after {step}: {got:?}");
+        let granted_to = |run| granted.get(run).copied().unwrap_or_default();
+        let (min, max) = (runs.iter().map(granted_to).min(), runs.iter().map(granted_to).max());
+        assert!(max.unwrap() - min.unwrap() <= 1, "after {step}: {granted:?}");
     }
     assert!(claim(&harness, 4, &mut cursors).await.claimed.is_empty() && cursors.is_empty());
     harness.check().await;
@@ -158,11 +158,11 @@ async fn delayed_states_become_ready_when_due(kind: Kind) {
         due.extend(done.next_due);
     }
     let run = harness.start(&template).await;
-    let again = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(90_000)).await;
-    assert_eq!(harness.commit_one(again).await, Reply::Done);
-    let early = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
-    assert!(early.claimed.is_empty() && !early.more_due);
-    assert_eq!(early.next_due, due.get(1).copied());
+    let requeued = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(90_000)).await;
+    assert_eq!(harness.commit_one(requeued).await, Reply::Done);
+    let before_due = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
+    assert!(before_due.claimed.is_empty() && !before_due.more_due);
+    assert_eq!(before_due.next_due, due.get(1).copied());
     harness.advance(31_000).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
     assert_eq!((done.claimed.len(), done.more_due, done.added), (1, false, true));
@@ -183,10 +183,10 @@ async fn many_delayed_states_become_ready_gradually(kind: Kind) {
         .execute("UPDATE state SET delayed = 1 WHERE status = 'CREATED'")
         .await
         .unwrap();
-    let small = ready(&harness, 1).await;
+    let small_run = ready(&harness, 1).await;
     let delayed = "SELECT COUNT(*) FROM state WHERE delayed = 1";
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(4)).await;
-    assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (small.key, 1)]));
+    assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (small_run.key, 1)]));
     let left = harness.number(delayed).await;
     assert!(left > 100 && left < STATES as i64 && done.more_due, "{left}");
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
@@ -199,8 +199,8 @@ async fn released_states_are_claimed_after_older_ones(kind: Kind) {
     let run = ready(&harness, 3).await;
     let first = harness.claim(1).await.remove(0);
     harness.advance(10).await;
-    let back = harness.finish_plain(&run, &first, Outcome::Released).await;
-    let done = harness.commit_ok(vec![back], ClaimMode::NewOnly(0)).await;
+    let released = harness.finish_plain(&run, &first, Outcome::Released).await;
+    let done = harness.commit_ok(vec![released], ClaimMode::NewOnly(0)).await;
     assert!(done.more_due && done.added);
     let claims = [harness.claim(1).await, harness.claim(1).await, harness.claim(1).await].concat();
     let last = claims.last().unwrap();

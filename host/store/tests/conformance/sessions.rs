@@ -26,7 +26,7 @@ on_postgres! {
     an_unknown_session_counts_as_lost,
 }
 
-async fn living(harness: &Harness) -> Vec<i64> {
+async fn live_sessions(harness: &Harness) -> Vec<i64> {
     let rows =
         harness.database.rows("SELECT id FROM session WHERE ended_at IS NULL ORDER BY id").await;
     rows.into_iter().flatten().flatten().map(|id| id.parse().unwrap()).collect()
@@ -36,25 +36,25 @@ async fn living(harness: &Harness) -> Vec<i64> {
 async fn a_new_session_ends_older_ones(kind: Kind) {
     let harness = Harness::new(kind).await;
     let second = harness.another("second").await;
-    let again = harness.another("first").await;
+    let restarted = harness.another("first").await;
     let expected = match kind {
-        Kind::Sqlite => vec![again.session.0],
-        Kind::Postgres => vec![second.session.0, again.session.0],
+        Kind::Sqlite => vec![restarted.session.0],
+        Kind::Postgres => vec![second.session.0, restarted.session.0],
     };
-    assert_eq!(living(&harness).await, expected);
+    assert_eq!(live_sessions(&harness).await, expected);
     second.store.end_session(second.session, harness.now()).await.unwrap();
-    assert_eq!(living(&harness).await, [again.session.0]);
+    assert_eq!(live_sessions(&harness).await, [restarted.session.0]);
     // A session ends only once.
     let ended = format!("SELECT ended_at FROM session WHERE id = {}", second.session.0);
     let before = harness.number(&ended).await;
     harness.advance(5).await;
-    let moved = harness.number(&ended).await;
+    let renumbered = harness.number(&ended).await;
     harness.store.end_session(second.session, harness.now()).await.unwrap();
-    assert_eq!(harness.number(&ended).await, moved);
-    assert!(moved <= before);
+    assert_eq!(harness.number(&ended).await, renumbered);
+    assert!(renumbered <= before);
     if kind == Kind::Sqlite {
-        let beat = harness.store.heartbeat(again.session).await.unwrap();
-        assert_eq!(beat, Heartbeat { alive: true, ..Heartbeat::default() });
+        let heartbeat = harness.store.heartbeat(restarted.session).await.unwrap();
+        assert_eq!(heartbeat, Heartbeat { alive: true, ..Heartbeat::default() });
     }
 }
 
@@ -87,8 +87,8 @@ async fn claims_of_ended_sessions_are_found(kind: Kind) {
     assert_eq!(held(&harness, harness.session, 0, 99).await, []);
     for lost in harness.store.held_by(dead.session, StateId(0), 99, 0).await.unwrap() {
         let run = if lost.state.run == run.info.key { &run.info } else { &paused.info };
-        let back = harness.finish_plain(run, &lost.state, Outcome::HostLost).await;
-        assert_eq!(harness.commit_one(back).await, Reply::Done);
+        let rescheduled = harness.finish_plain(run, &lost.state, Outcome::HostLost).await;
+        assert_eq!(harness.commit_one(rescheduled).await, Reply::Done);
     }
     assert_eq!(harness.store.lost_sessions(harness.now()).await.unwrap(), []);
     assert_eq!(harness.claim(99).await.len(), 5, "all except the paused run's");
@@ -111,83 +111,83 @@ async fn only_begun_suspects_are_charged(kind: Kind) {
         assert_eq!(held.len(), 2, "round {round}");
         for held in held {
             let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
-            let back = harness.finish_plain(&run.info, &held.state, outcome).await;
-            assert_eq!(harness.commit_one(back).await, Reply::Done);
+            let rescheduled = harness.finish_plain(&run.info, &held.state, outcome).await;
+            assert_eq!(harness.commit_one(rescheduled).await, Reply::Done);
         }
         states = harness.claim(9).await;
     }
     // Claimed as often, and charged with one loss.
-    let [spared] = &states[..] else { panic!("{states:?}") };
-    assert_eq!((spared.attempts.host_losses, spared.attempts.attempt), (1, 2));
-    assert_eq!(spared.claim.fence.0, 11);
+    let [innocent] = &states[..] else { panic!("{states:?}") };
+    assert_eq!((innocent.attempts.host_losses, innocent.attempts.attempt), (1, 2));
+    assert_eq!(innocent.claim.fence.0, 11);
     assert_eq!(harness.text("SELECT kind FROM state WHERE status = 'ERRORED'").await, "host-lost");
     harness.check().await;
 }
 
 /// Moves the end of a host's lease into the past.
-async fn overdue(harness: &Harness, host: &Host) {
+async fn expire_session(harness: &Harness, host: &Host) {
     let id = host.session.0;
-    let late = format!("UPDATE session SET expires_at = expires_at - 60000 WHERE id = {id}");
-    assert_eq!(harness.database.execute(&late).await.unwrap(), 1);
+    let expire = format!("UPDATE session SET expires_at = expires_at - 60000 WHERE id = {id}");
+    assert_eq!(harness.database.execute(&expire).await.unwrap(), 1);
 }
 
 async fn heartbeats_end_expired_sessions() {
     let harness = Harness::new(Kind::Postgres).await;
-    let (late, fine) = (harness.another("late").await, harness.another("fine").await);
-    let run = late.start_of("A").await;
-    overdue(&harness, &late).await;
-    let beat = harness.store.heartbeat(harness.session).await.unwrap();
-    assert!(beat.alive);
-    assert_eq!((beat.ended, beat.lost), (vec![late.session], vec![late.session]));
-    assert_eq!(living(&harness).await, [harness.session.0, fine.session.0]);
-    assert!(!late.store.heartbeat(late.session).await.unwrap().alive);
+    let (overdue, punctual) = (harness.another("late").await, harness.another("fine").await);
+    let run = overdue.start_of("A").await;
+    expire_session(&harness, &overdue).await;
+    let heartbeat = harness.store.heartbeat(harness.session).await.unwrap();
+    assert!(heartbeat.alive);
+    assert_eq!((heartbeat.ended, heartbeat.lost), (vec![overdue.session], vec![overdue.session]));
+    assert_eq!(live_sessions(&harness).await, [harness.session.0, punctual.session.0]);
+    assert!(!overdue.store.heartbeat(overdue.session).await.unwrap().alive);
     // Until its states are reclaimed, each heartbeat reports the lost session.
-    let beat = fine.store.heartbeat(fine.session).await.unwrap();
-    assert_eq!((beat.ended, beat.lost), (vec![], vec![late.session]));
+    let heartbeat = punctual.store.heartbeat(punctual.session).await.unwrap();
+    assert_eq!((heartbeat.ended, heartbeat.lost), (vec![], vec![overdue.session]));
     // A write before the reclaim counts; a later one does not.
-    let held = fine.store.held_by(late.session, StateId(0), 9, 0).await.unwrap().remove(0);
-    let back = fine.finish_plain(&run.info, &held.state, Outcome::HostLost).await;
-    assert_eq!(fine.commit_one(back).await, Reply::Done);
-    let end = late.finish_with_outputs(&run.info, &run.root, 1).await;
-    assert_eq!(late.commit_one(end).await, Reply::Stale);
-    let beat = fine.store.heartbeat(fine.session).await.unwrap();
-    assert_eq!((beat.ended, beat.lost), (vec![], vec![]));
+    let held = punctual.store.held_by(overdue.session, StateId(0), 9, 0).await.unwrap().remove(0);
+    let rescheduled = punctual.finish_plain(&run.info, &held.state, Outcome::HostLost).await;
+    assert_eq!(punctual.commit_one(rescheduled).await, Reply::Done);
+    let end = overdue.finish_with_outputs(&run.info, &run.root, 1).await;
+    assert_eq!(overdue.commit_one(end).await, Reply::Stale);
+    let heartbeat = punctual.store.heartbeat(punctual.session).await.unwrap();
+    assert_eq!((heartbeat.ended, heartbeat.lost), (vec![], vec![]));
     harness.check().await;
 }
 
 /// The database may have been unreachable for all hosts alike.
 async fn an_overdue_host_expires_no_others() {
     let harness = Harness::new(Kind::Postgres).await;
-    let late = harness.another("late").await;
-    overdue(&harness, &late).await;
-    overdue(&harness, &harness).await;
-    let beat = harness.store.heartbeat(harness.session).await.unwrap();
-    assert!(beat.alive && beat.ended.is_empty());
-    assert_eq!(living(&harness).await, [harness.session.0, late.session.0]);
+    let overdue = harness.another("late").await;
+    expire_session(&harness, &overdue).await;
+    expire_session(&harness, &harness).await;
+    let heartbeat = harness.store.heartbeat(harness.session).await.unwrap();
+    assert!(heartbeat.alive && heartbeat.ended.is_empty());
+    assert_eq!(live_sessions(&harness).await, [harness.session.0, overdue.session.0]);
     // A session that still has no heartbeat is ended by the next one.
-    let beat = harness.store.heartbeat(harness.session).await.unwrap();
-    assert_eq!(beat.ended, [late.session]);
+    let heartbeat = harness.store.heartbeat(harness.session).await.unwrap();
+    assert_eq!(heartbeat.ended, [overdue.session]);
 }
 
 async fn a_heartbeat_renews_only_its_session() {
     let harness = Harness::new(Kind::Postgres).await;
     let other = harness.another("other").await;
-    let until = async |host: &Host| {
+    let expiry = async |host: &Host| {
         let id = host.session.0;
         harness.number(&format!("SELECT expires_at FROM session WHERE id = {id}")).await
     };
     let lease = LEASE.as_millis() as i64;
     let now = harness.clock().await;
-    assert!((now - 5_000..=now + lease).contains(&until(&harness).await));
+    assert!((now - 5_000..=now + lease).contains(&expiry(&harness).await));
     harness.database.execute("UPDATE session SET expires_at = expires_at - 4000").await.unwrap();
-    let theirs = until(&other).await;
-    let beat = harness.store.heartbeat(harness.session).await.unwrap();
-    assert_eq!(until(&harness).await, beat.now + lease);
-    assert_eq!(until(&other).await, theirs);
+    let other_expiry = expiry(&other).await;
+    let heartbeat = harness.store.heartbeat(harness.session).await.unwrap();
+    assert_eq!(expiry(&harness).await, heartbeat.now + lease);
+    assert_eq!(expiry(&other).await, other_expiry);
     harness.store.end_session(other.session, 0).await.unwrap();
     assert!(!other.store.heartbeat(other.session).await.unwrap().alive);
-    assert_eq!(until(&other).await, theirs);
-    assert_eq!(living(&harness).await, [harness.session.0]);
+    assert_eq!(expiry(&other).await, other_expiry);
+    assert_eq!(live_sessions(&harness).await, [harness.session.0]);
 }
 
 async fn a_heartbeat_returns_the_next_due_time() {
@@ -215,13 +215,13 @@ async fn a_heartbeat_returns_the_next_due_time() {
 
 async fn an_unknown_session_counts_as_lost() {
     let harness = Harness::new(Kind::Postgres).await;
-    let ghost = Host { session: SessionId(1000), ..(*harness).clone() };
-    ghost.start_of("A").await;
-    let beat = harness.store.heartbeat(harness.session).await.unwrap();
-    assert_eq!((beat.ended, beat.lost), (vec![], vec![ghost.session]));
-    let beat = ghost.store.heartbeat(ghost.session).await.unwrap();
-    assert!(!beat.alive && beat.ended.is_empty());
-    assert_eq!(living(&harness).await, [harness.session.0]);
+    let unknown = Host { session: SessionId(1000), ..(*harness).clone() };
+    unknown.start_of("A").await;
+    let heartbeat = harness.store.heartbeat(harness.session).await.unwrap();
+    assert_eq!((heartbeat.ended, heartbeat.lost), (vec![], vec![unknown.session]));
+    let heartbeat = unknown.store.heartbeat(unknown.session).await.unwrap();
+    assert!(!heartbeat.alive && heartbeat.ended.is_empty());
+    assert_eq!(live_sessions(&harness).await, [harness.session.0]);
 }
 
 /// A host is known by its data folder: it keeps its number and takes its newest name.
@@ -235,6 +235,6 @@ async fn a_host_keeps_its_number(kind: Kind) {
     let hosts = harness.store.hosts().await.unwrap();
     let found: Vec<_> =
         hosts.iter().map(|host| (host.number, host.name.as_str(), host.alive)).collect();
-    let first_lives = kind == Kind::Postgres;
-    assert_eq!(found, [(1, "first", first_lives), (2, "renamed", true)]);
+    let is_first_alive = kind == Kind::Postgres;
+    assert_eq!(found, [(1, "first", is_first_alive), (2, "renamed", true)]);
 }

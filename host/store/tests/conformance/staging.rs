@@ -61,13 +61,13 @@ fn cut(mut end: Finished, each: usize) -> InPieces {
     let mut pieces = Vec::new();
     for (at, children) in children.chunks(each).enumerate() {
         let first = at * each;
-        let some = outputs.iter().skip(first).take(each).cloned().collect();
+        let piece_outputs = outputs.iter().skip(first).take(each).cloned().collect();
         pieces.push(Stage {
             run: end.run.clone(),
             state: end.state.clone(),
             piece: at as u32,
             first: first as u32,
-            outputs: some,
+            outputs: piece_outputs,
             children: children.to_vec(),
             new_states,
             limits: end.limits.clone(),
@@ -208,14 +208,14 @@ fn again_without(end: &mut Finished) -> Finished {
 async fn a_stale_fence_stages_nothing(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
-    let old = in_pieces(&harness, &run, &run.root, 6, 3).await;
-    assert_eq!(harness.commit_one(stage(again(&old.pieces[0]))).await, Reply::Done);
+    let old_pieces = in_pieces(&harness, &run, &run.root, 6, 3).await;
+    assert_eq!(harness.commit_one(stage(again(&old_pieces.pieces[0]))).await, Reply::Done);
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     harness.commit_one(lost).await;
-    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Reply::Stale);
+    assert_eq!(harness.commit_one(stage(again(&old_pieces.pieces[1]))).await, Reply::Stale);
     let held = harness.claim(1).await.remove(0);
-    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Reply::Stale);
-    assert_eq!(harness.commit_one(finish(old.end)).await, Reply::Stale);
+    assert_eq!(harness.commit_one(stage(again(&old_pieces.pieces[1]))).await, Reply::Stale);
+    assert_eq!(harness.commit_one(finish(old_pieces.end)).await, Reply::Stale);
     let InPieces { pieces, end } = in_pieces(&harness, &run, &held, 6, 3).await;
     let fence = run.root.claim.fence;
     assert_eq!(harness.commit_one(stage(again(&pieces[0]))).await, Reply::Leftover(fence));
@@ -257,8 +257,8 @@ async fn a_leftover_is_removed_in_pieces(kind: Kind) {
     assert_eq!(harness.states().await, "CREATED 1");
     // The next attempt has fewer outputs, and the same paths.
     let held = harness.claim(1).await;
-    let narrow = harness.finish_with_outputs(&run.info, &held[0], 2).await;
-    let children = harness.commit_and_claim(narrow).await;
+    let small_fanout = harness.finish_with_outputs(&run.info, &held[0], 2).await;
+    let children = harness.commit_and_claim(small_fanout).await;
     drive(&harness, &run, children).await;
     assert_eq!(harness.states().await, "SUCCESS 4");
     harness.check().await;
@@ -369,17 +369,17 @@ async fn staged_children_read_the_final_store(kind: Kind) {
 async fn a_failed_staged_finish_leaves_a_leftover(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
-    let few = Arc::new(Limits::default().with(Limit::RunStates, 11));
+    let limits = Arc::new(Limits::default().with(Limit::RunStates, 11));
     let InPieces { mut pieces, mut end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     let mut refused = again(&pieces[0]);
-    refused.limits = few.clone();
+    refused.limits = limits.clone();
     let answer = harness.commit_one(stage(refused)).await;
     assert!(matches!(&answer, Reply::Refused(why) if why.contains("run_states")), "{answer:?}");
     // The run has more states at the end than when the pieces were staged.
     for piece in pieces.drain(..) {
         harness.commit_one(stage(piece)).await;
     }
-    end.limits = few;
+    end.limits = limits;
     assert_eq!(harness.commit_one(finish(end)).await, Reply::Leftover(run.root.claim.fence));
     assert_eq!(harness.text("SELECT kind FROM state WHERE status = 'ERRORED'").await, "limit");
     assert_eq!(harness.store.leftovers().await.unwrap().len(), 1);
@@ -395,8 +395,8 @@ async fn a_failed_staged_finish_leaves_a_leftover(kind: Kind) {
 async fn staged_children_are_claimed_round_robin(kind: Kind) {
     let harness = Harness::new(kind).await;
     let mut runs = Vec::new();
-    for whose in ["a", "a", "b"] {
-        let template = harness.template_of(whose, GraphBuilder::from_text("U > X")).await;
+    for namespace_name in ["a", "a", "b"] {
+        let template = harness.template_of(namespace_name, GraphBuilder::from_text("U > X")).await;
         let run = harness.start(&template).await;
         let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 40, 20).await;
         for piece in pieces {
@@ -406,8 +406,8 @@ async fn staged_children_are_claimed_round_robin(kind: Kind) {
         runs.push(run.info.key);
     }
     let held = harness.claim(40).await;
-    let of = |run| held.iter().filter(|state| state.run == run).count();
-    assert_eq!(runs.iter().map(|run| of(*run)).collect::<Vec<_>>(), [10, 10, 20]);
+    let claimed_of = |run| held.iter().filter(|state| state.run == run).count();
+    assert_eq!(runs.iter().map(|run| claimed_of(*run)).collect::<Vec<_>>(), [10, 10, 20]);
     assert_eq!(harness.claim(99).await.len(), 80, "all the rest");
     harness.check().await;
 }
@@ -429,15 +429,15 @@ async fn unknown_staged_queues_follow_the_known(kind: Kind) {
     let harness = Harness::new(kind).await;
     let mut known = StagedQueues::default();
     let mut runs = Vec::new();
-    let claim = async |most, known: &mut StagedQueues, runs: &[Run]| {
-        let batch = harness.batch(Vec::new(), ClaimMode::AllDue(most));
+    let claim = async |max, known: &mut StagedQueues, runs: &[Run]| {
+        let batch = harness.batch(Vec::new(), ClaimMode::AllDue(max));
         let batch = Batch { staged_queues: known.clone(), ..batch };
         let done = harness.store.commit(batch).await.unwrap();
         known.clone_from(&done.staged_queues);
-        let of = |run: &Run| {
+        let claimed_of = |run: &Run| {
             done.claimed.iter().filter(|claimed| claimed.state.run == run.info.key).count()
         };
-        (runs.iter().map(of).collect::<Vec<_>>(), known.queues.len())
+        (runs.iter().map(claimed_of).collect::<Vec<_>>(), known.queues.len())
     };
     let (run, now_known) = start_staged(&harness, known.clone()).await;
     runs.push(run);

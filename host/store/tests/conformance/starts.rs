@@ -94,8 +94,8 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
                 }
                 let done = host.commit_ok(operations, ClaimMode::NewOnly(9)).await;
                 let known = |answer: &&Reply| matches!(answer, Reply::Existing(_));
-                let theirs = done.replies.iter().filter(known).count();
-                assert_eq!(done.replies.len() - theirs, done.claimed.len());
+                let existing = done.replies.iter().filter(known).count();
+                assert_eq!(done.replies.len() - existing, done.claimed.len());
                 begun += done.claimed.len();
             }
             begun
@@ -114,8 +114,8 @@ fn digest(value: i64) -> StartDigest {
 async fn a_key_keeps_its_request_digest(kind: Kind) {
     let harness = Harness::new(kind).await;
     let template = harness.template(GraphBuilder::from_text("A")).await;
-    let none = harness.store.started_with(&template.namespace, "k").await.unwrap();
-    assert_eq!(none, None);
+    let missing = harness.store.started_with(&template.namespace, "k").await.unwrap();
+    assert_eq!(missing, None);
     let first = NewRun { digest: Some(digest(1)), ..with_key(&harness, &template, "k").await };
     let expected = known(&first);
     harness.commit_one(Operation::Start(first.into())).await;
@@ -138,21 +138,24 @@ async fn a_contended_key_keeps_one_request(kind: Kind) {
     for at in 0..4 {
         let (host, template) = (harness.another(&format!("host {at}")).await, template.clone());
         all.spawn(async move {
-            let mut kept = Vec::new();
+            let mut answers = Vec::new();
             for round in 0..5 {
                 let new = with_key(&host, &template, &round.to_string()).await;
                 let new = NewRun { digest: Some(digest(at)), ..new };
-                kept.push(match host.commit_one(Operation::Start(new.into())).await {
+                answers.push(match host.commit_one(Operation::Start(new.into())).await {
                     Reply::Done => Some(digest(at)),
                     Reply::Existing(known) => known.digest,
                     other => panic!("{other:?}"),
                 });
             }
-            kept
+            answers
         });
     }
-    let kept = all.join_all().await;
-    assert!(kept.iter().all(|one| *one == kept[0] && one.iter().all(Option::is_some)), "{kept:?}");
+    let answers = all.join_all().await;
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0] && answer.iter().all(Option::is_some)),
+        "{answers:?}"
+    );
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 5);
     harness.check().await;
 }
@@ -160,12 +163,15 @@ async fn a_contended_key_keeps_one_request(kind: Kind) {
 async fn idempotency_keys_are_per_namespace(kind: Kind) {
     let harness = Harness::new(kind).await;
     let template = harness.template(GraphBuilder::from_text("A")).await;
-    let ours = with_key(&harness, &template, "k").await;
-    let elsewhere = harness.template_of("m", GraphBuilder::from_text("A")).await;
-    let theirs = with_key(&harness, &elsewhere, "k").await;
+    let first_run = with_key(&harness, &template, "k").await;
+    let other_template = harness.template_of("m", GraphBuilder::from_text("A")).await;
+    let second_run = with_key(&harness, &other_template, "k").await;
     let keyless = [harness.new_run(&template).await, harness.new_run(&template).await];
-    let operations =
-        [ours, theirs].into_iter().chain(keyless).map(|new| Operation::Start(new.into())).collect();
+    let operations = [first_run, second_run]
+        .into_iter()
+        .chain(keyless)
+        .map(|new| Operation::Start(new.into()))
+        .collect();
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.replies, [Reply::Done, Reply::Done, Reply::Done, Reply::Done]);
     harness.check().await;
@@ -193,8 +199,8 @@ async fn states_are_claimed_in_due_order(kind: Kind) {
     let fan = harness.finish_with_outputs(&run.info, &run.root, 4).await;
     let states = harness.commit_and_claim(fan).await;
     for (state, delay) in states.iter().zip([3000, 1000, 2000, 9000]) {
-        let again = harness.finish_plain(&run.info, state, Outcome::RequeueAfter(delay)).await;
-        harness.commit_one(again).await;
+        let requeued = harness.finish_plain(&run.info, state, Outcome::RequeueAfter(delay)).await;
+        harness.commit_one(requeued).await;
     }
     harness.advance(4000).await;
     for expected in [1, 2, 0] {
@@ -207,10 +213,10 @@ async fn states_are_claimed_in_due_order(kind: Kind) {
 async fn only_the_current_revision_can_start(kind: Kind) {
     let harness = Harness::new(kind).await;
     let template = harness.template(GraphBuilder::from_text("A")).await;
-    let gone = NewRun { revision: 99, ..harness.new_run(&template).await };
-    let fine = harness.new_run(&template).await;
+    let stale_revision = NewRun { revision: 99, ..harness.new_run(&template).await };
+    let valid = harness.new_run(&template).await;
     let mut known = with_key(&harness, &template, "k").await;
-    let operations = [gone, fine, with_key(&harness, &template, "k").await];
+    let operations = [stale_revision, valid, with_key(&harness, &template, "k").await];
     let operations = operations.map(|new| Operation::Start(new.into())).into();
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.replies, [Reply::Outdated, Reply::Done, Reply::Done]);
@@ -225,9 +231,9 @@ async fn only_the_current_revision_can_start(kind: Kind) {
         harness.now(),
     );
     reapply.await.unwrap();
-    let old = harness.new_run(&template).await;
-    known.info = old.info.clone();
-    assert_eq!(harness.commit_one(Operation::Start(old.into())).await, Reply::Outdated);
+    let old_run = harness.new_run(&template).await;
+    known.info = old_run.info.clone();
+    assert_eq!(harness.commit_one(Operation::Start(old_run.into())).await, Reply::Outdated);
     let answer = harness.commit_one(Operation::Start(known.into())).await;
     assert!(
         matches!(answer, Reply::Existing(_)),

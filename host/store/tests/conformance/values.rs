@@ -46,17 +46,17 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
     let entries = harness.store.entries(run.info.key).await.unwrap();
     let expected = Entry { value: "2".into(), version: 1 };
     assert_eq!(entries, [("n".to_owned(), expected)], "what broke a limit left no trace");
-    let again = format!("SELECT conflicts FROM state WHERE id = {}", states[1].id);
-    assert_eq!(harness.number(&again).await, 1, "a read that no longer holds is a conflict");
+    let conflicts = format!("SELECT conflicts FROM state WHERE id = {}", states[1].id);
+    assert_eq!(harness.number(&conflicts).await, 1, "a read that no longer holds is a conflict");
     let failed = format!("SELECT kind FROM attempt WHERE state = {}", states[2].id);
     assert_eq!(harness.text(&failed).await, "store");
 
     let next = harness.claim(1).await.remove(0);
     assert_eq!(next.id, states[1].id);
-    let mut fresh = Journal::default();
-    fresh.record_read("n", harness.store.entry(run.info.key, "n").await.unwrap());
-    fresh.set("n", "100".into()).unwrap();
-    let operation = harness.finish(&run.info, &next, outputs(1), fresh).await;
+    let mut new_journal = Journal::default();
+    new_journal.record_read("n", harness.store.entry(run.info.key, "n").await.unwrap());
+    new_journal.set("n", "100".into()).unwrap();
+    let operation = harness.finish(&run.info, &next, outputs(1), new_journal).await;
     harness.commit_one(operation).await;
     assert_eq!(harness.text("SELECT value FROM entry WHERE key = 'n'").await, "100");
     harness.check().await;
@@ -146,23 +146,23 @@ async fn any_text_round_trips(kind: Kind) {
     let entries = harness.store.entries(run.key).await.unwrap();
     let read: BTreeMap<_, _> = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     assert_eq!(read, values);
-    let twice = NewRun { key: Some("a\0key\u{1}".into()), ..harness.new_run(&template).await };
-    assert!(
-        matches!(harness.commit_one(Operation::Start(twice.into())).await, Reply::Existing(known) if known.run == id)
-    );
+    let duplicate = NewRun { key: Some("a\0key\u{1}".into()), ..harness.new_run(&template).await };
+    let reply = harness.commit_one(Operation::Start(duplicate.into())).await;
+    assert!(matches!(reply, Reply::Existing(known) if known.run == id));
 
     // A key of control characters, read again within a commit.
     let key = "\u{1}0 \u{2}";
     let root = done.claimed.into_iter().next().unwrap();
     assert_eq!(root.store_snapshot["k0"], "\0");
-    let again = |text: &str| {
+    let start_again = |text: &str| {
         let mut journal = sets(key, text);
         journal.increment("n", 1).unwrap();
         journal
     };
     let mut state = root.state;
     for text in texts {
-        let operation = harness.finish(&run, &state, Outcome::RequeueAfter(1), again(text)).await;
+        let operation =
+            harness.finish(&run, &state, Outcome::RequeueAfter(1), start_again(text)).await;
         harness.commit_one(operation).await;
         assert_eq!(harness.store.entry(run.key, key).await.unwrap().unwrap().value, text);
         harness.advance(1).await;

@@ -154,8 +154,8 @@ impl Running {
 
     fn ask(&self, url: &str, path: &str, body: &Value) -> Result<Value> {
         self.runtime.block_on(async {
-            let asked = async { Connection::open(url).await?.json("POST", path, body).await };
-            timeout(MAX_WAIT, asked).await?
+            let answer = async { Connection::open(url).await?.json("POST", path, body).await };
+            timeout(MAX_WAIT, answer).await?
         })
     }
 
@@ -215,9 +215,9 @@ impl Call {
 
     /// Repeats the call in one client, until none is left.
     async fn again(self, mut connection: Connection, left: Arc<AtomicU64>) -> Result<Vec<f64>> {
-        let less = |left: u64| left.checked_sub(1);
+        let decrement = |left: u64| left.checked_sub(1);
         let mut latencies = Vec::new();
-        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).is_ok() {
             let begun = Instant::now();
             let answer = connection.call("POST", &self.path, self.argument.clone()).await?;
             latencies.push(begun.elapsed().as_secs_f64() * 1000.0);

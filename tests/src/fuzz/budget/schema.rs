@@ -29,18 +29,18 @@ pub(super) fn random(mutator: &mut Mutator) -> Value {
         _ => {}
     }
     let definitions = mutator.below(8);
-    let mut made = Map::new();
+    let mut properties = Map::new();
     for number in 0..definitions {
         // Most references lead forwards, some lead back to the first definition and form a
         // cycle.
-        let ring = mutator.once_in(6);
-        let from = if ring { 0 } else { number + 1 };
-        made.insert(format!("d{number}"), part(mutator, 3, from, definitions));
+        let is_cyclic = mutator.once_in(6);
+        let from = if is_cyclic { 0 } else { number + 1 };
+        properties.insert(format!("d{number}"), part(mutator, 3, from, definitions));
     }
     let mut root = part(mutator, 4, 0, definitions);
     if let Value::Object(map) = &mut root {
         map.insert("type".to_owned(), json!("object"));
-        map.insert("$defs".to_owned(), Value::Object(made));
+        map.insert("$defs".to_owned(), Value::Object(properties));
     }
     root
 }

@@ -41,9 +41,9 @@ impl Set {
 
     /// Returns the settings that replace the current ones.
     fn changed(&self, now: &NamespaceDetails) -> NamespaceSettings {
-        let kept = now.limits.iter().filter(|(limit, _)| !self.unset.contains(limit));
+        let unchanged = now.limits.iter().filter(|(limit, _)| !self.unset.contains(limit));
         let limits: LimitValues =
-            kept.chain(self.limits.iter().flat_map(LimitValues::iter)).collect();
+            unchanged.chain(self.limits.iter().flat_map(LimitValues::iter)).collect();
         let slots = if self.host_slots { None } else { self.slots.or(now.slots) };
         NamespaceSettings { limits, slots }
     }

@@ -26,9 +26,9 @@ pub fn show(answer: &Answer) -> Result<String, Error> {
     let set_by = if slots.is_some() { " (set by the namespace)" } else { "" };
     let rows = effective.limits.iter().map(|(name, value)| {
         let limit = Limit::parse(name);
-        let shown = limit.map(|limit| limit.unit().show(*value)).unwrap_or_default();
+        let formatted = limit.map(|limit| limit.unit().show(*value)).unwrap_or_default();
         let set = limit.is_some_and(|limit| limits.get(limit).is_some());
-        [cell(name), cell(value), cell(shown), cell(if set { "namespace" } else { "host" })]
+        [cell(name), cell(value), cell(formatted), cell(if set { "namespace" } else { "host" })]
     });
     let table = table(["LIMIT", "VALUE", "", "SET BY"], rows);
     Ok(format!("{name}: {} slots{set_by}\n\n{table}", effective.slots))

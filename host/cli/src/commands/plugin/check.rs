@@ -35,7 +35,7 @@ impl Check {
 
 fn show(answer: &Answer) -> Result<String, Error> {
     let PluginReport { plugin: checked, capabilities, warnings } = answer.read()?;
-    let about = record([
+    let summary = record([
         ("DIGEST", cell(&checked.digest)),
         ("SIZE", cell(bytes(checked.size))),
         ("COMPILED IN", cell(duration(i64::try_from(checked.compile_ms).unwrap_or(i64::MAX)))),
@@ -43,5 +43,5 @@ fn show(answer: &Answer) -> Result<String, Error> {
     let nodes = inspect::nodes(&checked.nodes);
     let imports = inspect::imports(&checked.imports);
     let remarks = remarks(&capabilities, &warnings);
-    Ok(format!("the plugin would be admitted\n\n{about}\n\n{nodes}{imports}{remarks}"))
+    Ok(format!("the plugin would be admitted\n\n{summary}\n\n{nodes}{imports}{remarks}"))
 }

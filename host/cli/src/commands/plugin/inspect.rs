@@ -37,14 +37,14 @@ fn show(answer: &Answer) -> Result<String, Error> {
 
 /// Formats a plugin, with a line for each of its nodes.
 pub fn summary(plugin: &PluginDetails) -> String {
-    let about = record([
+    let summary = record([
         ("NAME", cell(&plugin.name)),
         ("VERSION", optional_cell(Some(&plugin.version))),
         ("DIGEST", cell(&plugin.digest)),
         ("SIZE", cell(bytes(plugin.size))),
         ("UPLOADED", optional_cell(plugin.uploaded_at.map(utc).as_deref())),
     ]);
-    format!("{about}\n\n{}", nodes(&plugin.nodes))
+    format!("{summary}\n\n{}", nodes(&plugin.nodes))
 }
 
 /// Formats nodes, one per line.

@@ -45,17 +45,17 @@ pub fn upload(
 pub fn remarks(capabilities: &[Capability], warnings: &[String]) -> String {
     let mut text = String::new();
     for Capability { import, secret, needs, granted, grant } in capabilities {
-        let asks = match (import, secret) {
+        let request = match (import, secret) {
             (Some(import), _) => format!("imports {import}"),
             (_, Some(secret)) => format!("declares the secret {secret}"),
             _ => "asks for it".to_owned(),
         };
-        let standing = if *granted {
+        let status = if *granted {
             "granted".to_owned()
         } else {
             format!("not granted; an operator grants it by `{grant}`")
         };
-        text.push_str(&format!("\n\nneeds {needs}: the plugin {asks} ({standing})"));
+        text.push_str(&format!("\n\nneeds {needs}: the plugin {request} ({status})"));
     }
     for warning in warnings {
         text.push_str(&format!("\n\nwarning: {warning}"));

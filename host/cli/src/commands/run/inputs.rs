@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_pair_has_a_name() {
-        for bad in ["", "a", "=1", "a=@"] {
-            assert!(bad.parse::<Input>().is_err(), "{bad}");
+        for invalid in ["", "a", "=1", "a=@"] {
+            assert!(invalid.parse::<Input>().is_err(), "{invalid}");
         }
         let store: StoreValue = "cursor=1=2".parse().unwrap();
         assert_eq!((store.key.as_str(), store.value.as_str()), ("cursor", "1=2"));

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_state_shows_every_member() {
-        let it = from_value(json!({
+        let details = from_value(json!({
             "state": "r/3", "identifier": "w", "node_name": "count", "status": "ERRORED",
             "path": "0.0", "attempt": 2, "retries": 1, "requeues": 0, "created_at": 0,
             "ended_at": 12, "failure": { "kind": "permanent", "message": "no", "details": { "a": 1 } },
@@ -219,7 +219,7 @@ mod tests {
                 "logs": [{ "level": "info", "message": "hi\u{7}" }], "usage": {},
             }],
         }));
-        let text = state(&it.unwrap());
+        let text = state(&details.unwrap());
         for part in [
             "r/3",
             "failure\n  permanent: no\n  {",

@@ -255,24 +255,25 @@ mod tests {
         let body = body_json(start(&["n=3", "who=Ada"], &["cursor=3"]));
         assert_eq!(body, json!({ "inputs": { "n": 3, "who": "Ada" }, "store": { "cursor": "3" } }));
         assert_eq!(body_json(start(&[], &[])), json!({ "inputs": {}, "store": {} }));
-        let later = Start { idempotency_key: Some("a".into()), delay: Some(5), ..start(&[], &[]) };
+        let delayed =
+            Start { idempotency_key: Some("a".into()), delay: Some(5), ..start(&[], &[]) };
         let expected = json!({ "inputs": {}, "store": {}, "idempotency_key": "a", "delay_ms": 5 });
-        assert_eq!(body_json(later), expected);
+        assert_eq!(body_json(delayed), expected);
     }
 
     #[test]
     fn a_delay_has_a_unit() {
         assert_eq!(duration("250ms"), Ok(250));
         assert_eq!(duration("2h"), Ok(7_200_000));
-        for wrong in ["", "5", "s", "-1s", "1.5s", "5 s", "5w", "99999999999999999999d", "ß"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+        for invalid in ["", "5", "s", "-1s", "1.5s", "5 s", "5w", "99999999999999999999d", "ß"] {
+            assert!(duration(invalid).is_err(), "{invalid}");
         }
     }
 
     #[test]
     fn repeated_inputs_are_refused() {
-        for twice in [start(&["n=3", "n=4"], &[]), start(&[], &["k=1", "k=1"])] {
-            assert_eq!(twice.body().unwrap_err().exit_code(), 2);
+        for duplicate in [start(&["n=3", "n=4"], &[]), start(&[], &["k=1", "k=1"])] {
+            assert_eq!(duplicate.body().unwrap_err().exit_code(), 2);
         }
     }
 }

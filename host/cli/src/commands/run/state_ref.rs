@@ -52,14 +52,14 @@ mod tests {
 
     #[test]
     fn a_state_may_follow_its_run() {
-        let bare: StateRef = RUN.parse().unwrap();
-        let with: StateRef = format!("{RUN}/7").parse().unwrap();
-        assert_eq!(bare.run, with.run);
-        assert_eq!(bare.state(None).unwrap(), None);
-        assert_eq!(bare.state(Some(3)).unwrap(), Some(3));
-        assert_eq!(with.state(None).unwrap(), Some(7));
-        assert_eq!(with.state(Some(7)).unwrap(), Some(7));
-        assert_eq!(with.state(Some(8)).unwrap_err().exit_code(), 2);
+        let run_only: StateRef = RUN.parse().unwrap();
+        let run_and_state: StateRef = format!("{RUN}/7").parse().unwrap();
+        assert_eq!(run_only.run, run_and_state.run);
+        assert_eq!(run_only.state(None).unwrap(), None);
+        assert_eq!(run_only.state(Some(3)).unwrap(), Some(3));
+        assert_eq!(run_and_state.state(None).unwrap(), Some(7));
+        assert_eq!(run_and_state.state(Some(7)).unwrap(), Some(7));
+        assert_eq!(run_and_state.state(Some(8)).unwrap_err().exit_code(), 2);
     }
 
     #[test]

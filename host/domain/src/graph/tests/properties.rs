@@ -128,17 +128,17 @@ impl Lines {
     /// this path alone. A unite sees the outputs that its source saw; any other
     /// node sees those that the node before it brings.
     fn sees_along(&self, path: &[usize]) -> bool {
-        let mut sees = vec![false; path.len()];
+        let mut visible = vec![false; path.len()];
         for at in 1..path.len() {
             assert!(self.next[path[at - 1]].contains(&path[at]), "{path:?} has no such edge");
-            sees[at] = match self.unites[path[at]] {
+            visible[at] = match self.unites[path[at]] {
                 Some(source) => {
-                    path.iter().position(|node| *node == source).is_some_and(|at| sees[at])
+                    path.iter().position(|node| *node == source).is_some_and(|at| visible[at])
                 }
-                None => at == 1 || sees[at - 1],
+                None => at == 1 || visible[at - 1],
             };
         }
-        sees.last().copied().unwrap_or_default()
+        visible.last().copied().unwrap_or_default()
     }
 }
 
@@ -177,12 +177,13 @@ fn check_by_paths(graph: &Graph) {
     let unites: Vec<_> =
         graph.nodes().filter(|(_, node)| node.unites.is_some()).map(|(ix, _)| ix).collect();
     for (ix, node) in graph.nodes() {
-        let inside: Vec<_> = unites.iter().copied().filter(|unite| in_region(*unite, ix)).collect();
-        assert_eq!(node.scopes, inside);
+        let in_scope: Vec<_> =
+            unites.iter().copied().filter(|unite| in_region(*unite, ix)).collect();
+        assert_eq!(node.scopes, in_scope);
         let innermost = |unite: &NodeIx| {
-            !inside.iter().any(|other| other != unite && in_region(*unite, *other))
+            !in_scope.iter().any(|other| other != unite && in_region(*unite, *other))
         };
-        let counts: Vec<_> = inside.iter().copied().filter(innermost).collect();
+        let counts: Vec<_> = in_scope.iter().copied().filter(innermost).collect();
         assert_eq!(node.counts_in, counts);
         for (to, _) in graph.nodes() {
             let step = node.next.iter().any(|next| *next == to || graph.reaches(*next, to));
@@ -201,12 +202,12 @@ fn check_by_paths(graph: &Graph) {
 }
 
 /// Returns whether a path leads from the root to `to` without passing `past`.
-fn avoids(graph: &Graph, past: NodeIx, to: NodeIx) -> bool {
-    fn walk(graph: &Graph, at: NodeIx, past: NodeIx, to: NodeIx) -> bool {
-        at != past
-            && (at == to || graph.node(at).next.iter().any(|next| walk(graph, *next, past, to)))
+fn avoids(graph: &Graph, avoided: NodeIx, to: NodeIx) -> bool {
+    fn walk(graph: &Graph, at: NodeIx, avoided: NodeIx, to: NodeIx) -> bool {
+        at != avoided
+            && (at == to || graph.node(at).next.iter().any(|next| walk(graph, *next, avoided, to)))
     }
-    walk(graph, graph.root(), past, to)
+    walk(graph, graph.root(), avoided, to)
 }
 
 proptest! {
@@ -258,15 +259,18 @@ fn a_named_path_lacks_the_value() {
         let problems = builder.build().err().unwrap_or_default();
         for path in problems.iter().filter_map(|problem| path_named(&problem.message)) {
             prop_assert!(path.len() > 1 && !lines.sees_along(&path), "{path:?} in {lines:?}");
-            let (paths, behind) = named.get();
+            let (paths, references) = named.get();
             let ends_at_its_unite = path.len() > 1 && lines.unites[path[path.len() - 1]].is_some();
-            named.set((paths + 1, behind + usize::from(!ends_at_its_unite)));
+            named.set((paths + 1, references + usize::from(!ends_at_its_unite)));
         }
         Ok(())
     };
     runner(8_000).run(&drawn_with_lines(), walk).unwrap();
-    let (paths, behind) = named.get();
-    assert!(paths > 100 && behind > 50, "{paths} paths, {behind} of them lead past a unite");
+    let (paths, references) = named.get();
+    assert!(
+        paths > 100 && references > 50,
+        "{paths} paths, {references} of them lead past a unite"
+    );
 }
 
 #[test]
@@ -276,8 +280,8 @@ fn many_drawn_graphs_are_valid() {
     let count = |builder: GraphBuilder| {
         let (graphs, unites) = valid.get();
         if let Ok(graph) = builder.build() {
-            let some = graph.nodes().any(|(_, node)| node.unites.is_some());
-            valid.set((graphs + 1, unites + usize::from(some)));
+            let has_unites = graph.nodes().any(|(_, node)| node.unites.is_some());
+            valid.set((graphs + 1, unites + usize::from(has_unites)));
         }
         Ok(())
     };

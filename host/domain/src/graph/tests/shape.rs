@@ -151,7 +151,7 @@ fn references_are_visible_as_listed() {
 }
 
 #[test]
-fn carries_what_later_nodes_refer_to() {
+fn nodes_carry_outputs_referenced_later() {
     let graph = GraphBuilder::from_text("R > A; A > B C; B > W; C > W; W(A) > E; E")
         .input("B", "x", "${{ A.outputs.f }}")
         .input("E", "x", "${{ R.outputs.f }}")
@@ -168,7 +168,8 @@ fn carries_what_later_nodes_refer_to() {
 #[test]
 fn a_failure_above_leaves_a_gap() {
     let graph = draw("U > X; X > Y; Y > V; V(X) > Z; Z > W; W(U)");
-    let above = |a: &str, b: &str| graph.leaves_gap(graph.find(a).unwrap(), graph.find(b).unwrap());
+    let leaves_gap =
+        |a: &str, b: &str| graph.leaves_gap(graph.find(a).unwrap(), graph.find(b).unwrap());
     let table = [
         ("U", "W", true),
         ("X", "Y", true),
@@ -181,7 +182,7 @@ fn a_failure_above_leaves_a_gap() {
         ("X", "W", false),
     ];
     for (a, b, expected) in table {
-        assert_eq!(above(a, b), expected, "{a} above {b}");
+        assert_eq!(leaves_gap(a, b), expected, "{a} above {b}");
     }
 }
 
@@ -201,9 +202,9 @@ fn layers() -> GraphBuilder {
 
 /// Builds five hundred nested unites.
 fn nest() -> GraphBuilder {
-    let down: String = (0..499).map(|n| format!("d{n} > d{};", n + 1)).collect();
-    let up: String = (1..500).map(|n| format!("u{n}(d{n}) > u{};", n - 1)).collect();
-    let nest = GraphBuilder::from_text(&format!("{down} d499 > u499; {up} u0(d0);"));
+    let descending: String = (0..499).map(|n| format!("d{n} > d{};", n + 1)).collect();
+    let ascending: String = (1..500).map(|n| format!("u{n}(d{n}) > u{};", n - 1)).collect();
+    let nest = GraphBuilder::from_text(&format!("{descending} d499 > u499; {ascending} u0(d0);"));
     (0..500).fold(nest, |builder, n| builder.input(&format!("u{n}"), "x", "${{ d499.outputs.x }}"))
 }
 
@@ -212,10 +213,10 @@ fn a_thousand_nodes_are_quick() {
     for (builder, size) in [(layers(), 991), (nest(), 1000)] {
         let begun = std::time::Instant::now();
         let graph = builder.build().unwrap();
-        let taken = begun.elapsed();
+        let elapsed = begun.elapsed();
         // A fraction of a second on an idle machine, unoptimised. The test
         // machine may be busy; an exponential algorithm takes minutes.
-        assert!(taken < std::time::Duration::from_secs(10), "{taken:?}");
+        assert!(elapsed < std::time::Duration::from_secs(10), "{elapsed:?}");
         assert_eq!(graph.nodes().len(), size);
     }
 }

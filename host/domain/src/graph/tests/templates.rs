@@ -373,26 +373,26 @@ fn valid_variants_are_accepted() {
 
 #[test]
 fn names_of_nodes_reserved_missing_or_ambiguous() {
-    let one = |node: Value| problem_lines(&json!({"nodes": [node]})).join("\n");
+    let problems_of = |node: Value| problem_lines(&json!({"nodes": [node]})).join("\n");
     assert_eq!(
-        one(json!({"node_name": "open", "identifier": "store"})),
+        problems_of(json!({"node_name": "open", "identifier": "store"})),
         "$.nodes[0].identifier: the identifier \"store\" is reserved for placeholders; use another"
     );
     assert_eq!(
-        one(json!({"node_name": "open", "identifier": "a.b"})),
+        problems_of(json!({"node_name": "open", "identifier": "a.b"})),
         "$.nodes[0].identifier: an identifier has no '.', since placeholders are split there; use '_'"
     );
     assert_eq!(
-        one(json!({})),
+        problems_of(json!({})),
         "$.nodes[0]: the key \"node_name\" is missing\n$.nodes[0]: the key \"identifier\" is missing"
     );
     assert_eq!(
-        one(json!({"node_name": "twice", "identifier": "a"})),
+        problems_of(json!({"node_name": "twice", "identifier": "a"})),
         "$.nodes[0]: several plugins export a node \"twice\": one, two; say which, as \"plugin\""
     );
-    assert_eq!(one(json!({"node_name": "twice", "identifier": "a", "plugin": "two"})), "");
+    assert_eq!(problems_of(json!({"node_name": "twice", "identifier": "a", "plugin": "two"})), "");
     assert_eq!(
-        one(json!({"node_name": "notify", "identifier": "a"})),
+        problems_of(json!({"node_name": "notify", "identifier": "a"})),
         "$.nodes[0]: \"notify\" reads the secret \"api_key\", which is not set; add \"api_key\" to \"secrets\""
     );
 }

@@ -153,8 +153,8 @@ impl CommitLoop {
         let operations: Arc<[Operation]> = [operation].into();
         let quotas = self.quotas(&[]);
         let view = BatchView { operations: &operations, senders: &[] };
-        let tried = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &quotas).await;
-        tried.unwrap_or_else(|why| {
+        let committed = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &quotas).await;
+        committed.unwrap_or_else(|why| {
             tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");
             Committed::default()
         })
@@ -165,7 +165,7 @@ impl CommitLoop {
 mod tests {
     use super::*;
 
-    const NOTHING: ClaimMode = ClaimMode::NewOnly(0);
+    const NO_CLAIMS: ClaimMode = ClaimMode::NewOnly(0);
 
     fn all(mut pending: PendingRanges) -> Vec<(Range<usize>, ClaimMode)> {
         std::iter::from_fn(|| pending.next()).collect()
@@ -175,19 +175,22 @@ mod tests {
     fn halves_go_first_and_claim_nothing() {
         let mut pending = PendingRanges(VecDeque::from([(5..9, ClaimMode::AllDue(3))]));
         pending.halve(0..5);
-        assert_eq!(all(pending), [(0..2, NOTHING), (2..5, NOTHING), (5..9, ClaimMode::AllDue(3))]);
+        assert_eq!(
+            all(pending),
+            [(0..2, NO_CLAIMS), (2..5, NO_CLAIMS), (5..9, ClaimMode::AllDue(3))]
+        );
     }
 
     #[test]
     fn a_withdrawn_operation_is_isolated() {
-        let around = |at| {
+        let isolated = |at| {
             let mut pending = PendingRanges(VecDeque::new());
             pending.isolate(2..5, at);
             all(pending).into_iter().map(|(range, _)| range).collect::<Vec<_>>()
         };
-        assert_eq!(around(3), [2..3, 3..4, 4..5]);
-        assert_eq!(around(2), [2..3, 3..5]);
-        assert_eq!(around(4), [2..4, 4..5]);
+        assert_eq!(isolated(3), [2..3, 3..4, 4..5]);
+        assert_eq!(isolated(2), [2..3, 3..5]);
+        assert_eq!(isolated(4), [2..4, 4..5]);
     }
 
     #[test]

@@ -102,10 +102,10 @@ impl Spent {
 impl Charge {
     /// Lowers the charge to `bytes`, if it is higher.
     pub(crate) fn lower(&mut self, bytes: u64) {
-        let less = self.bytes.saturating_sub(bytes);
-        self.bytes -= less;
-        if less > 0 {
-            self.budgets.release(self.namespace, less);
+        let released = self.bytes.saturating_sub(bytes);
+        self.bytes -= released;
+        if released > 0 {
+            self.budgets.release(self.namespace, released);
         }
     }
 }
@@ -149,10 +149,10 @@ mod tests {
     async fn an_oversized_result_waits_to_be_alone() {
         let budgets = Budgets::new(LIMIT);
         let namespace = NamespaceKey(1);
-        let small = budgets.charge(namespace, 1).await;
+        let small_charge = budgets.charge(namespace, 1).await;
         let mut large = std::pin::pin!(budgets.charge(namespace, 5_000));
         assert!(poll!(&mut large).is_pending());
-        drop(small);
+        drop(small_charge);
         let Poll::Ready(large) = poll!(&mut large) else { panic!("it is alone") };
         assert!(poll!(std::pin::pin!(budgets.charge(namespace, 1))).is_pending());
         drop(large);
@@ -164,8 +164,8 @@ mod tests {
         let namespace = NamespaceKey(1);
         let first = budgets.charge(namespace, 100).await;
         {
-            let mut gone = std::pin::pin!(budgets.charge(namespace, 100));
-            assert!(poll!(&mut gone).is_pending());
+            let mut dropped_charge = std::pin::pin!(budgets.charge(namespace, 100));
+            assert!(poll!(&mut dropped_charge).is_pending());
         }
         let mut next = std::pin::pin!(budgets.charge(namespace, 100));
         assert!(poll!(&mut next).is_pending());

@@ -163,17 +163,17 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Lowers the costs of a run's operations that wait in a lane; `lighten` returns
+    /// Lowers the costs of a run's operations that wait in a lane; `new_cost` returns
     /// each new cost.
-    pub(crate) fn lighten(
+    pub(crate) fn lower_costs(
         &mut self,
         lane: Lane,
         run: RunKey,
-        mut lighten: impl FnMut(&mut T) -> u64,
+        mut new_cost: impl FnMut(&mut T) -> u64,
     ) {
         let namespaces = self.lane(lane).namespaces.values_mut();
         let operations = namespaces.filter_map(|runs| runs.runs.get_mut(&run)).flatten();
-        operations.for_each(|entry| entry.cost = lighten(&mut entry.item));
+        operations.for_each(|entry| entry.cost = new_cost(&mut entry.item));
     }
 
     fn lane(&mut self, lane: Lane) -> &mut NamespaceQueues<T> {

@@ -152,10 +152,10 @@ impl CommitLoop {
         let has_room = self.room().spare(0) > 0;
         let is_stopping = self.mailbox.is_stopping();
         let may_claim = has_room && !is_stopping;
-        let at_once = ((self.pacing.is_more_due() || self.has_room_again()) && may_claim)
+        let is_ready = ((self.pacing.is_more_due() || self.has_room_again()) && may_claim)
             || claims.needs_reconcile()
             || !queue.is_empty();
-        if at_once {
+        if is_ready {
             return;
         }
         let left = if may_claim { self.pacing.time_until_due(self.pacing.now()) } else { None };

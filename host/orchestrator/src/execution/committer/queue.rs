@@ -153,7 +153,7 @@ impl Queue {
     pub(crate) fn cancel(&self, run: RunKey) {
         let mut state = self.lock();
         state.cancelled.add(run);
-        state.lanes.lighten(Lane::End, run, |waiting| {
+        state.lanes.lower_costs(Lane::End, run, |waiting| {
             strip(&mut waiting.operation);
             let cost = label(&waiting.operation).cost;
             if let Some(charge) = &mut waiting.charge {

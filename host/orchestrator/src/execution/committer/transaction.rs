@@ -41,7 +41,7 @@ impl CommitLoop {
         let senders = || view.senders.get(range.clone()).unwrap_or_default().iter();
         loop {
             let withdrawn =
-                |sender: &Option<ReplySender>| sender.as_ref().is_some_and(|it| !it.enter());
+                |sender: &Option<ReplySender>| sender.as_ref().is_some_and(|reply| !reply.enter());
             if let Some(at) = senders().position(withdrawn) {
                 return Err(Halt::Withdrawn(range.start + at));
             }

@@ -56,19 +56,19 @@ impl PartCounter {
                 self.depth = self.depth.saturating_sub(1);
                 Ok(())
             }
-            Payload::TypeSection(of) => add(Part::Types, of.count()),
-            Payload::CoreTypeSection(of) => add(Part::Types, of.count()),
-            Payload::ComponentTypeSection(of) => add(Part::Types, of.count()),
-            Payload::ImportSection(of) => add(Part::Imports, of.count()),
-            Payload::ComponentImportSection(of) => add(Part::Imports, of.count()),
-            Payload::ExportSection(of) => add(Part::Exports, of.count()),
-            Payload::FunctionSection(of) => add(Part::Functions, of.count()),
-            Payload::TableSection(of) => add(Part::Tables, of.count()),
-            Payload::GlobalSection(of) => add(Part::Globals, of.count()),
-            Payload::InstanceSection(of) => add(Part::CoreInstances, of.count()),
-            Payload::ComponentInstanceSection(of) => add(Part::Instances, of.count()),
-            Payload::ComponentAliasSection(of) => add(Part::Aliases, of.count()),
-            Payload::ComponentCanonicalSection(of) => add(Part::Canonicals, of.count()),
+            Payload::TypeSection(section) => add(Part::Types, section.count()),
+            Payload::CoreTypeSection(section) => add(Part::Types, section.count()),
+            Payload::ComponentTypeSection(section) => add(Part::Types, section.count()),
+            Payload::ImportSection(section) => add(Part::Imports, section.count()),
+            Payload::ComponentImportSection(section) => add(Part::Imports, section.count()),
+            Payload::ExportSection(section) => add(Part::Exports, section.count()),
+            Payload::FunctionSection(section) => add(Part::Functions, section.count()),
+            Payload::TableSection(section) => add(Part::Tables, section.count()),
+            Payload::GlobalSection(section) => add(Part::Globals, section.count()),
+            Payload::InstanceSection(section) => add(Part::CoreInstances, section.count()),
+            Payload::ComponentInstanceSection(section) => add(Part::Instances, section.count()),
+            Payload::ComponentAliasSection(section) => add(Part::Aliases, section.count()),
+            Payload::ComponentCanonicalSection(section) => add(Part::Canonicals, section.count()),
             other => self.contents(other),
         }
     }

@@ -19,8 +19,8 @@ pub(super) fn refusal(bytes: &[u8], error: &Error) -> AdmissionError {
 fn missing(bytes: &[u8]) -> Option<WasmFeatures> {
     let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
     let all = WasmFeatures::all();
-    let off = all.difference(engine::ENABLED_FEATURES);
-    valid(all).then(|| off.iter().find(|proposal| !valid(all.difference(*proposal))))?
+    let disabled = all.difference(engine::ENABLED_FEATURES);
+    valid(all).then(|| disabled.iter().find(|proposal| !valid(all.difference(*proposal))))?
 }
 
 fn named(proposal: WasmFeatures, error: &Error) -> AdmissionError {

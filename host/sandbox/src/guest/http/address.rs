@@ -223,11 +223,11 @@ mod tests {
         fn an_embedded_address_counts_as_itself(bits: u32) {
             let ip = Ipv4Addr::from(bits);
             let [a, b, c, d] = ip.octets();
-            let alone = is_allowed(ip.into(), &[]);
-            prop_assert_eq!(is_allowed(ip.to_ipv6_mapped().into(), &[]), alone);
+            let is_public_address = is_allowed(ip.into(), &[]);
+            prop_assert_eq!(is_allowed(ip.to_ipv6_mapped().into(), &[]), is_public_address);
             let [high, low] = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
             let translated = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low);
-            prop_assert_eq!(is_allowed(translated.into(), &[]), alone);
+            prop_assert_eq!(is_allowed(translated.into(), &[]), is_public_address);
             for tunnel in [
                 Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
                 Ipv6Addr::new(0x2001, 0, high, low, 0, 0, !high, !low),

@@ -55,10 +55,10 @@ impl Call {
         // the timeout of the request starts later; the deadline of the attempt already
         // applies.
         let permit = self.network.connection().await;
-        let until = Instant::now() + self.limits.time(Limit::HttpCallMs);
+        let deadline = Instant::now() + self.limits.time(Limit::HttpCallMs);
         let (limit_signal, logs, shown) =
             (Arc::clone(&self.limit_signal), self.logs.clone(), self.target.shown());
-        match timeout_at(until, self.exchange(permit, until)).await {
+        match timeout_at(deadline, self.exchange(permit, deadline)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 logs.add_host_line(LogLevel::Warn, &format!("{shown} failed: {}", explain(&error)));
@@ -71,7 +71,7 @@ impl Call {
         }
     }
 
-    async fn exchange(self, permit: Option<OwnedSemaphorePermit>, until: Instant) -> Answer {
+    async fn exchange(self, permit: Option<OwnedSemaphorePermit>, deadline: Instant) -> Answer {
         let connect = self.network.connect(&self.target);
         let stream = within(self.timeouts.connect_timeout, connect).await;
         let stream = stream.unwrap_or(Err(Error::ConnectionTimeout))?;
@@ -104,7 +104,7 @@ impl Call {
         let driver: Driver = Box::new(async move {
             let _permit = permit;
             if let Some(connection) = connection
-                && timeout_at(until, connection).await.is_err()
+                && timeout_at(deadline, connection).await.is_err()
                 && !is_over.load(Relaxed)
             {
                 self.limit_signal.report(Limit::HttpCallMs);

@@ -22,8 +22,8 @@ pub(super) fn explain(error: &Error) -> String {
 pub(super) fn from_hyper(error: hyper::Error) -> Error {
     let source = std::error::Error::source(&error);
     // The body of the request ended the exchange.
-    if let Some(own) = source.and_then(|source| source.downcast_ref::<Error>()) {
-        return match own {
+    if let Some(host_error) = source.and_then(|source| source.downcast_ref::<Error>()) {
+        return match host_error {
             Error::HttpRequestBodySize(size) => Error::HttpRequestBodySize(*size),
             _ => Error::HttpProtocolError,
         };

@@ -107,15 +107,15 @@ const OVERRIDE_PARTS: &[&str] = &[
 /// forbidden if the host sends it.
 pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
     // CGI and its successors do not distinguish an underscore (or dot) from a hyphen.
-    let plain: String = name.as_str().chars().map(hyphen).collect();
-    let is_key = has_key && plain == IDEMPOTENCY_KEY.as_str();
-    let is_length = plain == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;
+    let normalized: String = name.as_str().chars().map(hyphen).collect();
+    let is_key = has_key && normalized == IDEMPOTENCY_KEY.as_str();
+    let is_length = normalized == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;
     is_key
         || is_length
-        || HOST_HEADERS.iter().any(|ours| plain == ours.as_str())
-        || OVERRIDE_HEADERS.contains(&plain.as_str())
-        || OVERRIDE_PREFIXES.iter().any(|beginning| plain.starts_with(beginning))
-        || OVERRIDE_PARTS.iter().any(|part| plain.contains(part))
+        || HOST_HEADERS.iter().any(|header| normalized == header.as_str())
+        || OVERRIDE_HEADERS.contains(&normalized.as_str())
+        || OVERRIDE_PREFIXES.iter().any(|beginning| normalized.starts_with(beginning))
+        || OVERRIDE_PARTS.iter().any(|part| normalized.contains(part))
 }
 
 fn hyphen(letter: char) -> char {
@@ -134,8 +134,8 @@ pub(super) fn outgoing(
     if guest.len() > MAX_HEADERS {
         return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(guest.len()).ok()));
     }
-    let is_ours = |name: &HeaderName| is_forbidden(name, idempotency_key.is_some());
-    if guest.keys().any(is_ours) {
+    let is_host_header = |name: &HeaderName| is_forbidden(name, idempotency_key.is_some());
+    if guest.keys().any(is_host_header) {
         return Err(Error::HttpRequestDenied);
     }
     let mut headers = HeaderMap::with_capacity(guest.len() + 3);
@@ -239,13 +239,13 @@ mod tests {
 
     #[test]
     fn too_many_headers_are_refused() {
-        let many = |count: usize| {
+        let headers_of = |count: usize| {
             (0..count)
                 .map(|n| (format!("x-{n}").parse().unwrap(), HeaderValue::from_static("x")))
                 .collect::<HeaderMap>()
         };
         let host = HeaderValue::from_static("a.example");
-        assert!(outgoing(many(MAX_HEADERS), host.clone(), None).is_ok());
-        assert!(outgoing(many(MAX_HEADERS + 1), host, None).is_err());
+        assert!(outgoing(headers_of(MAX_HEADERS), host.clone(), None).is_ok());
+        assert!(outgoing(headers_of(MAX_HEADERS + 1), host, None).is_err());
     }
 }

@@ -158,12 +158,12 @@ impl Network {
     }
 
     async fn tls(&self) -> Result<&TlsConnector, Error> {
-        let made = self.tls.get_or_try_init(|| async {
+        let connector_result = self.tls.get_or_try_init(|| async {
             let extra = self.config.extra_roots.clone();
-            let made = tokio::task::spawn_blocking(move || connector(extra)).await;
-            made.map_err(|error| error.to_string()).flatten()
+            let connector_result = tokio::task::spawn_blocking(move || connector(extra)).await;
+            connector_result.map_err(|error| error.to_string()).flatten()
         });
-        made.await.map_err(|why| {
+        connector_result.await.map_err(|why| {
             tracing::error!(why, "guests cannot use https");
             Error::ConfigurationError
         })

@@ -113,14 +113,14 @@ mod tests {
 
     #[test]
     fn an_address_has_one_form() {
-        for (uri, shown) in [
+        for (uri, expected) in [
             ("https://A.Example", "GET https://a.example/ port 443 /"),
             ("http://a.example.:80/x?y=//..", "GET http://a.example/x port 80 /x?y=//.."),
             ("https://a.example:8443/x", "GET https://a.example:8443/x port 8443 /x"),
             ("http://[::1]:80", "GET http://[::1]/ port 80 /"),
             ("http://127.0.0.1:1/", "GET http://127.0.0.1:1/ port 1 /"),
         ] {
-            assert_eq!(read(uri).unwrap(), shown);
+            assert_eq!(read(uri).unwrap(), expected);
         }
     }
 
@@ -145,8 +145,8 @@ mod tests {
             let error = read(uri).unwrap_err();
             assert!(error.contains(message), "{uri}: {error}");
         }
-        let long = format!("http://a.example/?{}", "x".repeat(MAX_PATH_BYTES));
-        assert!(read(&long).unwrap_err().contains("at most"));
+        let long_url = format!("http://a.example/?{}", "x".repeat(MAX_PATH_BYTES));
+        assert!(read(&long_url).unwrap_err().contains("at most"));
         let uri = "http://a.example/".parse().unwrap();
         assert_eq!(Target::parse(&Method::CONNECT, &uri).unwrap_err(), BadTarget::Connect);
     }

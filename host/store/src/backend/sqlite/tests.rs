@@ -31,8 +31,8 @@ async fn commits_resume_after_disk_full() {
     limit_growth(&store, Some(3)).await;
     assert_eq!(store.commit(small).await.unwrap().replies, [Reply::Done]);
     for _ in 0..2 {
-        let full = store.commit(large.clone()).await;
-        assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+        let disk_full = store.commit(large.clone()).await;
+        assert!(matches!(disk_full, Err(StoreError::Unavailable(_))), "{disk_full:?}");
         assert_eq!(runs().await, 1, "nothing of it");
     }
     // A commit that fits is still written.

@@ -114,28 +114,33 @@ impl DatabasePair {
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
         }
-        let theirs = self.postgres.store.commit(batch.clone()).await;
+        let postgres_answer = self.postgres.store.commit(batch.clone()).await;
         self.last = Instant::now();
-        batch.now = theirs.as_ref().map_or(0, |done| done.now + self.simulated_ms);
-        let ours = self.sqlite.store.commit(batch.clone()).await;
-        match (ours, theirs) {
-            (Ok(mut ours), Ok(theirs)) => {
-                let (we, they) = (comparable(&ours, 0), comparable(&theirs, self.simulated_ms));
-                if we != they {
+        batch.now = postgres_answer.as_ref().map_or(0, |done| done.now + self.simulated_ms);
+        let sqlite_answer = self.sqlite.store.commit(batch.clone()).await;
+        match (sqlite_answer, postgres_answer) {
+            (Ok(mut sqlite_answer), Ok(postgres_answer)) => {
+                let (sqlite_commit, postgres_commit) = (
+                    comparable(&sqlite_answer, 0),
+                    comparable(&postgres_answer, self.simulated_ms),
+                );
+                if sqlite_commit != postgres_commit {
                     println!("commit of {:#?}", batch.operations);
                     // A different row explains more than a different answer.
                     self.compare().await;
-                    same("the answer to the commit", we, they);
+                    same("the answer to the commit", sqlite_commit, postgres_commit);
                 }
                 if matches!(claim_mode, ClaimMode::AllDue(1..)) {
-                    self.cursors.clone_from(&ours.cursors);
+                    self.cursors.clone_from(&sqlite_answer.cursors);
                 }
-                self.staged_queues.clone_from(&ours.staged_queues);
-                ours.claimed.sort_by_key(|claimed| claimed.state.id);
-                Some(ours)
+                self.staged_queues.clone_from(&sqlite_answer.staged_queues);
+                sqlite_answer.claimed.sort_by_key(|claimed| claimed.state.id);
+                Some(sqlite_answer)
             }
             (Err(StoreError::Data(_)), Err(StoreError::Data(_))) => None,
-            (ours, theirs) => panic!("{ours:?} and {theirs:?} of {:#?}", batch.operations),
+            (sqlite_answer, postgres_answer) => {
+                panic!("{sqlite_answer:?} and {postgres_answer:?} of {:#?}", batch.operations)
+            }
         }
     }
 
@@ -160,56 +165,56 @@ impl DatabasePair {
 
     pub async fn template(&self, namespace: &str, named: &str, builder: &GraphBuilder) -> Template {
         let graph = Arc::new(builder.build().unwrap());
-        let (whose, which, secrets) = (name(namespace), name(named), BTreeMap::new());
+        let (namespace_name, graph_name, secrets) = (name(namespace), name(named), BTreeMap::new());
         let apply = async |store: &Store, now| {
-            store.apply_graph(&whose, &which, &graph, &secrets, now).await.unwrap()
+            store.apply_graph(&namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
         };
-        let theirs = apply(&self.postgres.store, 0).await;
-        let row = self.postgres.store.graph(&whose, &which).await.unwrap().unwrap();
-        let ours = apply(&self.sqlite.store, row.created_at + self.simulated_ms).await;
-        let revision = same("revision", ours.revision.id, theirs.revision.id);
-        let namespace_key = same("namespace", ours.namespace, theirs.namespace);
-        Template { namespace: whose, namespace_key, name: which, revision, graph }
+        let postgres_applied = apply(&self.postgres.store, 0).await;
+        let row = self.postgres.store.graph(&namespace_name, &graph_name).await.unwrap().unwrap();
+        let sqlite_applied = apply(&self.sqlite.store, row.created_at + self.simulated_ms).await;
+        let revision = same("revision", sqlite_applied.revision.id, postgres_applied.revision.id);
+        let namespace_key = same("namespace", sqlite_applied.namespace, postgres_applied.namespace);
+        Template { namespace: namespace_name, namespace_key, name: graph_name, revision, graph }
     }
 
     /// Reserves `count` ids for states, and returns the first.
     pub async fn numbers(&self, count: u64) -> StateId {
-        let ours = self.sqlite.store.state_ids(count, 0).await.unwrap();
-        let theirs = self.postgres.store.state_ids(count, 0).await.unwrap();
-        same("numbers", ours.next(), theirs.next())
+        let sqlite_ids = self.sqlite.store.state_ids(count, 0).await.unwrap();
+        let postgres_ids = self.postgres.store.state_ids(count, 0).await.unwrap();
+        same("numbers", sqlite_ids.next(), postgres_ids.next())
     }
 
     pub async fn run_key(&self) -> RunKey {
-        let ours = self.sqlite.store.run_key(0).await.unwrap();
-        same("run", ours, self.postgres.store.run_key(0).await.unwrap())
+        let sqlite_key = self.sqlite.store.run_key(0).await.unwrap();
+        same("run", sqlite_key, self.postgres.store.run_key(0).await.unwrap())
     }
 
     pub async fn lost_sessions(&self) -> Vec<SessionId> {
-        let mut ours = self.sqlite.store.lost_sessions(0).await.unwrap();
-        let mut theirs = self.postgres.store.lost_sessions(0).await.unwrap();
-        ours.sort();
-        theirs.sort();
-        same("lost sessions", ours, theirs)
+        let mut sqlite_sessions = self.sqlite.store.lost_sessions(0).await.unwrap();
+        let mut postgres_sessions = self.postgres.store.lost_sessions(0).await.unwrap();
+        sqlite_sessions.sort();
+        postgres_sessions.sort();
+        same("lost sessions", sqlite_sessions, postgres_sessions)
     }
 
     pub async fn held_by(&self, session: SessionId, after: StateId, max: u32) -> Vec<LostClaim> {
-        let ours = self.sqlite.store.held_by(session, after, max, 0).await.unwrap();
-        let theirs = self.postgres.store.held_by(session, after, max, 0).await.unwrap();
-        same("held", format!("{ours:?}"), format!("{theirs:?}"));
-        ours
+        let sqlite_states = self.sqlite.store.held_by(session, after, max, 0).await.unwrap();
+        let postgres_states = self.postgres.store.held_by(session, after, max, 0).await.unwrap();
+        same("held", format!("{sqlite_states:?}"), format!("{postgres_states:?}"));
+        sqlite_states
     }
 
     pub async fn entries(&self, run: RunKey) -> Vec<(String, Entry)> {
-        let ours = self.sqlite.store.entries(run).await.unwrap();
-        same("entries", ours, self.postgres.store.entries(run).await.unwrap())
+        let sqlite_entries = self.sqlite.store.entries(run).await.unwrap();
+        same("entries", sqlite_entries, self.postgres.store.entries(run).await.unwrap())
     }
 
     pub async fn pending_sweeps(&self) -> Vec<PendingSweep> {
-        let mut ours = self.sqlite.store.pending_sweeps().await.unwrap();
-        let mut theirs = self.postgres.store.pending_sweeps().await.unwrap();
-        ours.sort();
-        theirs.sort();
-        same("sweep_event", ours, theirs)
+        let mut sqlite_sweeps = self.sqlite.store.pending_sweeps().await.unwrap();
+        let mut postgres_sweeps = self.postgres.store.pending_sweeps().await.unwrap();
+        sqlite_sweeps.sort();
+        postgres_sweeps.sort();
+        same("sweep_event", sqlite_sweeps, postgres_sweeps)
     }
 
     /// Returns failed states, with their runs.
@@ -281,10 +286,10 @@ impl DatabasePair {
             let outputs = store.member_outputs(run.key, &root, &nodes).await.unwrap();
             let sizes = store.member_sizes(run.key, &root, &nodes).await.unwrap();
             let wanted: Vec<_> = outputs.iter().flat_map(|(id, _)| [(*id, 0), (*id, 1)]).collect();
-            let some: BTreeMap<_, _> =
+            let page: BTreeMap<_, _> =
                 store.outputs_at(&wanted, 40).await.unwrap().into_iter().collect();
             let status = store.run_statuses(&[run.key]).await.unwrap();
-            format!("{members:?} {bytes} {outputs:?} {sizes:?} {some:?} {status:?}")
+            format!("{members:?} {bytes} {outputs:?} {sizes:?} {page:?} {status:?}")
         };
         same("reads", read(&self.sqlite.store).await, read(&self.postgres.store).await);
         self.entries(run.key).await;

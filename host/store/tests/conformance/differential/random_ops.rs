@@ -136,7 +136,7 @@ impl RandomOps {
         let session = *self.rng.pick(&self.sessions[recent..]).unwrap();
         self.operations += pending.operations.len().max(1);
         let PendingBatch { operations, taken, started, swept } = pending;
-        let of_people = |(at, operation): (usize, &Operation)| match operation {
+        let as_request = |(at, operation): (usize, &Operation)| match operation {
             Operation::Control(
                 run,
                 Control::Cancel
@@ -146,14 +146,14 @@ impl RandomOps {
             ) => Some((at, run.key)),
             _ => None,
         };
-        let asked: Vec<_> = operations.iter().enumerate().filter_map(of_people).collect();
+        let requests: Vec<_> = operations.iter().enumerate().filter_map(as_request).collect();
         match self.databases.commit(session, operations, claim_mode).await {
             Some(done) => {
                 self.past.extend(taken);
-                let late = self.past.len().saturating_sub(MAX_PAST_CLAIMS);
-                self.past.drain(..late);
+                let excess = self.past.len().saturating_sub(MAX_PAST_CLAIMS);
+                self.past.drain(..excess);
                 self.runs.extend(started.into_iter().map(|run| (run.key, run)));
-                self.record(done, asked, swept);
+                self.record(done, requests, swept);
             }
             None => {
                 *self.answer_counts.entry("refused whole").or_default() += 1;
@@ -378,9 +378,9 @@ impl RandomOps {
         for _ in 0..1 + self.rng.below(4) {
             self.add(&mut pending).await;
         }
-        let mut bad = self.start().await;
-        (bad.root.id, bad.key) = (taken, None);
-        pending.operations.push(Operation::Start(bad.into()));
+        let mut invalid_start = self.start().await;
+        (invalid_start.root.id, invalid_start.key) = (taken, None);
+        pending.operations.push(Operation::Start(invalid_start.into()));
         self.commit(pending).await;
     }
 }

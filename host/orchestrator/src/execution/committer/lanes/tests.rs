@@ -100,8 +100,8 @@ fn a_heavy_end_is_not_starved() {
         }
         lanes.take(BOUNDS)
     };
-    let waited = (0..10).take_while(|_| !next().contains(&"heavy")).count();
-    assert!(waited <= 2, "it waited for {waited} batches");
+    let batches_waited = (0..10).take_while(|_| !next().contains(&"heavy")).count();
+    assert!(batches_waited <= 2, "it waited for {batches_waited} batches");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn lightened_operations_make_room() {
         push(&mut lanes, (Lane::End, 1, 1, 5000), "heavy");
     }
     push(&mut lanes, (Lane::End, 1, 2, 90), "other");
-    lanes.lighten(Lane::End, RunKey(1), |item| {
+    lanes.lower_costs(Lane::End, RunKey(1), |item| {
         *item = "light";
         1
     });
