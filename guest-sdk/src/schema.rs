@@ -7,12 +7,12 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-/// Returns the input schema of a node: the JSON from which `T` is read.
+/// Returns the input schema of a node: the schema of the JSON from which `T` is deserialized.
 pub(crate) fn of_input<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// Returns the output schema of a node: the JSON as which `T` is written.
+/// Returns the output schema of a node: the schema of `T` serialized to JSON.
 pub(crate) fn of_output<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-/// Number of waiters, and of tallies; with a splitter and a merger.
+/// Number of branches: a waiter and a tally each, between one splitter and one merger.
 const BRANCHES: i64 = 999;
 const STATES: i64 = 2 * BRANCHES + 2;
 const KILLS: usize = 20;
@@ -34,7 +34,7 @@ fn graph() -> Value {
     })
 }
 
-/// Starts a host whose log goes to a file, which counts executions from outside.
+/// Starts a host whose log goes to a file, from which the test counts executions.
 fn start(data: &Path, log: &File) -> Result<Host> {
     let log = log.try_clone()?;
     Host::start_with(data, &["--slots", "4", "--log-json"], move |command: &mut Command| {
@@ -104,8 +104,8 @@ fn twenty_kills_lose_and_repeat_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Kills a host while its log is copied into the database file. Each run writes more than ten
-/// megabytes, and sixteen make the host copy them.
+/// Kills a host during checkpoints, which copy the write-ahead log into the database file. Each run
+/// writes more than 10 MB, and the host makes a checkpoint every 16 MB.
 #[test]
 fn kills_during_checkpoints_lose_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;

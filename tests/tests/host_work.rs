@@ -106,7 +106,7 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
     good(tenant.host.request("POST", &path)?.body(bytes).send()?)
 }
 
-/// Raises the deadline, which is not tested here and which a busy machine might miss.
+/// Arguments that raise the attempt timeout, so that a busy machine does not exceed it.
 const LONG_DEADLINE: [&str; 2] = ["--limit", "timeout_ms=300s"];
 
 /// Runs a test on a host on each kind of database.
@@ -186,7 +186,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
     Ok(())
 }
 
-/// Returns a list that is quick to check and slow to measure, as an output of an earlier node.
+/// Returns a graph whose second node takes a list that is quick to check and slow to measure.
 fn heavy_input(limits: &Value) -> Value {
     json!({
         "nodes": [
@@ -427,7 +427,7 @@ fn redacting_large_secrets_is_bounded() -> Result<()> {
     Ok(())
 }
 
-/// Returns schemas that take nearly as much memory as a description may.
+/// Returns a schema that takes nearly as much memory as a description may.
 fn heavy_schema() -> Value {
     let list: Vec<_> = (0..280_000).map(|n| n % 10).collect();
     json!({"type": "object", "properties": {"a": {"default": list}}})

@@ -81,8 +81,8 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// Each level can lower a limit, and none can raise one. A breach names the limit, its value and
-/// the level that set it.
+/// Each level can lower a limit, and none can raise one. The failure of an attempt that exceeds a
+/// limit names the limit, its value and the level that set it.
 #[test]
 fn limits_can_only_be_lowered() -> Result<()> {
     let folder = tempfile::tempdir()?;

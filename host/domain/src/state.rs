@@ -150,8 +150,8 @@ pub struct Place {
     pub node: NodeIx,
     /// The steps from the root.
     pub path: Path,
-    /// The outputs from which the state comes: one for each node that its node
-    /// carries.
+    /// The earlier outputs on the state's branch that it or its successors refer to: one for
+    /// each node in `carries` of its node.
     pub refs: Vec<Ref>,
     /// The unites around the state: one for each scope of its node. All
     /// children of one fanout share the list.

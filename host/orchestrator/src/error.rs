@@ -23,7 +23,7 @@ pub enum Error {
         /// A remedy, or an empty text.
         hint: String,
     },
-    /// The request is not valid; it names every problem.
+    /// A request that is not valid, with every problem.
     #[error("{what} cannot be taken: {}", count(problems))]
     Invalid {
         /// The part of the request that is not valid.

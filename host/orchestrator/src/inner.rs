@@ -80,7 +80,7 @@ pub(crate) struct Cluster {
     pub notifier: Notifier,
 }
 
-/// Settings of this host by its operator.
+/// The operator's settings for this host.
 pub(crate) struct Settings {
     /// The name of this host, for people.
     pub host_name: String,
@@ -98,7 +98,7 @@ impl Settings {
         limits
     }
 
-    /// Returns the slots of a namespace on this host.
+    /// Returns the slots of a namespace on this host: its `own` number, or else the default.
     pub(crate) fn slots_of(&self, own: Option<u32>) -> u32 {
         own.unwrap_or(self.namespace_slots).clamp(1, self.slots)
     }

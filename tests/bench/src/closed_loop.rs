@@ -16,7 +16,7 @@ use crate::client::Connection;
 pub struct Work {
     /// The host's URL.
     pub url: String,
-    /// The path of a request that answers when its run is over.
+    /// The path of a request that starts a run; the response comes when the run has ended.
     pub path: String,
     /// The request's body.
     pub body: Bytes,

@@ -89,7 +89,7 @@ impl SystemUnderTest {
     }
 }
 
-/// One namespace has the whole host.
+/// Arguments of the host: one namespace may use all slots.
 const ARGUMENTS: [&str; 2] = ["--namespace-slots", "128"];
 
 fn start(binary: &Path, folder: &TempDir, database: Option<&str>) -> Result<Host> {

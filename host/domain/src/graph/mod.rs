@@ -95,8 +95,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Returns the nodes whose single output, on a state's own branch, the inputs refer to. In
-    /// ascending order.
+    /// Returns the earlier nodes, in ascending order, whose output the inputs refer to: the one
+    /// output on the state's own branch.
     pub fn singles(&self) -> &[NodeIx] {
         &self.singles
     }

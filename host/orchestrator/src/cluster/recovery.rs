@@ -75,8 +75,8 @@ pub(crate) async fn orphaned_claims(
     }
 }
 
-/// Builds the end of a lost execution. Returns nothing if its run cannot be read, because its
-/// end cannot be planned then.
+/// Builds the operation that finishes a lost execution. Returns `None` if the end cannot be
+/// planned: the run cannot be read, or the state does not fit its graph.
 async fn finish_op(
     inner: &HostInner,
     state: Claimed,

@@ -65,7 +65,7 @@ const MAX_KEY_BYTES: usize = 256;
 /// The longest delay of a start, in milliseconds: a year.
 const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 
-/// Maximum number of attempts of a start, each after the graph was applied again meanwhile.
+/// Maximum number of tries of a start: it is tried again if the graph was applied again meanwhile.
 const MAX_START_ATTEMPTS: u32 = 20;
 
 /// The outcome of a start, before its run is read.
@@ -134,8 +134,8 @@ impl Host {
         {
             return Ok((CommittedStart::Existing(existing), digest));
         }
-        // All attempts share one id: if a commit that seemed to fail succeeds late, the next
-        // attempt finds its own run.
+        // All tries share one id: if a commit that seemed to fail succeeds late, the next try
+        // finds its own run.
         let id = RunId(time_ordered_id(inner.db.clock.now()));
         for _ in 0..MAX_START_ATTEMPTS {
             let cached = inner.caches.graphs.cached(namespace, graph_name);

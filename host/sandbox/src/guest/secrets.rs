@@ -25,7 +25,7 @@ pub struct Secrets(Option<Arc<SecretView>>);
 pub struct Secret {
     /// The value of the secret.
     pub value: Zeroizing<String>,
-    /// Set if the guest may read the secret. A hidden secret is redacted from the
+    /// Set if the guest may read the secret. Any other secret is redacted from the
     /// guest's output as well, since another node may have passed it on.
     pub is_shown: bool,
 }

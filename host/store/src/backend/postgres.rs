@@ -26,7 +26,7 @@ const IDLE_IN_TRANSACTION_MS: &str = "2000";
 const LOCK_WAIT_MS: &str = "15000";
 
 /// The timeout of a transaction. A connection that died silently gives no error, so after this time
-/// a new one is made.
+/// the store opens a new connection.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum number of rows per statement. More rows only make its arrays larger.

@@ -307,7 +307,7 @@ impl Batch {
 }
 
 /// Claim quotas: the number of states of each namespace and run that a session may still claim.
-/// Neither claims nor births in a commit exceed them.
+/// Neither claims of due states nor claims of new states in a commit exceed them.
 #[derive(Debug, Clone)]
 pub struct Quotas {
     /// Quota for namespaces not listed in `left`.

@@ -27,7 +27,7 @@ impl RunRow {
         self.paused || self.redrive > 0
     }
 
-    /// Returns whether outcomes still count.
+    /// Returns `true` if the run still accepts outcomes of its states.
     pub(crate) fn is_live(&self) -> bool {
         self.status == RunStatus::Running
     }

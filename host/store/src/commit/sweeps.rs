@@ -1,7 +1,7 @@
 //! Sweeps: after a cancel or a pause, they bring the states of a run in line with it, some in each
 //! transaction.
 //!
-//! Not here: who asks for the next piece (`exosphere_orchestrator`, `sweeps`).
+//! Not here: the loop that requests one piece after the other (`exosphere_orchestrator`, `sweeps`).
 
 use std::sync::Arc;
 

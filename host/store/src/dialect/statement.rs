@@ -20,8 +20,8 @@ impl Statement {
     }
 }
 
-/// Rewrites `$1` as `?1`: SQLite numbers a name by its first position in the text, and only `?1` is
-/// the first parameter everywhere.
+/// Rewrites `$1` as `?1`. SQLite takes `$1` for a name, and numbers names in the order of their
+/// first use; `?1` is the first parameter wherever it stands.
 pub(crate) const fn to_sqlite_placeholders<const N: usize>(text: &str) -> [u8; N] {
     let (from, mut to, mut at) = (text.as_bytes(), [0; N], 0);
     while at < N {

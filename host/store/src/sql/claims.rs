@@ -28,8 +28,8 @@ macro_rules! owner_of_queue {
 }
 
 /// Gives a staged state its namespace and its fixed store values, and leaves any other state
-/// unchanged. Staged states are recognized by the number of their queue, so that what they need is
-/// looked up for the whole claim, not for each state.
+/// unchanged. The queues of staged states have negative numbers, so that a claim looks up the
+/// namespace once for each queue, not for each state.
 macro_rules! unstaged {
     ($namespace:literal, $has_snapshots:expr) => {
         concat!(

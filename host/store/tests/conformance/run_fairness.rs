@@ -1,5 +1,5 @@
 //! Fairness among the runs of a namespace: round-robin, independent of their sizes. A delayed state
-//! joins its run when it is due.
+//! becomes ready when it is due.
 //!
 //! Not here: fairness among namespaces (`namespaces`), and the computation of quotas (a unit test).
 

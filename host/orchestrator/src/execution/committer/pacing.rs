@@ -15,11 +15,11 @@ use super::mailbox::WorkHint;
 use crate::execution::claims::ClaimCounts;
 use crate::execution::prefetch::Target;
 
-/// The time in milliseconds for which the known queues of staged children count as all of them.
-/// Within it, a claim does not look for queues that other hosts have added, unless they said so.
+/// Maximum age, in milliseconds, of the list of staged children's queues. Until then, a claim does
+/// not look for queues that other hosts have added, unless their notification reports work.
 const MAX_QUEUES_AGE: Millis = 100;
 
-/// The commit loop's knowledge of due states, and the round-robin turns of namespaces and
+/// The commit loop's knowledge of due states, and the round-robin order of namespaces and
 /// runs.
 pub(super) struct Pacing {
     /// Set if more due states may be left to claim.
@@ -79,7 +79,7 @@ impl Pacing {
         Some(Duration::from_millis(left.unsigned_abs()))
     }
 
-    /// Begins the turn of the next commit.
+    /// Counts the next commit, so that its claim serves another namespace first.
     pub(super) fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
     }
@@ -136,7 +136,7 @@ impl Pacing {
                 .any(|(namespace, run)| has_room(namespace) && quotas.remaining_of_run(*run) > 0)
     }
 
-    /// Applies the findings of a commit with this claim budget.
+    /// Applies the findings of a commit with this claim mode.
     pub(super) fn update_pacing(&mut self, done: &Committed, budget: ClaimMode) {
         if done.now > 0 {
             self.clock_anchor = (Instant::now(), done.now);
@@ -161,7 +161,7 @@ impl Pacing {
     }
 }
 
-/// Returns `true` if a commit with this claim budget claims due states.
+/// Returns `true` if a commit with this claim mode claims due states.
 pub(super) fn claims_due(budget: ClaimMode) -> bool {
     matches!(budget, ClaimMode::AllDue(1..))
 }
@@ -258,7 +258,7 @@ mod tests {
         let more_due = Committed { more_due: true, ..Committed::default() };
         pacing.update_pacing(&more_due, ClaimMode::NewOnly(8));
         assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
-        // A commit of births alone has not looked for due states, so more stay due.
+        // A commit that claims only new states has not looked for due ones, so more stay due.
         pacing.update_pacing(&Committed::default(), ClaimMode::NewOnly(8));
         assert!(pacing.is_more_due());
         pacing.update_pacing(&Committed::default(), ClaimMode::AllDue(8));
