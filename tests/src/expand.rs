@@ -32,8 +32,8 @@ pub fn expand(value: &Value) -> Result<Value> {
     match value {
         Value::Array(list) => list.iter().map(expand).collect(),
         Value::Object(map) => match recipe(map) {
-            Some((name, filling)) => {
-                made(name, filling).with_context(|| format!("{name}: {filling}"))
+            Some((name, arguments)) => {
+                expand_recipe(name, arguments).with_context(|| format!("{name}: {arguments}"))
             }
             None => map.iter().map(|(key, value)| Ok((key.clone(), expand(value)?))).collect(),
         },
@@ -42,31 +42,33 @@ pub fn expand(value: &Value) -> Result<Value> {
 }
 
 fn recipe(map: &Map<String, Value>) -> Option<(&str, &Value)> {
-    let (name, filling) = map.iter().next().filter(|_| map.len() == 1)?;
-    name.starts_with('@').then_some((name.as_str(), filling))
+    let (name, arguments) = map.iter().next().filter(|_| map.len() == 1)?;
+    name.starts_with('@').then_some((name.as_str(), arguments))
 }
 
-fn made(name: &str, filling: &Value) -> Result<Value> {
+fn expand_recipe(name: &str, arguments: &Value) -> Result<Value> {
     if name == "@raw" {
-        let text = expand(filling)?;
+        let text = expand(arguments)?;
         return Ok(Value::Object(Map::from_iter([(RAW_KEY.to_owned(), text)])));
     }
     if name == "@join" {
-        let lists = expand(filling)?;
+        let lists = expand(arguments)?;
         let lists = lists.as_array().context("@join needs a list of lists")?;
         return Ok(lists.iter().filter_map(Value::as_array).flatten().cloned().collect());
     }
-    let times = filling[0].as_u64().context("a recipe needs a number")?;
+    let times = arguments[0].as_u64().context("a recipe needs a number")?;
     let times = usize::try_from(times)?;
     ensure!(times <= MAX_TIMES, "more than {MAX_TIMES}");
     Ok(match name {
         "@list" => {
-            let value = expand(&filling[1])?;
+            let value = expand(&arguments[1])?;
             (0..times).map(|n| numbered(&value, n)).collect()
         }
-        "@text" => json!(filling[1].as_str().context("no pattern")?.repeat(times)),
-        "@random" => json!(random_letters(times, filling[1].as_u64().context("no seed")?)),
-        "@doubling" => doubling(times, usize::try_from(filling[1].as_u64().context("no number")?)?),
+        "@text" => json!(arguments[1].as_str().context("no pattern")?.repeat(times)),
+        "@random" => json!(random_letters(times, arguments[1].as_u64().context("no seed")?)),
+        "@doubling" => {
+            doubling(times, usize::try_from(arguments[1].as_u64().context("no number")?)?)
+        }
         _ => anyhow::bail!("unknown recipe"),
     })
 }

@@ -64,7 +64,7 @@ fn levels(levels: usize, ways: usize) -> Value {
 }
 
 /// Returns a schema of objects that is nearly as expensive for `{}` as admission allows.
-fn heaviest() -> Value {
+fn heaviest_schema() -> Value {
     let first = json!({"$ref": "#/$defs/0"});
     json!({"type": "object", "allOf": [first, first], "$defs": levels(7, 4)})
 }
@@ -79,7 +79,7 @@ fn node(name: &str, inputs: &Value, outputs: &Value) -> Value {
     json!({"name": name, "description": "A trial.", "inputs": inputs, "outputs": outputs})
 }
 
-fn described(functions: &str, nodes: &Value) -> Result<Vec<u8>> {
+fn component_with_nodes(functions: &str, nodes: &Value) -> Result<Vec<u8>> {
     let description = json!({"nodes": nodes}).to_string();
     let description = Some(description.as_bytes());
     guest::component(&Changes { functions, description, ..Changes::default() })
@@ -95,7 +95,7 @@ fn one(node: &str) -> Value {
 }
 
 /// Returns a graph of one node whose checks may take seconds.
-fn one_with_long_checks(node: &str) -> Value {
+fn graph_with_long_checks(node: &str) -> Value {
     let mut graph = one(node);
     graph["limits"]["cpu_ms"] = json!(5000);
     graph
@@ -126,7 +126,11 @@ fn evil(host: &Host) -> Tenant<'_> {
 
 fn push_heavy_outputs(evil: &Tenant<'_>) -> Result<()> {
     let any = json!({"type": "object"});
-    upload(evil, "heavy", described(MANY_OUTPUTS, &json!([node("attack", &any, &heaviest())]))?)?;
+    upload(
+        evil,
+        "heavy",
+        component_with_nodes(MANY_OUTPUTS, &json!([node("attack", &any, &heaviest_schema())]))?,
+    )?;
     Ok(())
 }
 
@@ -165,7 +169,7 @@ fn a_cancel_ends_output_checks() -> Result<()> {
     let host = Host::start()?;
     let evil = evil(&host);
     push_heavy_outputs(&evil)?;
-    let graph = one_with_long_checks("attack");
+    let graph = graph_with_long_checks("attack");
     let run = evil.start("heavy", &graph)?;
     std::thread::sleep(Duration::from_millis(700));
     ensure!(evil.run(&run)?["status"] == "RUNNING", "the checks have ended");
@@ -178,7 +182,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
     let host = Host::start()?;
     let evil = evil(&host);
     push_heavy_outputs(&evil)?;
-    let mut graph = one_with_long_checks("attack");
+    let mut graph = graph_with_long_checks("attack");
     graph["nodes"][0]["timeout_ms"] = json!(500);
     let run = evil.start("heavy", &graph)?;
     let found = evil.result(&run)?;
@@ -187,7 +191,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
 }
 
 /// Returns a graph whose second node takes a list that is quick to check and slow to measure.
-fn heavy_input(limits: &Value) -> Value {
+fn graph_with_heavy_input(limits: &Value) -> Value {
     json!({
         "nodes": [
             {"node_name": "echo", "identifier": "first", "inputs": {"value": vec![0; 200_000]},
@@ -211,13 +215,14 @@ fn input_checks_are_billed_to_attempts() -> Result<()> {
         "properties": {"other": {"$ref": "#/$defs/0"}, "list": integers},
         "$defs": levels(7, 4),
     });
-    host.upload("heavy", described("", &json!([node("attack", &inputs, &any)]))?)?;
-    let found = host.result_of("few", &heavy_input(&json!({"cpu_ms": 1})), &json!({}))?;
+    host.upload("heavy", component_with_nodes("", &json!([node("attack", &inputs, &any)]))?)?;
+    let found =
+        host.result_of("few", &graph_with_heavy_input(&json!({"cpu_ms": 1})), &json!({}))?;
     let failure = &found["failures"][0]["failure"];
     ensure!(failure["kind"] == "limit", "{found:#}");
     let message = failure["message"].as_str().unwrap_or_default();
     ensure!(message.contains("checks of the inputs"), "{message}");
-    let found = host.result_of("enough", &heavy_input(&json!({})), &json!({}))?;
+    let found = host.result_of("enough", &graph_with_heavy_input(&json!({})), &json!({}))?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     let states = host.states(found["run"].as_str().context("no id")?, "second")?;
     let used = states[0]["usage"]["cpu_us"].as_u64().context("no usage")?;
@@ -234,10 +239,14 @@ fn output_checks_of_a_namespace_take_turns() -> Result<()> {
     let evil = evil(&host);
     push_heavy_outputs(&evil)?;
     let any = json!({"type": "object"});
-    upload(&evil, "few", described(LINES, &json!([node("many", &any, &heaviest())]))?)?;
-    let heavy = one_with_long_checks("attack");
+    upload(
+        &evil,
+        "few",
+        component_with_nodes(LINES, &json!([node("many", &any, &heaviest_schema())]))?,
+    )?;
+    let heavy = graph_with_long_checks("attack");
     evil.apply("heavy", &heavy)?;
-    let few_checks = one_with_long_checks("many");
+    let few_checks = graph_with_long_checks("many");
     evil.apply("few", &few_checks)?;
     let turns = std::thread::available_parallelism()?.get();
     let large = (0..turns).map(|_| evil.begin("heavy")).collect::<Result<Vec<_>>>()?;
@@ -273,7 +282,7 @@ fn an_expensive_schema_is_rejected() -> Result<()> {
     let host = Host::start()?;
     let schema = json!({"type": "object", "$ref": "#/$defs/0", "$defs": levels(11, 4)});
     let any = json!({"type": "object"});
-    let component = described("", &json!([node("attack", &any, &schema)]))?;
+    let component = component_with_nodes("", &json!([node("attack", &any, &schema)]))?;
     let (status, problem) = problem(host.upload("heavy", component)?)?;
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("the smallest value"), "{problem}");
@@ -290,7 +299,7 @@ fn schema_compilation_of_an_upload_has_a_budget() -> Result<()> {
         let fields: Map<String, Value> = (0..patterns).map(field).collect();
         let schema = json!({"type": "object", "properties": fields});
         let nodes: Vec<Value> = (0..100).map(|at| node(&format!("n{at}"), &any, &schema)).collect();
-        described("", &json!(nodes))
+        component_with_nodes("", &json!(nodes))
     };
     ensure!(host.upload("few", described_with(15)?)?.status() == 201);
     let begun = Instant::now();
@@ -320,7 +329,8 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
     on_both("heavy_inputs", |host| {
         let evil = evil(&host);
         let any = json!({"type": "object"});
-        let component = described("", &json!([node("attack", &heaviest_inputs(), &any)]))?;
+        let component =
+            component_with_nodes("", &json!([node("attack", &heaviest_inputs(), &any)]))?;
         upload(&evil, "heavy", component)?;
         let traffic = HonestTraffic::start(&host)?;
         let path = evil.path("/graphs/heavy/validate");
@@ -360,7 +370,7 @@ fn start_inputs_have_a_check_budget() -> Result<()> {
     let any = json!({"type": "object"});
     let properties = json!({"list": {"items": {"$ref": "#/$defs/0"}}});
     let list = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
-    host.upload("heavy", described("", &json!([node("attack", &list, &any)]))?)?;
+    host.upload("heavy", component_with_nodes("", &json!([node("attack", &list, &any)]))?)?;
     host.apply("heavy", &one("attack"))?;
     let start = json!({"inputs": {"list": vec![0; 500]}});
     let (status, problem) = host.refused("POST", "/graphs/heavy/runs", &start)?;
@@ -379,7 +389,7 @@ fn start_inputs_share_one_check_budget() -> Result<()> {
     let properties: Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), list.clone())).collect();
     let schema = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
-    host.upload("heavy", described("", &json!([node("attack", &schema, &any)]))?)?;
+    host.upload("heavy", component_with_nodes("", &json!([node("attack", &schema, &any)]))?)?;
     host.apply("heavy", &one("attack"))?;
     let given: Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), json!(vec![0; 200]))).collect();
@@ -402,7 +412,11 @@ fn redacting_large_secrets_is_bounded() -> Result<()> {
         let any = json!({"type": "object"});
         let mut line = node("line", &any, &any);
         line["secrets"] = json!(["k"]);
-        upload(&evil, "lines", described(LINES, &json!([node("many", &any, &any), line]))?)?;
+        upload(
+            &evil,
+            "lines",
+            component_with_nodes(LINES, &json!([node("many", &any, &any), line]))?,
+        )?;
         host.send("PUT", "//v1/operator/namespaces/evil/grants/lines", &json!({"secrets": ["k"]}))?;
         let graph = json!({
             "nodes": [
@@ -439,7 +453,7 @@ fn validation_reads_named_nodes_once() -> Result<()> {
         let evil = evil(&host);
         let any = json!({"type": "object"});
         let nodes = json!([node("attack", &heavy_schema(), &any), node("light", &any, &any)]);
-        let component = described("", &nodes)?;
+        let component = component_with_nodes("", &nodes)?;
         for at in 0..12 {
             upload(&evil, &format!("heavy{at}"), component.clone())?;
         }
@@ -472,9 +486,9 @@ fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), &["--limit", "json_bytes=33554432"], |_| ())?;
     let any = json!({"type": "object"});
-    good(host.upload("plain", described("", &json!([node("plain", &any, &any)]))?)?)?;
+    good(host.upload("plain", component_with_nodes("", &json!([node("plain", &any, &any)]))?)?)?;
     for name in ["a", "b", "c"] {
-        let component = described("", &json!([node(name, &heavy_schema(), &any)]))?;
+        let component = component_with_nodes("", &json!([node(name, &heavy_schema(), &any)]))?;
         good(host.upload(name, component)?)?;
     }
     let path = "/graphs/heavy/validate";
@@ -498,7 +512,7 @@ fn an_oversized_description_is_rejected() -> Result<()> {
     let any = json!({"type": "object"});
     let list: Vec<_> = (0..400_000).map(|n| n % 10).collect();
     let heavy = json!({"type": "object", "default": list});
-    let component = described("", &json!([node("attack", &heavy, &any)]))?;
+    let component = component_with_nodes("", &json!([node("attack", &heavy, &any)]))?;
     let (status, problem) = problem(host.upload("heavy", component)?)?;
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("bytes of memory once it is read"), "{problem}");
@@ -511,7 +525,7 @@ fn schemas_above_the_memory_bound_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let patterns: Vec<_> = (0..90).map(|n| json!({"pattern": format!("^{n}$")})).collect();
     let schema = json!({"type": "object", "properties": {"a": {"anyOf": patterns}}});
-    let component = described("", &json!([node("attack", &schema, &schema)]))?;
+    let component = component_with_nodes("", &json!([node("attack", &schema, &schema)]))?;
     let (status, problem) = problem(host.upload("heavy", component)?)?;
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("the schemas of one node would take"), "{problem}");

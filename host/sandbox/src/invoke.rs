@@ -142,13 +142,15 @@ impl Sandbox {
             Err(CallError::Typecheck(error)) => {
                 (Outcome::Failed(failure::typecheck_failed(&error)), 0)
             }
-            Err(CallError::Failed(failure)) => (Outcome::Failed(secrets.hide_in(failure)), 0),
+            Err(CallError::Failed(failure)) => {
+                (Outcome::Failed(secrets.redact_failure(failure)), 0)
+            }
         };
         effects.usage.output_bytes += bytes;
         match outcome {
             Outcome::Failed(failure) => {
                 let failure = match effects.denied.take() {
-                    Some(why) => secrets.hide_in(failure::with_denial(failure, &why)),
+                    Some(why) => secrets.redact_failure(failure::with_denial(failure, &why)),
                     None => failure,
                 };
                 effects.without_effect(Outcome::Failed(failure))

@@ -36,7 +36,7 @@ pub(crate) fn decode_outcome(
         Ok(wit::Completion::RequeueAfter(delay)) => check_delay(delay),
         Err(failure) => Err(node_failure(failure, secrets)),
     };
-    decoded.unwrap_or_else(|failure| (Outcome::Failed(secrets.hide_in(failure)), 0))
+    decoded.unwrap_or_else(|failure| (Outcome::Failed(secrets.redact_failure(failure)), 0))
 }
 
 fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
@@ -93,7 +93,7 @@ fn node_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
 fn details(text: &str, secrets: &Secrets) -> Value {
     if text.len() > MAX_DETAILS_BYTES {
         let kept = clean_lines(cut(text, MAX_DETAILS_BYTES));
-        return Value::String(secrets.hide_cut(kept).into_owned());
+        return Value::String(secrets.redact_cut(kept).into_owned());
     }
     let value = json::read(text, &mut MAX_DETAILS_MEMORY_BYTES.clone());
     value.unwrap_or_else(|_| Value::String(clean_lines(text)))

@@ -31,8 +31,8 @@ pub(crate) struct GraphCache {
 impl Default for GraphCache {
     fn default() -> Self {
         GraphCache {
-            revisions: Cache::of_entries(MAX_CACHE_ENTRIES),
-            current: Cache::of_entries(MAX_CACHE_ENTRIES),
+            revisions: Cache::from_entry_count(MAX_CACHE_ENTRIES),
+            current: Cache::from_entry_count(MAX_CACHE_ENTRIES),
             dropped: Mutex::default(),
         }
     }

@@ -31,7 +31,7 @@ struct Entries<K, V> {
 struct Entry<V> {
     value: V,
     weight: u64,
-    used: u64,
+    last_used: u64,
 }
 
 impl<K: Eq + Hash + Clone, V> Entries<K, V> {
@@ -39,8 +39,8 @@ impl<K: Eq + Hash + Clone, V> Entries<K, V> {
     /// that not every new value scans all of them.
     fn evict_oldest(&mut self, weight: u64) -> Vec<Entry<V>> {
         let mut keys: Vec<_> =
-            self.by_key.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
-        keys.sort_unstable_by_key(|(used, _)| *used);
+            self.by_key.iter().map(|(key, entry)| (entry.last_used, key.clone())).collect();
+        keys.sort_unstable_by_key(|(last_used, _)| *last_used);
         // The newest entry stays: the caller has just inserted it.
         keys.pop();
         let mut removed = Vec::new();
@@ -68,7 +68,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     }
 
     /// Creates a cache of up to `count` values that are inserted with a weight of 0.
-    pub(crate) fn of_entries(count: usize) -> Self {
+    pub(crate) fn from_entry_count(count: usize) -> Self {
         Cache::new(ENTRY_BYTES.saturating_mul(count as u64))
     }
 
@@ -78,7 +78,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         entries.clock += 1;
         let now = entries.clock;
         let entry = entries.by_key.get_mut(key)?;
-        entry.used = now;
+        entry.last_used = now;
         Some(change(&mut entry.value))
     }
 
@@ -100,8 +100,8 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         {
             let mut entries = self.entries.lock();
             entries.clock += 1;
-            let used = entries.clock;
-            evicted.extend(entries.by_key.insert(key, Entry { value, weight, used }));
+            let last_used = entries.clock;
+            evicted.extend(entries.by_key.insert(key, Entry { value, weight, last_used }));
             entries.weight += weight;
             entries.weight -= evicted.iter().map(|entry| entry.weight).sum::<u64>();
             if entries.weight > self.max_weight {
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_is_evicted_first() {
         let cache = Cache::new(100 * (ENTRY_BYTES + 100));
         for key in 0..100 {
             cache.insert(key, key, 100);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_removed_value_makes_room() {
-        let cache = Cache::of_entries(2);
+        let cache = Cache::from_entry_count(2);
         for key in [1, 2] {
             cache.insert(key, key, 0);
         }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_updated_value_stays_cached() {
-        let cache = Cache::of_entries(2);
+        let cache = Cache::from_entry_count(2);
         cache.insert("key", 1, 0);
         assert_eq!(cache.update(&"key", |value| std::mem::replace(value, 5)), Some(1));
         assert_eq!(cache.get(&"key"), Some(5));

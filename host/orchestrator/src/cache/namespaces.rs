@@ -48,7 +48,10 @@ impl NamespaceLimits {
 
 impl Default for NamespaceCache {
     fn default() -> Self {
-        NamespaceCache { entries: Cache::of_entries(MAX_CACHE_ENTRIES), slots: Mutex::default() }
+        NamespaceCache {
+            entries: Cache::from_entry_count(MAX_CACHE_ENTRIES),
+            slots: Mutex::default(),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct SecretDeclarations(Cache<Revision, bool>);
 
 impl Default for SecretDeclarations {
     fn default() -> Self {
-        SecretDeclarations(Cache::of_entries(MAX_CACHE_ENTRIES))
+        SecretDeclarations(Cache::from_entry_count(MAX_CACHE_ENTRIES))
     }
 }
 

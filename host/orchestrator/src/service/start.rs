@@ -89,7 +89,7 @@ impl Host {
         let wait = request.wait;
         let has_key = request.idempotency_key.is_some();
         let mut pending = Request::new(RequestKind::Start { has_key });
-        let begun = self.begin_run(namespace, graph_name, &request, &mut pending).await;
+        let begun = self.commit_start(namespace, graph_name, &request, &mut pending).await;
         let (began, digest) = begun?;
         // No large inputs are kept while the run executes.
         drop(request);
@@ -117,7 +117,7 @@ impl Host {
 
     /// Commits a start request, and retries if the graph was applied again meanwhile.
     /// Watches the run before it exists, so that its end cannot be missed.
-    async fn begin_run(
+    async fn commit_start(
         &self,
         namespace: &Name,
         graph_name: &Name,

@@ -161,7 +161,7 @@ impl Logs {
         let kept = cut(line, bytes);
         let clean = clean_line(kept);
         let is_cut = kept.len() < line.len();
-        let hidden = if is_cut { self.secrets.hide_cut(clean) } else { self.secrets.hide(clean) };
+        let hidden = if is_cut { self.secrets.redact_cut(clean) } else { self.secrets.hide(clean) };
         if is_cut || hidden.len() > bytes {
             format!("{}… (cut)", cut(&hidden, bytes))
         } else {
@@ -340,7 +340,7 @@ mod tests {
 
     fn test_secrets() -> Secrets {
         let value = Zeroizing::new("hush-hush".to_owned());
-        [("k".to_owned(), Secret { value, is_shown: false })].into_iter().collect()
+        [("k".to_owned(), Secret { value, is_visible: false })].into_iter().collect()
     }
 
     #[test]

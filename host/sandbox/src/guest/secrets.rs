@@ -27,7 +27,7 @@ pub struct Secret {
     pub value: Zeroizing<String>,
     /// Set if the guest may read the secret. Any other secret is redacted from the
     /// guest's output as well, since another node may have passed it on.
-    pub is_shown: bool,
+    pub is_visible: bool,
 }
 
 /// The secrets of a graph, as one execution may read them.
@@ -84,8 +84,8 @@ impl fmt::Debug for SecretSet {
 impl FromIterator<(String, Secret)> for Secrets {
     fn from_iter<T: IntoIterator<Item = (String, Secret)>>(secrets: T) -> Self {
         let (mut values, mut shown) = (BTreeMap::new(), BTreeSet::new());
-        for (name, Secret { value, is_shown }) in secrets {
-            if is_shown {
+        for (name, Secret { value, is_visible }) in secrets {
+            if is_visible {
                 shown.insert(name.clone());
             }
             values.insert(name, value);
@@ -124,7 +124,7 @@ impl Secrets {
 
     /// Hides the secrets of a cleaned text that was cut, and the beginning of a secret
     /// at its end.
-    pub(crate) fn hide_cut<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    pub(crate) fn redact_cut<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
         self.hidden(text.into(), true)
     }
 
@@ -137,30 +137,30 @@ impl Secrets {
     }
 
     /// Hides the secrets in the message and the details of a failure.
-    pub(crate) fn hide_in(&self, mut failure: Failure) -> Failure {
+    pub(crate) fn redact_failure(&self, mut failure: Failure) -> Failure {
         if self.patterns().is_none() {
             return failure;
         }
         failure.message = self.hide(failure.message).into_owned();
-        failure.details = failure.details.map(|details| self.hide_in_json(details));
+        failure.details = failure.details.map(|details| self.redact_json(details));
         failure
     }
 
     /// Hides the secrets of a text that is not cleaned. Without a secret in it, the
     /// text stays as it is.
-    fn hide_uncleaned(&self, text: String) -> String {
+    fn redact_uncleaned(&self, text: String) -> String {
         match self.hide(clean_lines(&text)) {
             hidden if hidden == clean_lines(&text) => text,
             hidden => hidden.into_owned(),
         }
     }
 
-    fn hide_in_json(&self, value: Value) -> Value {
+    fn redact_json(&self, value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.hide_uncleaned(text)),
-            Value::Array(list) => list.into_iter().map(|value| self.hide_in_json(value)).collect(),
+            Value::String(text) => Value::String(self.redact_uncleaned(text)),
+            Value::Array(list) => list.into_iter().map(|value| self.redact_json(value)).collect(),
             Value::Object(map) => {
-                let hide = |(key, value)| (self.hide_uncleaned(key), self.hide_in_json(value));
+                let hide = |(key, value)| (self.redact_uncleaned(key), self.redact_json(value));
                 Value::Object(map.into_iter().map(hide).collect::<Map<_, _>>())
             }
             // A secret may be a number.

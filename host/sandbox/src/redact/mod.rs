@@ -255,7 +255,7 @@ mod tests {
     fn secrets(all: &[(&str, &str)]) -> Secrets {
         let owned = |(name, value): &(&str, &str)| {
             let value = Zeroizing::new((*value).to_owned());
-            ((*name).to_owned(), Secret { value, is_shown: true })
+            ((*name).to_owned(), Secret { value, is_visible: true })
         };
         all.iter().map(owned).collect()
     }
@@ -332,11 +332,11 @@ mod tests {
             ("say hush-ä-hush", "say [secret k]"),
             ("say hush-x", "say hush-x"),
         ] {
-            assert_eq!(secret.hide_cut(text), expected, "{text}");
+            assert_eq!(secret.redact_cut(text), expected, "{text}");
         }
         assert_eq!(secret.hide("say hush-ä-hus"), "say hush-ä-hus", "nobody cut it");
         let two = secrets(&[("a", "hello-abc"), ("b", "abc-defgh")]);
-        assert_eq!(two.hide_cut("x hello-abc-de"), "x [secret a]");
+        assert_eq!(two.redact_cut("x hello-abc-de"), "x [secret a]");
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
         let secret = secrets(&[("k", "hush-hush"), ("pin", "123456")]);
         let details = json!({"a": ["x hush-hush y", 7, null], "hush-hush": {"pin": 123456}});
         let failure = exosphere_domain::failure::FailureKind::Permanent;
-        let failure = secret.hide_in(Failure::new(failure, "no:\nhush-hush").with(details));
+        let failure = secret.redact_failure(Failure::new(failure, "no:\nhush-hush").with(details));
         assert_eq!(failure.message, "no:\n[secret k]");
         let expected =
             json!({"a": ["x [secret k] y", 7, null], "[secret k]": {"pin": "[secret pin]"}});
@@ -385,8 +385,8 @@ mod tests {
             assert!(build_time < Duration::from_millis(500), "{build_time:?} to build");
             assert!(secret.patterns().unwrap().memory_bytes() < 1 << 20);
             for text in &texts {
-                let short = time(|| drop(secret.hide_cut(&text[..16 << 10])));
-                let hide_time = time(|| drop(secret.hide_cut(text.as_str())));
+                let short = time(|| drop(secret.redact_cut(&text[..16 << 10])));
+                let hide_time = time(|| drop(secret.redact_cut(text.as_str())));
                 assert!(
                     hide_time < 64 * short + Duration::from_millis(50),
                     "{short:?}, {hide_time:?}"
@@ -450,7 +450,7 @@ mod tests {
         ) {
             let begun: String = secret.chars().take(kept).collect();
             let expected = secrets(&[("k", &secret)]);
-            let expected = expected.hide_cut(format!("{before}{begun}"));
+            let expected = expected.redact_cut(format!("{before}{begun}"));
             prop_assert!(expected.ends_with("[secret k]"), "{}", expected);
         }
     }

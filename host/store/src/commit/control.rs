@@ -62,7 +62,7 @@ impl CommitTx<'_> {
         row.status = RunStatus::Cancelled;
         row.redrive = 0;
         row.ended_at = Some(now);
-        self.ask_for_sweep(run)
+        self.request_sweep(run)
     }
 
     fn set_paused(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Reply, StoreError> {
@@ -76,6 +76,6 @@ impl CommitTx<'_> {
             return Ok(Reply::Done);
         }
         row.paused = paused;
-        self.ask_for_sweep(run)
+        self.request_sweep(run)
     }
 }

@@ -57,7 +57,7 @@ impl<'b> CommitTx<'b> {
             None => Ok(Reply::Done),
             Some(_) if is_replanned => Ok(Reply::Leftover(state.claim.fence)),
             // Staged children must be held back like those that a commit creates.
-            Some(_) if held_back => self.ask_for_sweep(&finished.run),
+            Some(_) if held_back => self.request_sweep(&finished.run),
             Some(_) => Ok(Reply::Done),
         }
     }

@@ -73,7 +73,7 @@ impl CommitTx<'_> {
                     return Ok(Reply::Stale);
                 }
                 row.redrive = 0;
-                self.ask_for_sweep(run)
+                self.request_sweep(run)
             }
         }
     }

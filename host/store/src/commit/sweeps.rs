@@ -18,7 +18,7 @@ use crate::types::RunInfo;
 
 impl CommitTx<'_> {
     /// Requests a sweep of the run's states, for the event of this transaction.
-    pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
+    pub(super) fn request_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
         let row = &mut self.change(run.key)?.row;
         row.sweep_event = row.version + 1;
         Ok(Reply::ToSweep(row.sweep_event))
@@ -39,13 +39,14 @@ impl CommitTx<'_> {
             return Ok(Reply::Stale);
         }
         let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
-        let states =
-            tx.query(sql::STATES_TO_SWEEP, &params![run.key.0, from, limit], swept).await?;
+        let states = tx
+            .query(sql::STATES_TO_SWEEP, &params![run.key.0, from, limit], read_sweep_row)
+            .await?;
         let is_swept = |status: Status| {
             if cancelled { !status.is_terminal() } else { status == Status::Created }
         };
         let swept_states = states.iter().filter(|state| state.visible && is_swept(state.status));
-        let swept_states: Vec<&Swept> = swept_states.collect();
+        let swept_states: Vec<&SweepRow> = swept_states.collect();
         if !swept_states.is_empty() {
             let rows = ParamRows::default().ints(swept_states.iter().map(|state| state.id.0));
             if cancelled {
@@ -72,7 +73,7 @@ impl CommitTx<'_> {
 }
 
 /// A state that a sweep examines.
-struct Swept {
+struct SweepRow {
     id: StateId,
     path: String,
     status: Status,
@@ -81,9 +82,9 @@ struct Swept {
     visible: bool,
 }
 
-fn swept(row: &dyn Row) -> Result<Swept, StoreError> {
+fn read_sweep_row(row: &dyn Row) -> Result<SweepRow, StoreError> {
     let id = StateId(row.int(0)?);
     let status = to_status(&row.text(2)?, id)?;
     let node = NodeIx(to_u32(row.int(3)?, "node", id)?);
-    Ok(Swept { id, path: row.text(1)?, status, node, visible: row.int(4)? == 1 })
+    Ok(SweepRow { id, path: row.text(1)?, status, node, visible: row.int(4)? == 1 })
 }

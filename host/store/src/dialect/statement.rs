@@ -14,8 +14,9 @@ pub(crate) struct Statement {
 impl Statement {
     /// Returns the table that the statement writes.
     pub(crate) fn table(&self) -> &'static str {
-        let is_verb = |word: &&str| matches!(*word, "UPDATE" | "INTO" | "FROM");
-        let mut words = self.sqlite.split_ascii_whitespace().skip_while(|word| !is_verb(word));
+        let precedes_table = |word: &&str| matches!(*word, "UPDATE" | "INTO" | "FROM");
+        let mut words =
+            self.sqlite.split_ascii_whitespace().skip_while(|word| !precedes_table(word));
         words.nth(1).unwrap_or_default()
     }
 }

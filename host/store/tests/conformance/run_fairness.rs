@@ -27,7 +27,7 @@ on_both! {
 }
 
 /// Starts a run with `branches` due states, in a namespace that all runs share.
-async fn ready(harness: &Harness, branches: usize) -> Arc<RunInfo> {
+async fn start_ready_run(harness: &Harness, branches: usize) -> Arc<RunInfo> {
     let template = harness.template(GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, branches).await;
@@ -58,9 +58,9 @@ async fn claim(
 
 async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let large = ready(&harness, 500).await;
-    let small = ready(&harness, 1).await;
-    let other = ready(&harness, 20).await;
+    let large = start_ready_run(&harness, 500).await;
+    let small = start_ready_run(&harness, 1).await;
+    let other = start_ready_run(&harness, 20).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(15)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 7), (small.key, 1), (other.key, 7)]));
     assert!(done.more_due);
@@ -81,7 +81,7 @@ async fn many_runs_are_claimed_round_robin(kind: Kind) {
     let harness = Harness::new(kind).await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        runs.push(ready(&harness, 3).await.key);
+        runs.push(start_ready_run(&harness, 3).await.key);
     }
     let (mut cursors, mut granted) = (BTreeMap::new(), BTreeMap::<RunKey, usize>::new());
     for step in 1..=RUNS * 3 / 4 {
@@ -100,8 +100,8 @@ async fn many_runs_are_claimed_round_robin(kind: Kind) {
 
 async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let run = ready(&harness, 9).await;
-    let other = ready(&harness, 2).await;
+    let run = start_ready_run(&harness, 9).await;
+    let other = start_ready_run(&harness, 2).await;
     let quotas = |left| {
         let runs = HashMap::from([(run.key, RunQuota { held: 5, left })]);
         Quotas { runs, ..Quotas::unbounded() }
@@ -129,9 +129,9 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
 /// Until the sweep, claims pass over the states of a paused run, and other runs get its share.
 async fn a_paused_run_does_not_block_others(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let first = ready(&harness, 20).await;
-    let paused = ready(&harness, 20).await;
-    let last = ready(&harness, 20).await;
+    let first = start_ready_run(&harness, 20).await;
+    let paused = start_ready_run(&harness, 20).await;
+    let last = start_ready_run(&harness, 20).await;
     let event = harness.commit_for_sweep(pause(&paused, true)).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = by_run(&done);
@@ -177,13 +177,13 @@ async fn delayed_states_become_ready_when_due(kind: Kind) {
 async fn many_delayed_states_become_ready_gradually(kind: Kind) {
     const STATES: usize = 700;
     let harness = Harness::new(kind).await;
-    let run = ready(&harness, STATES).await;
+    let run = start_ready_run(&harness, STATES).await;
     harness
         .database
         .execute("UPDATE state SET delayed = 1 WHERE status = 'CREATED'")
         .await
         .unwrap();
-    let small_run = ready(&harness, 1).await;
+    let small_run = start_ready_run(&harness, 1).await;
     let delayed = "SELECT COUNT(*) FROM state WHERE delayed = 1";
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(4)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (small_run.key, 1)]));
@@ -196,7 +196,7 @@ async fn many_delayed_states_become_ready_gradually(kind: Kind) {
 
 async fn released_states_are_claimed_after_older_ones(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let run = ready(&harness, 3).await;
+    let run = start_ready_run(&harness, 3).await;
     let first = harness.claim(1).await.remove(0);
     harness.advance(10).await;
     let released = harness.finish_plain(&run, &first, Outcome::Released).await;

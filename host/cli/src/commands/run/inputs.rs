@@ -52,7 +52,7 @@ impl FromStr for Input {
                 Ok(value) => Source::Value(value),
                 // Most strings are not valid JSON, and need no quotes.
                 Err(JsonError::Malformed(_)) => Source::Value(value.into()),
-                Err(unfit) => return Err(unfit.to_string()),
+                Err(error) => return Err(error.to_string()),
             },
         };
         Ok(Input { name, source })

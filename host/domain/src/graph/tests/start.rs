@@ -26,7 +26,7 @@ fn a_start_fills_in_the_defaults() {
 }
 
 #[test]
-fn a_start_names_every_mistake() {
+fn a_start_reports_every_problem() {
     let store = json!({"cursor": "1"});
     let table = [
         (json!([]), store.clone(), "$.inputs: this is an array, and must be an object"),

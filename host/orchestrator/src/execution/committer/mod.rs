@@ -31,7 +31,7 @@ use bisect::{BatchView, CommitSummary};
 use budget::Charge;
 pub(crate) use cost::{ROW_BYTES, end as cost_of_end};
 pub(crate) use mailbox::{Committer, WorkHint};
-use pacing::{ClaimRoom, Pacing, claims_due, remaining_shares};
+use pacing::{ClaimRoom, Pacing, claims_due, remaining_quotas};
 pub(crate) use queue::MAX_BATCH_BYTES;
 use queue::{NextBatch, QueuedOperation};
 pub(crate) use reply::ReplySender;
@@ -152,7 +152,7 @@ impl CommitLoop {
         let has_room = self.room().spare(0) > 0;
         let is_stopping = self.mailbox.is_stopping();
         let may_claim = has_room && !is_stopping;
-        let is_ready = ((self.pacing.is_more_due() || self.has_room_again()) && may_claim)
+        let is_ready = ((self.pacing.has_more_due() || self.has_room_again()) && may_claim)
             || claims.needs_reconcile()
             || !queue.is_empty();
         if is_ready {
@@ -169,7 +169,7 @@ impl CommitLoop {
             biased;
             () = queue.arrived() => {}
             // Free claim permits matter to a loop that wants to claim or that drains.
-            () = claims.changed(), if !has_room || is_stopping || !self.pacing.is_more_due() => {}
+            () = claims.changed(), if !has_room || is_stopping || !self.pacing.has_more_due() => {}
             () = due => {}
         }
     }
@@ -194,7 +194,7 @@ impl CommitLoop {
             own.map(|(key, slots)| (key, quota(inner.settings.slots_of(Some(slots))))).collect();
         let mut claims = self.mailbox.claims.counts();
         released.iter().for_each(|permit| claims.remove(permit));
-        remaining_shares(
+        remaining_quotas(
             quota(inner.settings.slots_of(None)),
             own,
             &inner.targets().namespaces,
@@ -213,8 +213,8 @@ impl CommitLoop {
         let CommitInput { operations, senders, permits, charges } = input;
         let operations: Arc<[Operation]> = operations.into();
         let quotas = self.quotas(&permits);
-        self.pacing.begin_turn();
-        let budget = self.claim_budget(permits.len(), &quotas);
+        self.pacing.begin_commit();
+        let budget = self.claim_mode(permits.len(), &quotas);
         if operations.is_empty() && !claims_due(budget) {
             return true;
         }
@@ -237,12 +237,12 @@ impl CommitLoop {
 
     /// Decides which states a commit may claim if its operations release this many claim
     /// permits.
-    fn claim_budget(&self, released: usize, quotas: &Quotas) -> ClaimMode {
+    fn claim_mode(&self, released: usize, quotas: &Quotas) -> ClaimMode {
         if self.mailbox.is_stopping() {
             return ClaimMode::NewOnly(0);
         }
         let spare = self.room().spare(released as u32);
-        self.pacing.claim_budget(self.pacing.now(), spare, quotas)
+        self.pacing.claim_mode(self.pacing.now(), spare, quotas)
     }
 
     /// Acquires a claim permit for a state. If none is free, which would be an internal

@@ -64,7 +64,7 @@ impl Pacing {
         time.saturating_add(since)
     }
 
-    pub(super) fn is_more_due(&self) -> bool {
+    pub(super) fn has_more_due(&self) -> bool {
         self.more_due
     }
 
@@ -80,7 +80,7 @@ impl Pacing {
     }
 
     /// Counts the next commit, so that its claim serves another namespace first.
-    pub(super) fn begin_turn(&mut self) {
+    pub(super) fn begin_commit(&mut self) {
         self.turn = self.turn.wrapping_add(1);
     }
 
@@ -112,7 +112,7 @@ impl Pacing {
     /// Decides which states a commit at `now` may claim, up to `spare`. While more states may
     /// be due, it claims due states, so that other runs get their turn; otherwise it claims
     /// only those that it creates.
-    pub(super) fn claim_budget(&self, now: Millis, spare: u32, quotas: &Quotas) -> ClaimMode {
+    pub(super) fn claim_mode(&self, now: Millis, spare: u32, quotas: &Quotas) -> ClaimMode {
         let is_due = self.next_due.is_some_and(|due| due <= now);
         if self.more_due || is_due || self.has_room_again(quotas) {
             ClaimMode::AllDue(spare)
@@ -192,7 +192,7 @@ impl ClaimRoom {
 
 /// Computes the remaining quota of each namespace and run from their quotas, their prefetch
 /// targets and their claimed states.
-pub(super) fn remaining_shares(
+pub(super) fn remaining_quotas(
     default_quota: u32,
     own_quotas: HashMap<NamespaceKey, u32>,
     targets: &HashMap<NamespaceKey, Target>,
@@ -240,16 +240,16 @@ mod tests {
     #[test]
     fn a_new_loop_claims_due_states() {
         let pacing = Pacing::new(1_000);
-        assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
         assert_eq!(pacing.time_until_due(1_000), None);
     }
 
     #[test]
-    fn an_idle_loop_claims_births_alone() {
+    fn an_idle_loop_claims_only_new_states() {
         let pacing = idle();
-        assert!(!pacing.is_more_due());
-        assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
-        assert_eq!(pacing.claim_budget(1_000, 0, &Quotas::unbounded()), ClaimMode::NewOnly(0));
+        assert!(!pacing.has_more_due());
+        assert_eq!(pacing.claim_mode(1_000, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_mode(1_000, 0, &Quotas::unbounded()), ClaimMode::NewOnly(0));
     }
 
     #[test]
@@ -257,25 +257,25 @@ mod tests {
         let mut pacing = idle();
         let more_due = Committed { more_due: true, ..Committed::default() };
         pacing.update_pacing(&more_due, ClaimMode::NewOnly(8));
-        assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
         // A commit that claims only new states has not looked for due ones, so more stay due.
         pacing.update_pacing(&Committed::default(), ClaimMode::NewOnly(8));
-        assert!(pacing.is_more_due());
+        assert!(pacing.has_more_due());
         pacing.update_pacing(&Committed::default(), ClaimMode::AllDue(8));
-        assert!(!pacing.is_more_due());
+        assert!(!pacing.has_more_due());
         pacing.expect_more();
-        assert!(pacing.is_more_due());
+        assert!(pacing.has_more_due());
     }
 
     #[test]
-    fn a_due_time_is_claimed_when_reached() {
+    fn due_states_are_claimed_at_their_time() {
         let mut pacing = idle();
         pacing.apply_hint(WorkHint { due: Some(5_000), ..WorkHint::default() });
         pacing.apply_hint(WorkHint { due: Some(9_000), ..WorkHint::default() });
         assert_eq!(pacing.time_until_due(4_000), Some(Duration::from_secs(1)));
         assert_eq!(pacing.time_until_due(6_000), Some(Duration::ZERO));
-        assert_eq!(pacing.claim_budget(4_999, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
-        assert_eq!(pacing.claim_budget(5_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(4_999, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_mode(5_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
         assert!(!pacing.has_room_again(&quotas(&[(A, 0), (B, 0)], &[])));
         let room = quotas(&[(A, 1), (B, 0)], &[]);
         assert!(pacing.has_room_again(&room));
-        assert_eq!(pacing.claim_budget(1_000, 8, &room), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(1_000, 8, &room), ClaimMode::AllDue(8));
         pacing.update_pacing(&saturated(&[B]), ClaimMode::AllDue(8));
         assert!(!pacing.has_room_again(&room), "the claim has served the first one");
     }
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn known_queues_count_for_a_while() {
+    fn staged_queues_expire_at_their_maximum_age() {
         let mut pacing = idle();
         let queues = |read_at| StagedQueues { queues: [NamespaceKey(-7)].into(), read_at };
         let done = |now, read_at| Committed {
@@ -363,11 +363,11 @@ mod tests {
     }
 
     #[test]
-    fn each_commit_has_a_turn() {
+    fn each_commit_advances_the_round_robin() {
         let mut pacing = Pacing { turn: usize::MAX - 1, ..idle() };
-        pacing.begin_turn();
+        pacing.begin_commit();
         assert_eq!(pacing.turn(), usize::MAX);
-        pacing.begin_turn();
+        pacing.begin_commit();
         assert_eq!(pacing.turn(), 0);
     }
 
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_subtract_claims_from_quotas() {
+    fn claims_reduce_remaining_quotas() {
         let claimed = |total, runs: &[(RunKey, u32)]| NamespaceClaims {
             total,
             runs: runs.iter().copied().collect(),
@@ -412,7 +412,7 @@ mod tests {
             .into(),
         };
         let target = Target { held: 12, idle_run: 1, runs: [(RUN, 7)].into() };
-        let quotas = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
+        let quotas = remaining_quotas(4, [(c, 20)].into(), &[(A, target)].into(), claims);
         assert_eq!([A, B, c, NamespaceKey(4)].map(|key| quotas.remaining(key)), [7, 1, 11, 4]);
         assert_eq!(
             [RUN, other, RunKey(9)].map(|key| quotas.remaining_of_run(key)),
