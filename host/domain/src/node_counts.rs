@@ -12,6 +12,10 @@ use crate::state::Status;
 /// The fields of a node in the text, in this order.
 const FIELDS: usize = 7;
 
+/// The text is padded to a multiple of this length, so that it seldom changes its length: SQLite
+/// rewrites a whole row, with inputs of any size, when the length of the row changes.
+pub const PADDING: usize = 64;
+
 /// The counts of the states at one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NodeCount {
@@ -101,7 +105,8 @@ impl NodeCounts {
 
     /// Formats the counts: `first-last:field,field,..` for each range of nodes with the same counts,
     /// joined by `;`. Nodes without a count are left out, a field of 0 is empty, and trailing commas
-    /// are left out. So the text of a long chain is short: its nodes have the same counts.
+    /// are left out. So the text of a long chain is short: its nodes have the same counts. Further
+    /// `;` pad it to a multiple of [`PADDING`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
         let mut nodes = self.0.iter().enumerate().peekable();
@@ -125,6 +130,8 @@ impl NodeCounts {
                 }
             }
         }
+        let length = text.len().next_multiple_of(PADDING).max(PADDING);
+        text.extend(std::iter::repeat_n(';', length - text.len()));
         text
     }
 
@@ -181,7 +188,7 @@ mod tests {
         counts.add_retry(node);
         let count = NodeCount { active: 2, succeeded: 1, retries: 1, ..NodeCount::default() };
         assert_eq!(counts.get(node), count);
-        assert_eq!(counts.encode(), "2-2:,2,1,,,,1");
+        assert_eq!(counts.encode(), format!("{:;<64}", "2-2:,2,1,,,,1"));
         assert_eq!(counts.get(NodeIx(9)), NodeCount::default());
     }
 
@@ -213,7 +220,7 @@ mod tests {
             counts.add(NodeIx(node), Status::Success, 1);
         }
         counts.add(NodeIx(500), Status::Created, 1);
-        assert_eq!(counts.encode(), "0-499:,,1;500-500:,1");
+        assert_eq!(counts.encode(), format!("{:;<64}", "0-499:,,1;500-500:,1"));
         assert_eq!(NodeCounts::decode(&counts.encode()), Some(counts));
     }
 

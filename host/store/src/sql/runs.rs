@@ -120,6 +120,13 @@ macro_rules! run_view {
     };
 }
 
+/// Counts of no nodes, of the length that they have with a few nodes: `NodeCounts::encode`.
+macro_rules! empty_node_counts {
+    () => {
+        ";;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;"
+    };
+}
+
 statements! {
     /// Inserts runs of current revisions one after the other, in the given order. That order
     /// decides which start is first with a key, and which transaction waits for which. (A join
@@ -128,10 +135,12 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest) \
+        ", store_bytes, store_version, start_key, start_digest, node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8 \
+        ", 0, 0, $7, $8, '",
+        empty_node_counts!(),
+        "' \
          FROM revision r \
          JOIN graph g ON g.id = r.graph AND g.current = r.id \
          WHERE r.id = $4 \
@@ -142,10 +151,12 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest) \
+        ", store_bytes, store_version, start_key, start_digest, node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, n.start_key, n.start_digest \
+        ", 0, 0, n.start_key, n.start_digest, '",
+        empty_node_counts!(),
+        "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
@@ -227,4 +238,14 @@ statements! {
         run_view!("u.node_counts"),
         " WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::node_counts::NodeCounts;
+
+    #[test]
+    fn a_new_run_has_padded_counts() {
+        assert_eq!(NodeCounts::default().encode(), empty_node_counts!());
+    }
 }
