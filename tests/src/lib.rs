@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod honest_traffic;
 pub mod proxy;
 pub mod cluster;
+pub mod both_databases;
 pub mod tenant;
 pub mod process_stats;
 pub mod guest;

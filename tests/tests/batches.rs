@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use exosphere_tests::honest_traffic::{Bounds, Cancelled, HonestTraffic, alone, cancel_time};
-use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
-use exosphere_tests::{Host, check, good, until};
+use exosphere_tests::{Host, both_databases, good, until};
 use serde_json::{Value, json};
 
 /// Bytes of one large output: below the limit of 4 MiB; eight of them are below the limit of 32 MiB
@@ -31,23 +30,10 @@ const MAX_HEALTH_TIME: Duration = Duration::from_millis(500);
 /// Number of nodes with large outputs: enough that some are always executing.
 const BRANCHES: u32 = 24;
 
-/// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
+/// Runs a test on both databases, while no other test runs.
 fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
-    let url = Postgres::shared()?.create_database(name)?;
-    for database in [None, Some(url.as_str())] {
-        let folder = tempfile::tempdir()?;
-        let arguments = database.map(|url| vec!["--database", url]).unwrap_or_default();
-        let host = Host::start_with(folder.path(), &arguments, |_| ())?;
-        let named = || format!("on {}", database.unwrap_or("SQLite"));
-        test(&host).with_context(named)?;
-        drop(host);
-        match database {
-            Some(url) => check(&["--database", url])?,
-            None => check(&["--data", &folder.path().to_string_lossy()])?,
-        }
-    }
-    Ok(())
+    both_databases::on_both(name, &[], test)
 }
 
 fn attacker(host: &Host) -> Result<Tenant<'_>> {

@@ -4,25 +4,15 @@
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::process_stats::ProcessStats;
-use exosphere_tests::{Host, check};
+use exosphere_tests::{Host, both_databases};
 use serde_json::{Value, json};
 
-/// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
+/// Runs a test with the plugin lab on both databases.
 fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
-    let url = Postgres::shared()?.create_database(name)?;
-    for database in [None, Some(url.as_str())] {
-        let folder = tempfile::tempdir()?;
-        let arguments = database.map(|url| vec!["--database", url]).unwrap_or_default();
-        let host = Host::start_with(folder.path(), &arguments, |_| ())?;
+    both_databases::on_both(name, &[], |host| {
         host.push("lab")?;
-        test(&host).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
-        drop(host);
-        match database {
-            Some(url) => check(&["--database", url])?,
-            None => check(&["--data", &folder.path().to_string_lossy()])?,
-        }
-    }
-    Ok(())
+        test(host)
+    })
 }
 
 /// Returns a list of numbers of about `bytes` bytes of text, which takes 24 times the memory.

@@ -5,9 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{Changes, component};
-use exosphere_tests::postgres::Postgres;
 use exosphere_tests::process_stats::ProcessStats;
-use exosphere_tests::{Host, binary, good, problem};
+use exosphere_tests::{Host, binary, both_databases, good, problem};
 use serde_json::{Value, json};
 
 /// An object that serde_json's own reader reads as the list `[1,2]`.
@@ -16,16 +15,12 @@ const MAGIC: &str = r#"{"$serde_json::private::RawValue":"[1,2]"}"#;
 /// An object that serde_json's own reader reads as a number.
 const NUMBER: &str = r#"{"$serde_json::private::Number":"7"}"#;
 
-/// Runs a test on a host on SQLite and on one on Postgres.
+/// Runs a test with the plugin lab on both databases.
 fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
-    let url = Postgres::shared()?.create_database(name)?;
-    for arguments in [vec![], vec!["--database", url.as_str()]] {
-        let folder = tempfile::tempdir()?;
-        let host = Host::start_with(folder.path(), &arguments, |_| ())?;
+    both_databases::on_both(name, &[], |host| {
         host.push("lab")?;
-        test(&host).with_context(|| format!("with {arguments:?}"))?;
-    }
-    Ok(())
+        test(host)
+    })
 }
 
 /// Sends a text unchanged, since no JSON value of the test could represent it.

@@ -2,28 +2,9 @@
 //! hosts there are.
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, check, checkout};
+use exosphere_tests::both_databases::on_both;
+use exosphere_tests::{Host, checkout};
 use serde_json::{Value, json};
-
-/// Runs a test with a host named `timeline` on SQLite, and with one on Postgres.
-fn on_both(test: impl Fn(&Host) -> Result<()>) -> Result<()> {
-    let url = Postgres::shared()?.create_database("timeline")?;
-    for database in [None, Some(url)] {
-        let folder = tempfile::tempdir()?;
-        let mut arguments = vec!["--name", "timeline"];
-        if let Some(url) = &database {
-            arguments.extend(["--database", url]);
-        }
-        let host = Host::start_with(folder.path(), &arguments, |_| {})?;
-        test(&host)?;
-        match &database {
-            Some(url) => check(&["--database", url])?,
-            None => check(&["--data", folder.path().to_str().context("a path")?])?,
-        }
-    }
-    Ok(())
-}
 
 fn time(value: &Value, member: &str) -> Result<i64> {
     value[member].as_i64().with_context(|| format!("{member} of {value:#}"))
@@ -31,7 +12,7 @@ fn time(value: &Value, member: &str) -> Result<i64> {
 
 #[test]
 fn attempts_show_begin_and_host() -> Result<()> {
-    on_both(|host| {
+    on_both("timeline", &["--name", "timeline"], |host| {
         host.push("flaky")?;
         let graph = std::fs::read_to_string(checkout().join("tests/cases/retries/graph.json"))?;
         let run = host.result_of("flaky", &serde_json::from_str(&graph)?, &json!({}))?;

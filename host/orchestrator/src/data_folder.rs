@@ -62,8 +62,7 @@ impl DataFolder {
     /// Returns the identity of the folder's host under a name. At most one host of the folder
     /// runs at a time, because it holds the lock.
     pub(crate) fn identity(&self, name: &str) -> HostIdentity {
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        HostIdentity { folder: self.host.clone(), name: name.to_owned(), version }
+        HostIdentity::new(&self.host, name)
     }
 
     pub(crate) fn database(&self) -> PathBuf {

@@ -34,9 +34,9 @@ pub struct HostIdentity {
 }
 
 impl HostIdentity {
-    /// Returns the identity of a host whose folder and name are the same.
-    pub fn named(name: &str) -> Self {
-        let (folder, name) = (name.to_owned(), name.to_owned());
+    /// Returns the identity of a host of this version, by the id of its folder and its name.
+    pub fn new(folder: &str, name: &str) -> Self {
+        let (folder, name) = (folder.to_owned(), name.to_owned());
         HostIdentity { folder, name, version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 }

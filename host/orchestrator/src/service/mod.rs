@@ -10,4 +10,5 @@ pub(crate) mod queries;
 pub(crate) mod catalog;
 pub(crate) mod admission;
 pub(crate) mod namespaces;
+mod hosts;
 pub(crate) mod large_json;

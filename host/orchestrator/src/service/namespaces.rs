@@ -5,9 +5,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_store::{
-    Expected, HostView, NamespaceRow, Page, PageRequest, Setting, settings_version,
-};
+use exosphere_store::{Expected, NamespaceRow, Page, PageRequest, Setting, settings_version};
 
 use crate::Host;
 use crate::error::Error;
@@ -57,11 +55,6 @@ pub struct NamespaceSettings {
 }
 
 impl Host {
-    /// Lists the hosts of the database.
-    pub async fn hosts(&self) -> Result<Vec<HostView>, Error> {
-        Ok(self.inner.db.store.hosts().await?)
-    }
-
     /// Lists namespaces in the order of their names.
     pub async fn namespaces(&self, part: &PageRequest) -> Result<Page<NamespaceDetails>, Error> {
         let Page { items, next } = self.inner.db.store.list_namespaces(part).await?;

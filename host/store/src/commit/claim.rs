@@ -2,9 +2,9 @@
 //! round-robin, and so are the runs of a namespace. Each gets an equal part of the claim, and
 //! the rest of its part goes to the others. Delayed states that are due are made ready first,
 //! in bounded numbers. Staged children of an execution with many outputs have a queue of their
-//! own; each run is claimed from one queue at a time. The host
-//! remembers those queues from one claim to the next: a look for others passes the index entries of
-//! all that were exhausted since the last vacuum.
+//! own; each run is claimed from one queue at a time. The host remembers those queues from one
+//! claim to the next, because a search for others passes the index entries of all queues that were
+//! exhausted since the last vacuum.
 //!
 //! Not here: how claims are divided among namespaces and runs (`claim_quotas`).
 
@@ -64,8 +64,8 @@ impl CommitTx<'_> {
         Ok(())
     }
 
-    /// Claims up to `max_claims` states of the known queues, or of all queues if none of staged children
-    /// is known. Returns the number of states that it could not claim because no state is ready.
+    /// Claims up to `max_claims` states of the known queues, or of all queues if none of staged
+    /// children is known. Returns the number of states that it could not claim because no state is ready.
     async fn claim_ready(
         &mut self,
         tx: &mut impl Tx,

@@ -49,10 +49,12 @@ impl<'b> CommitTx<'b> {
                 self.count(run, &changes.counts)?;
             }
         }
-        let began = finished.began.map(|began| began.elapsed().as_millis());
-        let run_ms = began.map(|run_ms| Millis::try_from(run_ms).unwrap_or(Millis::MAX));
+        let began_at = finished.began.map(|began| {
+            let run_ms = Millis::try_from(began.elapsed().as_millis()).unwrap_or(Millis::MAX);
+            self.now.saturating_sub(run_ms)
+        });
         let is_replanned = replanned.is_some();
-        self.rows.finished.push(FinishedState { finished, replanned, held_back, run_ms });
+        self.rows.finished.push(FinishedState { finished, replanned, held_back, began_at });
         match finished.staged {
             None => Ok(Reply::Done),
             Some(_) if is_replanned => Ok(Reply::Leftover(state.claim.fence)),

@@ -44,9 +44,9 @@ pub(super) struct FinishedState<'b> {
     pub replanned: Option<Changes>,
     /// Set if the run is paused, so that a repeated state is held back.
     pub held_back: bool,
-    /// The time from the begin of the attempt to this commit, in milliseconds; `None` if it never
-    /// began, or its host was lost.
-    pub run_ms: Option<Millis>,
+    /// The time at which the attempt began, by the clock of the commits; `None` if it never began,
+    /// or its host was lost.
+    pub began_at: Option<Millis>,
 }
 
 /// The row of a new state.
@@ -62,11 +62,6 @@ pub(super) struct NewStateRow<'b> {
 }
 
 impl FinishedState<'_> {
-    /// Returns the time at which the attempt began, by the clock of the commits.
-    fn began_at(&self, now: Millis) -> Option<Millis> {
-        self.run_ms.map(|run_ms| now.saturating_sub(run_ms))
-    }
-
     fn end(&self) -> &Transition {
         &self.replanned.as_ref().unwrap_or(&self.finished.changes).end
     }
@@ -122,7 +117,7 @@ fn finish<'r>(
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
         .maybe_texts(details)
-        .maybe_ints(ends.iter().map(|ended| ended.began_at(now)));
+        .maybe_ints(ends.iter().map(|ended| ended.began_at));
     let rows = with_usage(rows, ends.iter().map(|ended| ended.finished.usage.as_ref()));
     pending.add_guarded(sql::FINISH, rows);
     Ok(())
@@ -189,11 +184,11 @@ fn new_attempts<'r>(
         .iter()
         .filter_map(|ended| {
             let (outcome, failure) = ended.end().attempt()?;
-            let first = ended.finished.state.attempts.attempt == 1;
-            let has_no_logs = first && ended.finished.logs.is_none();
-            let has_no_failure =
+            let is_first = ended.finished.state.attempts.attempt == 1;
+            let has_logs = ended.finished.logs.is_some();
+            let has_succeeded =
                 matches!(ended.end(), Transition::Success { .. } | Transition::Pruned { .. });
-            (!(has_no_logs && has_no_failure)).then_some((ended, outcome, failure))
+            (!(is_first && has_succeeded) || has_logs).then_some((ended, outcome, failure))
         })
         .collect();
     let details: Vec<_> = stored
@@ -207,7 +202,7 @@ fn new_attempts<'r>(
         .ints(finished_states().map(|finished| finished.state.id.0))
         .ints(finished_states().map(number))
         .ints(finished_states().map(|finished| finished.state.claim.session.0))
-        .maybe_ints(stored.iter().map(|(ended, ..)| ended.began_at(now)))
+        .maybe_ints(stored.iter().map(|(ended, ..)| ended.began_at))
         .all(now)
         .texts(stored.iter().map(|(_, outcome, _)| outcome.as_str()))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))

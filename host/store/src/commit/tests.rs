@@ -89,7 +89,7 @@ async fn guarded_writes_reject_an_old_fence() {
     let begun = |rows: ParamRows<'static>| rows;
     for database in databases {
         let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
-        let session = store.begin_session(&HostIdentity::named("host"), 0).await.unwrap();
+        let session = store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
         for (text, rest) in [
             (sql::FINISH, finish as fn(_) -> _),
             (sql::RESCHEDULE, repeat),

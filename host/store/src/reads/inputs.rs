@@ -175,13 +175,13 @@ impl Store {
     }
 
     /// Scans up to `limit` states of a run, from a path on, for those that failed by themselves;
-    /// stops at `room` of them. Returns them, and the path to continue from if there are more.
+    /// stops at `max_states` of them. Returns them, and the path to continue from if there are more.
     pub async fn failed_states(
         &self,
         run: RunKey,
         from: &str,
         limit: u32,
-        max_bytes: u32,
+        max_states: u32,
     ) -> Result<(Vec<StateId>, Option<String>), StoreError> {
         let rows =
             self.reader.rows(sql::FAILED_STATES, &params![run.0, from, limit], failed).await?;
@@ -191,7 +191,7 @@ impl Store {
             if *failed {
                 states.push(*id);
             }
-            if states.len() == max_bytes as usize {
+            if states.len() == max_states as usize {
                 return Ok((states, Some(after_path(path))));
             }
         }

@@ -254,7 +254,11 @@ impl Store {
             filter.limit,
             MAX_PAGE_BYTES,
         ];
-        let items = self.reader.rows(sql::STATES, &filter_params, state).await?;
+        let statement = match filter.status {
+            Some(Status::Errored) => sql::ERRORED_STATES,
+            _ => sql::STATES,
+        };
+        let items = self.reader.rows(statement, &filter_params, state).await?;
         let bytes: usize =
             items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
         let is_full = items.len() as u32 == filter.limit || bytes as i64 >= MAX_PAGE_BYTES;

@@ -267,6 +267,18 @@ statements! {
          AND ($3::TEXT IS NULL OR status = $3) \
          AND path >= $4 AND ($5::TEXT IS NULL OR path > $5)"
     );
+    /// Lists failed states like [`STATES`], along their own index: a run may have a million others.
+    ERRORED_STATES = page_of_states!(
+        "status = 'ERRORED' AND $3 = 'ERRORED' \
+         AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) \
+         AND path >= $4 AND ($5 IS NULL OR path > $5)"
+    ),
+    postgres page_of_states!(
+        "status = 'ERRORED' AND $3::TEXT = 'ERRORED' \
+         AND ($2::TEXT IS NULL \
+             OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
+         AND path >= $4 AND ($5::TEXT IS NULL OR path > $5)"
+    );
     STATE = concat!(
         "SELECT ",
         state_view!("details", host_of!("last_session")),

@@ -173,7 +173,8 @@ impl Harness {
     pub async fn new(database: &TestDatabase) -> Harness {
         let store = Store::open(&database.location, SecretCipher::new(&[7; 32])).await.unwrap();
         let now = 1_000_000;
-        let session = store.begin_session(&HostIdentity::named("harness"), now).await.unwrap();
+        let session =
+            store.begin_session(&HostIdentity::new("harness", "harness"), now).await.unwrap();
         Harness { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
     }
 

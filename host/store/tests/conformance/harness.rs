@@ -147,7 +147,7 @@ impl Harness {
 impl Host {
     async fn new(store: Store, folder: &str, clock: Arc<AtomicI64>) -> Host {
         let session = store
-            .begin_session(&HostIdentity::named(folder), clock.load(Ordering::Relaxed))
+            .begin_session(&HostIdentity::new(folder, folder), clock.load(Ordering::Relaxed))
             .await
             .unwrap();
         let limits = Limits::default().with(Limit::StoreKeys, 10).with(Limit::StoreBytes, 1000);

@@ -227,7 +227,7 @@ async fn an_unknown_session_counts_as_lost() {
 /// A host is known by its data folder: it keeps its number and takes its newest name.
 async fn a_host_keeps_its_number(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let mut identity = HostIdentity::named("second");
+    let mut identity = HostIdentity::new("second", "second");
     for name in ["second", "renamed"] {
         name.clone_into(&mut identity.name);
         harness.store.begin_session(&identity, harness.now()).await.unwrap();

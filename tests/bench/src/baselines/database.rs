@@ -67,7 +67,7 @@ impl StorePipeline {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (store, session) = runtime.block_on(async {
             let store = Store::open(&database, SecretCipher::new(&[7; 32])).await?;
-            let session = store.begin_session(&HostIdentity::named("bench"), 1).await?;
+            let session = store.begin_session(&HostIdentity::new("bench", "bench"), 1).await?;
             anyhow::Ok((store, session))
         })?;
         Ok(StorePipeline { runtime, store, session, limits: Arc::default(), _folder: folder })

@@ -214,18 +214,19 @@ impl CommitLoop {
         let operations: Arc<[Operation]> = operations.into();
         let quotas = self.quotas(&permits);
         self.pacing.begin_commit();
-        let budget = self.claim_mode(permits.len(), &quotas);
-        if operations.is_empty() && !claims_due(budget) {
+        let claim_mode = self.claim_mode(permits.len(), &quotas);
+        if operations.is_empty() && !claims_due(claim_mode) {
             return true;
         }
         let begun = Instant::now();
         let view = BatchView { operations: &operations, senders: &senders };
-        let CommitSummary { replies, mut done } = self.commit_bisected(view, budget, &quotas).await;
+        let CommitSummary { replies, mut done } =
+            self.commit_bisected(view, claim_mode, &quotas).await;
         tracing::trace!(operations = operations.len(), took = ?begun.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.
         drop((permits, operations, charges));
-        self.pacing.update_pacing(&done, budget);
+        self.pacing.update_pacing(&done, claim_mode);
         self.mailbox.on_runs_changed(&done.run_updates);
         let claimed = std::mem::take(&mut done.claimed);
         let claimed = claimed.into_iter().filter_map(|state| self.acquire_permit(state)).collect();

@@ -137,12 +137,12 @@ impl Pacing {
     }
 
     /// Applies the findings of a commit with this claim mode.
-    pub(super) fn update_pacing(&mut self, done: &Committed, budget: ClaimMode) {
+    pub(super) fn update_pacing(&mut self, done: &Committed, claim_mode: ClaimMode) {
         if done.now > 0 {
             self.clock_anchor = (Instant::now(), done.now);
         }
         self.staged_queues.clone_from(&done.staged_queues);
-        if claims_due(budget) {
+        if claims_due(claim_mode) {
             // The claim has looked at all due states, so its findings replace the old.
             self.saturated.clone_from(&done.saturated);
             self.saturated_runs.clone_from(&done.saturated_runs);
@@ -162,8 +162,8 @@ impl Pacing {
 }
 
 /// Returns `true` if a commit with this claim mode claims due states.
-pub(super) fn claims_due(budget: ClaimMode) -> bool {
-    matches!(budget, ClaimMode::AllDue(1..))
+pub(super) fn claims_due(claim_mode: ClaimMode) -> bool {
+    matches!(claim_mode, ClaimMode::AllDue(1..))
 }
 
 /// Returns the earlier of two times, if there is one.

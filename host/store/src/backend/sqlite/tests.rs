@@ -21,7 +21,7 @@ async fn commits_resume_after_disk_full() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(folder.path().join("db"));
     let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
-    let session = store.begin_session(&HostIdentity::named("host"), 0).await.unwrap();
+    let session = store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
     let small = start(&store, session, 10).await;
     let large = start(&store, session, 5_000_000).await;
     let other = start(&store, session, 10).await;
@@ -50,7 +50,7 @@ async fn the_log_restarts_under_steady_load() {
     let file = folder.path().join("db");
     let store = Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await;
     let store = store.unwrap();
-    let session = store.begin_session(&HostIdentity::named("host"), 0).await.unwrap();
+    let session = store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
     let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
     for _ in 0..40 {
         let start = start(&store, session, 5_000_000).await;

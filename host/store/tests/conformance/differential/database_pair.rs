@@ -146,12 +146,12 @@ impl DatabasePair {
 
     pub async fn begin_session(&self) -> SessionId {
         let theirs =
-            self.postgres.store.begin_session(&HostIdentity::named("host"), 0).await.unwrap();
+            self.postgres.store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
         let begun = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
         let now = self.postgres.database.number(&begun).await + self.simulated_ms;
         same(
             "session",
-            self.sqlite.store.begin_session(&HostIdentity::named("host"), now).await.unwrap(),
+            self.sqlite.store.begin_session(&HostIdentity::new("host", "host"), now).await.unwrap(),
             theirs,
         )
     }
