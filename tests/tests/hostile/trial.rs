@@ -9,9 +9,10 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use exosphere_tests::expand::expand;
 use exosphere_tests::honest_traffic::{self, Bounds, HonestTraffic};
+use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, problem, until};
 use reqwest::blocking::Client;
@@ -168,7 +169,7 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     row.answer = "as promised".to_owned();
     let begun = Instant::now();
     let folder = tempfile::tempdir()?;
-    let mut host = start(trial, folder.path())?;
+    let mut host = start(&case.name, trial, folder.path())?;
     let uploads = harness::uploads(case, &host)?;
     trial.plugins.iter().try_for_each(|plugin| host.push(plugin).map(drop))?;
     let traffic = HonestTraffic::start(&host)?;
@@ -199,8 +200,16 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     Ok(row)
 }
 
-fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
-    let arguments: Vec<&str> = trial.arguments.iter().map(String::as_str).collect();
+/// Starts the host of a trial, on SQLite or, with `EXOSPHERE_TEST_DATABASE=postgres`, on a database
+/// of its own in Postgres.
+fn start(name: &str, trial: &Trial, data: &std::path::Path) -> Result<Host> {
+    let mut arguments: Vec<&str> = trial.arguments.iter().map(String::as_str).collect();
+    let url = match std::env::var("EXOSPHERE_TEST_DATABASE").as_deref() {
+        Ok("postgres") => Some(Postgres::shared()?.create_database(&name.replace('-', "_"))?),
+        Ok("sqlite") | Err(_) => None,
+        Ok(other) => bail!("EXOSPHERE_TEST_DATABASE is {other}, not sqlite or postgres"),
+    };
+    arguments.extend(url.iter().flat_map(|url| ["--database", url]));
     let reader = trial.closed_stderr.then(std::io::pipe).transpose()?;
     let host = Host::start_with(data, &arguments, |command| {
         if let Some(max) = trial.open_files {
