@@ -78,7 +78,7 @@ impl fmt::Display for Error {
 }
 
 impl<E: std::error::Error> From<E> for Error {
-    /// Converts an error and its causes, as `what: why: why`.
+    /// Converts an error and its causes, as `what failed: cause: cause`.
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();

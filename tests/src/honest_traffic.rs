@@ -141,11 +141,11 @@ impl HonestTraffic {
     /// Takes the measurements since the last call, and continues. Waits for open samples, which
     /// count.
     pub fn take(&self) -> Result<Report> {
-        let begun: Vec<u64> =
+        let before: Vec<u64> =
             self.ended.iter().map(|ended| ended.load(Ordering::Relaxed)).collect();
         until("the honest runs under way to end", || {
-            let mut both = self.ended.iter().zip(&begun);
-            let all = both.all(|(ended, begun)| ended.load(Ordering::Relaxed) > *begun);
+            let mut both = self.ended.iter().zip(&before);
+            let all = both.all(|(ended, before)| ended.load(Ordering::Relaxed) > *before);
             // A thread with errors may have stopped.
             Ok((all || !self.shared.found().errors.is_empty()).then_some(()))
         })?;
@@ -193,7 +193,7 @@ struct Found {
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Instant,
-    took: Duration,
+    elapsed: Duration,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -231,11 +231,11 @@ impl Shared {
         while !self.is_over() && errors < MAX_ERRORS {
             let at = Instant::now();
             let done = request();
-            let took = at.elapsed();
+            let elapsed = at.elapsed();
             let mut found = self.found();
-            samples(&mut found).push(Sample { at, took });
+            samples(&mut found).push(Sample { at, elapsed });
             if let Err(error) = done {
-                found.errors.push(format!("after {took:.1?}: {error:#}"));
+                found.errors.push(format!("after {elapsed:.1?}: {error:#}"));
                 errors += 1;
             }
             drop(found);
@@ -249,11 +249,11 @@ impl Shared {
         while !self.is_over() {
             let at = Instant::now();
             std::thread::sleep(PROBE_PAUSE);
-            let took = at.elapsed().saturating_sub(PROBE_PAUSE);
+            let elapsed = at.elapsed().saturating_sub(PROBE_PAUSE);
             // The test may have ended the host.
             let bytes = memory(stats).unwrap_or(0);
             let mut found = self.found();
-            found.late.push(Sample { at, took });
+            found.late.push(Sample { at, elapsed });
             found.memory.max = found.memory.max.max(bytes);
             drop(found);
             ended.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +264,7 @@ impl Shared {
 impl Found {
     fn report(self) -> Report {
         let adjusted = self.health.iter().map(|sample| Sample {
-            took: sample.took.saturating_sub(self.lateness_during(sample).min(MAX_EXCUSE)),
+            elapsed: sample.elapsed.saturating_sub(self.lateness_during(sample).min(MAX_EXCUSE)),
             ..*sample
         });
         Report {
@@ -273,24 +273,24 @@ impl Found {
             health_raw_max: max(&self.health),
             machine_late: max(&self.late),
             memory_first: self.memory.first,
-            memory_most: self.memory.max,
+            memory_max: self.memory.max,
             errors: self.errors,
         }
     }
 
     /// Returns the scheduling delay of the machine during a sample.
     fn lateness_during(&self, sample: &Sample) -> Duration {
-        let (begin, end) = (sample.at, sample.at + sample.took);
+        let (begin, end) = (sample.at, sample.at + sample.elapsed);
         let overlapping = self
             .late
             .iter()
-            .filter(|late| late.at <= end && late.at + PROBE_PAUSE + late.took >= begin);
-        overlapping.map(|late| late.took).max().unwrap_or_default()
+            .filter(|late| late.at <= end && late.at + PROBE_PAUSE + late.elapsed >= begin);
+        overlapping.map(|late| late.elapsed).max().unwrap_or_default()
     }
 }
 
 fn max(samples: &[Sample]) -> Duration {
-    samples.iter().map(|sample| sample.took).max().unwrap_or_default()
+    samples.iter().map(|sample| sample.elapsed).max().unwrap_or_default()
 }
 
 /// Quantiles of durations, corrected for coordinated omission: a sample that took longer than
@@ -313,11 +313,11 @@ impl Times {
         let mut count = 0;
         for sample in samples {
             count += 1;
-            let mut took = sample.took;
-            all.push(took);
-            while took > 2 * pause {
-                took -= pause;
-                all.push(took);
+            let mut elapsed = sample.elapsed;
+            all.push(elapsed);
+            while elapsed > 2 * pause {
+                elapsed -= pause;
+                all.push(elapsed);
             }
         }
         all.sort();
@@ -349,7 +349,7 @@ pub struct Report {
     /// Memory of the host (RSS) at the beginning, in bytes.
     pub memory_first: u64,
     /// Maximum memory of the host (RSS), in bytes.
-    pub memory_most: u64,
+    pub memory_max: u64,
     /// Failed honest runs and answers of `/health`.
     pub errors: Vec<String>,
 }
@@ -364,17 +364,17 @@ impl Report {
         if self.honest.count == 0 || self.health.count == 0 {
             breaches.push("no sample was taken".to_owned());
         }
-        for (what, took, bound) in [
+        for (label, elapsed, bound) in [
             ("honest p99", self.honest.p99, bounds.honest_p99),
             ("slowest /health", self.health.max, bounds.health),
         ] {
             let bound = bound.mul_f64(slack());
-            if took > bound {
-                breaches.push(format!("{what}: {took:.1?}, at most {bound:.1?} allowed"));
+            if elapsed > bound {
+                breaches.push(format!("{label}: {elapsed:.1?}, at most {bound:.1?} allowed"));
             }
         }
-        if let Some(bound) = bounds.memory.filter(|bound| self.memory_most > *bound) {
-            let (max, bound) = (self.memory_most >> 20, bound >> 20);
+        if let Some(bound) = bounds.memory.filter(|bound| self.memory_max > *bound) {
+            let (max, bound) = (self.memory_max >> 20, bound >> 20);
             breaches.push(format!("memory: {max} MiB, at most {bound} MiB allowed"));
         }
         ensure!(
@@ -389,7 +389,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { honest, health, health_raw_max, machine_late, .. } = self;
-        let (first, max) = (self.memory_first >> 20, self.memory_most >> 20);
+        let (first, max) = (self.memory_first >> 20, self.memory_max >> 20);
         write!(
             f,
             "honest runs {honest}; health {health}, {health_raw_max:.1?} with the scheduling delay \
@@ -479,25 +479,25 @@ pub fn cancel_time(tenant: &Tenant<'_>, run: &str) -> Result<Cancelled> {
 
 /// Cancels a run, and waits until the host has claimed at most `left` states of other runs.
 pub fn cancel_time_leaving(tenant: &Tenant<'_>, run: &str, left: u64) -> Result<Cancelled> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let path = tenant.path(&format!("/runs/{run}/cancel"));
     let found = tenant.host.send("POST", &path, &json!({}))?;
-    let answered = begun.elapsed();
+    let answered = started.elapsed();
     ensure!(found["status"] == "CANCELLED", "a cancelled run is {}: {found}", found["status"]);
     until("the host still holds states of a cancelled run", || {
         let holding = tenant.host.get("//health")?["holding"].as_u64();
         let holding = holding.context("/health has no `holding`")?;
         Ok((holding <= left).then_some(()))
     })?;
-    Ok(Cancelled { answered, stopped: begun.elapsed() })
+    Ok(Cancelled { answered, stopped: started.elapsed() })
 }
 
 /// Sends SIGTERM. Returns the time until the host ended, and its exit status.
 pub fn sigterm_time(host: &mut Host) -> Result<(Duration, ExitStatus)> {
-    let begun = Instant::now();
+    let started = Instant::now();
     host.terminate()?;
     let status = host.wait()?;
-    Ok((begun.elapsed(), status))
+    Ok((started.elapsed(), status))
 }
 
 /// Returns the slowest of some syncs of a small file: one sync of this machine's disk.
@@ -508,9 +508,9 @@ pub fn sync_time() -> Result<Duration> {
     let mut slowest = Duration::ZERO;
     for _ in 0..TRIES {
         file.write_all(&[1; 4096])?;
-        let begun = Instant::now();
+        let started = Instant::now();
         file.sync_data()?;
-        slowest = slowest.max(begun.elapsed());
+        slowest = slowest.max(started.elapsed());
     }
     Ok(slowest)
 }
@@ -521,7 +521,7 @@ mod tests {
 
     fn times(millis: &[u64]) -> Times {
         let sample =
-            |millis: &u64| Sample { at: Instant::now(), took: Duration::from_millis(*millis) };
+            |millis: &u64| Sample { at: Instant::now(), elapsed: Duration::from_millis(*millis) };
         Times::from_samples(millis.iter().map(sample), Duration::from_millis(20))
     }
 
@@ -546,7 +546,7 @@ mod tests {
             ..Times::default()
         };
         let report =
-            Report { honest: slow, health: slow, memory_most: 9 << 20, ..Report::default() };
+            Report { honest: slow, health: slow, memory_max: 9 << 20, ..Report::default() };
         let message = format!("{:#}", report.hold(Bounds::memory(8 << 20)).unwrap_err());
         for part in ["honest p99: 9.0s", "slowest /health: 9.0s", "memory: 9 MiB"] {
             assert!(message.contains(part), "{message}");

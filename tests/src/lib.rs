@@ -79,13 +79,13 @@ pub fn problem(response: Response) -> Result<(u16, Value)> {
 }
 
 /// Polls until `poll` returns a value.
-pub fn until<T>(what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(event: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + MAX_WAIT;
     loop {
         if let Some(found) = poll()? {
             return Ok(found);
         }
-        ensure!(Instant::now() < end, "timed out: {what}");
+        ensure!(Instant::now() < end, "timed out: {event}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

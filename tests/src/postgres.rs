@@ -95,8 +95,8 @@ impl Postgres {
     /// their own databases.
     pub fn shared() -> Result<&'static Postgres> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| Postgres::start().map_err(|why| format!("{why:#}")));
-        shared.as_ref().map_err(|why| anyhow!("{why}"))
+        let shared = SHARED.get_or_init(|| Postgres::start().map_err(|cause| format!("{cause:#}")));
+        shared.as_ref().map_err(|cause| anyhow!("{cause}"))
     }
 
     /// Returns the address at which the server listens.

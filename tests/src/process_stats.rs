@@ -53,11 +53,11 @@ impl ProcessStats {
     }
 
     /// Returns kilobytes of memory: the current (`VmRSS`) or the maximum (`VmHWM`).
-    pub fn memory_kb(self, what: &str) -> Result<i64> {
+    pub fn memory_kb(self, field: &str) -> Result<i64> {
         let status = fs::read_to_string(self.path("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number.with_context(|| format!("/proc has no {what}"))?.parse()?)
+        Ok(number.with_context(|| format!("/proc has no {field}"))?.parse()?)
     }
 
     /// Returns the seconds of CPU time of the process, with ended threads, to a hundredth.

@@ -148,14 +148,14 @@ fn work() -> Value {
 fn work_on(tenant: Tenant<'_>, has_ended: &AtomicBool) -> Result<Honest> {
     let mut honest = Honest::default();
     while !has_ended.load(Ordering::Relaxed) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let run = tenant.begin("work")?;
         let found = tenant.result(&run)?;
         ensure!(found["status"] == "SUCCESS" && found["counts"]["success"] == 22, "{found:#}");
         let sum = tenant.output(&run, "merger")?["sum"].as_f64();
         ensure!(sum == Some(190.0), "the sum of an honest run is {sum:?}");
         honest.runs += 1;
-        honest.slowest = honest.slowest.max(begun.elapsed());
+        honest.slowest = honest.slowest.max(started.elapsed());
     }
     Ok(honest)
 }
@@ -173,7 +173,7 @@ fn wait_for_end(attacker: Tenant<'_>, run: &str) -> Result<Value> {
 
 impl Report {
     fn attack(&mut self, attacker: Tenant<'_>, attempts: u64) -> Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let stats = ProcessStats(attacker.host.pid());
         while self.attempts < attempts {
             let run = attacker.begin("attack")?;
@@ -184,7 +184,7 @@ impl Report {
             self.count(attacker, &run)?;
             self.attempts += failed;
             let (rss, resources) = (stats.memory_kb("VmRSS")?, stats.resources()?);
-            let sample = Sample { attempts: self.attempts, at: begun.elapsed(), rss, resources };
+            let sample = Sample { attempts: self.attempts, at: started.elapsed(), rss, resources };
             println!("{sample}");
             self.samples.push(sample);
         }

@@ -66,13 +66,13 @@ fn a_start_can_be_delayed() -> Result<()> {
     on_both("later", |harness| {
         let host = harness.host()?;
         host.apply("later", &waiters(1, 0))?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let (_, run) = start(&host, "later", &json!({"delay_ms": 700}))?;
         let run = id(&run)?;
         let states = host.list(&run, "")?;
         ensure!(states.len() == 1 && states[0]["status"] == "CREATED", "{states:?}");
         ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
-        ensure!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
+        ensure!(started.elapsed() >= Duration::from_millis(700), "{:?}", started.elapsed());
         let (status, problem) = host.refused(
             "POST",
             "/graphs/later/runs",
@@ -123,10 +123,10 @@ fn a_start_can_wait_for_the_result() -> Result<()> {
         let body = json!({"idempotency_key": "one"});
         let (status, run) = post(ended, &body)?;
         ensure!(status == 201 && run["status"] == "SUCCESS" && run["revision"] == 1, "{run}");
-        let begun = Instant::now();
-        let (status, again) = post(ended, &body)?;
-        ensure!(status == 200 && again["run"] == run["run"], "{again}");
-        ensure!(begun.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
+        let started = Instant::now();
+        let (status, repeated) = post(ended, &body)?;
+        ensure!(status == 200 && repeated["run"] == run["run"], "{repeated}");
+        ensure!(started.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
         let (_, delayed) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
         ensure!(delayed["status"] == "RUNNING", "the wait did not end first: {delayed}");
         // The cached graph is the previous revision.
@@ -221,11 +221,11 @@ fn runs_are_paged_newest_first() -> Result<()> {
     on_both("pages", |harness| {
         let host = harness.host()?;
         host.apply("pages", &waiters(1, 0))?;
-        let mut begun = Vec::new();
+        let mut runs = Vec::new();
         for _ in 0..5 {
-            begun.push(host.run("pages", &json!({}), &json!({}))?);
+            runs.push(host.run("pages", &json!({}), &json!({}))?);
         }
-        begun.reverse();
+        runs.reverse();
         let (mut listed, mut before) = (Vec::new(), String::new());
         loop {
             let page = host.get(&format!("/runs?graph=pages&limit=2{before}"))?;
@@ -237,7 +237,7 @@ fn runs_are_paged_newest_first() -> Result<()> {
                 None => break,
             }
         }
-        ensure!(listed == begun, "{listed:?} {begun:?}");
+        ensure!(listed == runs, "{listed:?} {runs:?}");
         Ok(())
     })
 }

@@ -9,7 +9,7 @@ use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 
-fn one(node: &str, inputs: Value) -> Value {
+fn one_node_graph(node: &str, inputs: Value) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
         "retry_policy": {"max_retries": 0},
@@ -48,7 +48,7 @@ fn hostile_guests_fail_with_typed_errors() -> Result<()> {
     let mut started = Vec::new();
     for (number, (node, inputs, ..)) in cases.iter().enumerate() {
         let name = format!("hostile{number}");
-        host.apply(&name, &one(node, inputs.clone()))?;
+        host.apply(&name, &one_node_graph(node, inputs.clone()))?;
         started.push(host.run(&name, &json!({}), &json!({}))?);
     }
     let healthy = host.run("healthy", &json!({}), &json!({}))?;
@@ -62,8 +62,8 @@ fn hostile_guests_fail_with_typed_errors() -> Result<()> {
     }
     // All slots are free again.
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
-    let again = host.run("healthy", &json!({}), &json!({}))?;
-    ensure!(host.wait_for(&again)?["status"] == "SUCCESS", "a healthy run after them");
+    let healthy_run = host.run("healthy", &json!({}), &json!({}))?;
+    ensure!(host.wait_for(&healthy_run)?["status"] == "SUCCESS", "a healthy run after them");
     Ok(())
 }
 
@@ -71,11 +71,11 @@ fn hostile_guests_fail_with_typed_errors() -> Result<()> {
 fn deadlines_end_waiting_guests() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
-    let mut graph = one("sleep", json!({"ms": 60_000}));
+    let mut graph = one_node_graph("sleep", json!({"ms": 60_000}));
     graph["nodes"][0]["timeout_ms"] = json!(200);
-    let begun = Instant::now();
+    let started = Instant::now();
     let found = host.result_of("sleeper", &graph, &json!({}))?;
-    ensure!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+    ensure!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
     let failure = &found["failures"][0]["failure"];
     ensure!(failure["kind"] == "timeout", "{found:#}");
     ensure!(failure["message"].as_str().unwrap().contains("200"), "{failure}");
@@ -88,7 +88,7 @@ fn guests_cannot_see_the_machine() -> Result<()> {
     host.push("hostile")?;
     for (node, inputs) in [("open_file", json!({})), ("env", json!({})), ("read_stdin", json!({}))]
     {
-        let found = host.result_of(node, &one(node, inputs), &json!({}))?;
+        let found = host.result_of(node, &one_node_graph(node, inputs), &json!({}))?;
         ensure!(found["status"] == "SUCCESS", "{node}: {found:#}");
         let run = found["run"].as_str().unwrap();
         let output = host.output(run, "only")?.to_string();
@@ -105,7 +105,7 @@ fn guest_logs_are_kept_and_bounded() -> Result<()> {
     host.push("lab")?;
     host.push("hostile")?;
     let lines = json!({"lines": ["first\u{1b}[31m line", "second"], "stdout": "printed", "stderr": "complained"});
-    let found = host.result_of("log", &one("log", lines), &json!({}))?;
+    let found = host.result_of("log", &one_node_graph("log", lines), &json!({}))?;
     let states = host.states(found["run"].as_str().unwrap(), "only")?;
     let logs = states[0]["attempts"][0]["logs"].as_array().unwrap();
     let logged: Vec<_> = logs
@@ -116,7 +116,7 @@ fn guest_logs_are_kept_and_bounded() -> Result<()> {
     ensure!(logged.contains(&("warn", "complained")), "{logged:?}");
     ensure!(logged.iter().all(|(_, line)| !line.contains('\u{1b}')), "{logged:?}");
 
-    let flood = one("log_flood", json!({"lines": 100_000, "bytes": 100}));
+    let flood = one_node_graph("log_flood", json!({"lines": 100_000, "bytes": 100}));
     let found = host.result_of("flood", &flood, &json!({}))?;
     let states = host.states(found["run"].as_str().unwrap(), "only")?;
     let logs = states[0]["attempts"][0]["logs"].as_array().unwrap();
@@ -142,12 +142,12 @@ fn a_cancel_stops_running_guests() -> Result<()> {
     let stats = ProcessStats(host.pid());
     let before = stats.cpu_seconds()?;
     until("some spinning", || Ok((stats.cpu_seconds()? > before + 1.5).then_some(())))?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(found["status"] == "CANCELLED" && found["counts"]["open"] == 0, "{found:#}");
     ensure!(found["counts"]["cancelled"] == 201, "{found:#}");
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
-    ensure!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    ensure!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
     // The CPU time until the cancel is recorded.
     let states = until("the spinners' CPU time", || {
         let states = host.states(&run, "spinner")?;
@@ -165,7 +165,7 @@ fn a_node_sees_only_its_secrets() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
     host.push("lab")?;
-    let mut graph = one("secret", json!({"name": "token"}));
+    let mut graph = one_node_graph("secret", json!({"name": "token"}));
     graph["nodes"][0]["next_nodes"] = json!(["me"]);
     graph["nodes"]
         .as_array_mut()

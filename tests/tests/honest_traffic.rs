@@ -34,8 +34,8 @@ fn a_spinning_guest_delays_no_honest_run() -> Result<()> {
     report.hold(Bounds::memory(1 << 30))?;
     cancelled.hold()?;
     ensure!(report.honest.count > 10 && report.health.count > 10, "{report}");
-    let (took, status) = honest_traffic::sigterm_time(&mut host)?;
-    ensure!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
+    let (elapsed, status) = honest_traffic::sigterm_time(&mut host)?;
+    ensure!(status.success() && elapsed < Duration::from_secs(5), "{status} after {elapsed:?}");
     Ok(())
 }
 

@@ -32,7 +32,7 @@ const MANY_OUTPUTS: &str = r#"
 
 /// The `execute` of a guest with two nodes: `many` returns 200 outputs, and `line` logs a
 /// little and returns one output.
-const LINES: &str = r#"
+const MANY_AND_LINE: &str = r#"
 (data (i32.const 4096) "an honest line of a log, in which there is no secret at all")
 (data (i32.const 8192) "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 (func (export "execute") (param $node i32) (param i32 i32 i32) (result i32)
@@ -53,7 +53,7 @@ const LINES: &str = r#"
   (call $return (i32.const 16) (i32.const 2)))"#;
 
 /// Returns definitions of `levels` levels, each of which applies the next one `ways` times.
-fn levels(levels: usize, ways: usize) -> Value {
+fn nested_definitions(levels: usize, ways: usize) -> Value {
     let mut defs = Map::new();
     for level in 0..levels {
         let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
@@ -66,13 +66,13 @@ fn levels(levels: usize, ways: usize) -> Value {
 /// Returns a schema of objects that is nearly as expensive for `{}` as admission allows.
 fn heaviest_schema() -> Value {
     let first = json!({"$ref": "#/$defs/0"});
-    json!({"type": "object", "allOf": [first, first], "$defs": levels(7, 4)})
+    json!({"type": "object", "allOf": [first, first], "$defs": nested_definitions(7, 4)})
 }
 
 /// Returns a schema of inputs `a`, `b` and `c`, each equally expensive.
 fn heaviest_inputs() -> Value {
-    let one = json!({"allOf": [{"$ref": "#/$defs/0"}, {"$ref": "#/$defs/0"}]});
-    json!({"type": "object", "properties": {"a": one, "b": one, "c": one}, "$defs": levels(7, 4)})
+    let costly = json!({"allOf": [{"$ref": "#/$defs/0"}, {"$ref": "#/$defs/0"}]});
+    json!({"type": "object", "properties": {"a": costly, "b": costly, "c": costly}, "$defs": nested_definitions(7, 4)})
 }
 
 fn node(name: &str, inputs: &Value, outputs: &Value) -> Value {
@@ -86,7 +86,7 @@ fn component_with_nodes(functions: &str, nodes: &Value) -> Result<Vec<u8>> {
 }
 
 /// Returns a graph of one node, whose attempts have a second of CPU time.
-fn one(node: &str) -> Value {
+fn one_node_graph(node: &str) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": {}, "next_nodes": []}],
         "retry_policy": {"max_retries": 0},
@@ -96,7 +96,7 @@ fn one(node: &str) -> Value {
 
 /// Returns a graph of one node whose checks may take seconds.
 fn graph_with_long_checks(node: &str) -> Value {
-    let mut graph = one(node);
+    let mut graph = one_node_graph(node);
     graph["limits"]["cpu_ms"] = json!(5000);
     graph
 }
@@ -107,27 +107,27 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
 }
 
 /// Arguments that raise the attempt timeout, so that a busy machine does not exceed it.
-const LONG_DEADLINE: [&str; 2] = ["--limit", "timeout_ms=300s"];
+const LONG_TIMEOUT: [&str; 2] = ["--limit", "timeout_ms=300s"];
 
 /// Runs a test on a host on each kind of database.
 fn on_both(name: &str, test: impl Fn(Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    test(Host::start_with(folder.path(), &LONG_DEADLINE, |_| ())?).context("on SQLite")?;
+    test(Host::start_with(folder.path(), &LONG_TIMEOUT, |_| ())?).context("on SQLite")?;
     let url = Postgres::shared()?.create_database(name)?;
     let folder = tempfile::tempdir()?;
-    let arguments = [&LONG_DEADLINE[..], &["--database", &url]].concat();
+    let arguments = [&LONG_TIMEOUT[..], &["--database", &url]].concat();
     test(Host::start_with(folder.path(), &arguments, |_| ())?).context("on Postgres")
 }
 
-fn evil(host: &Host) -> Tenant<'_> {
+fn hostile_tenant(host: &Host) -> Tenant<'_> {
     Tenant { host, name: "evil" }
 }
 
-fn push_heavy_outputs(evil: &Tenant<'_>) -> Result<()> {
+fn push_heavy_outputs(hostile: &Tenant<'_>) -> Result<()> {
     let any = json!({"type": "object"});
     upload(
-        evil,
+        hostile,
         "heavy",
         component_with_nodes(MANY_OUTPUTS, &json!([node("attack", &any, &heaviest_schema())]))?,
     )?;
@@ -137,28 +137,28 @@ fn push_heavy_outputs(evil: &Tenant<'_>) -> Result<()> {
 #[test]
 fn output_checks_are_billed_to_attempts() -> Result<()> {
     on_both("heavy_outputs", |host| {
-        let evil = evil(&host);
-        push_heavy_outputs(&evil)?;
-        evil.apply("heavy", &one("attack"))?;
+        let hostile = hostile_tenant(&host);
+        push_heavy_outputs(&hostile)?;
+        hostile.apply("heavy", &one_node_graph("attack"))?;
         let traffic = HonestTraffic::start(&host)?;
-        let begun = Instant::now();
-        let runs: Vec<_> = (0..4).map(|_| evil.begin("heavy")).collect::<Result<_>>()?;
+        let started = Instant::now();
+        let runs: Vec<_> = (0..4).map(|_| hostile.begin("heavy")).collect::<Result<_>>()?;
         for run in runs {
-            let found = evil.result(&run)?;
+            let found = hostile.result(&run)?;
             let failure = &found["failures"][0]["failure"];
             ensure!(failure["kind"] == "limit", "{found:#}");
             let message = failure["message"].as_str().unwrap_or_default();
             ensure!(message.contains("`cpu_ms`"), "{message}");
             ensure!(message.contains("checks of the outputs"), "{message}");
-            let state = evil.list(&run, "identifier=only")?.remove(0);
-            let path = evil.path(&format!("/runs/{run}/states/{}", state["number"]));
+            let state = hostile.list(&run, "identifier=only")?.remove(0);
+            let path = hostile.path(&format!("/runs/{run}/states/{}", state["number"]));
             let state = host.get(&path)?;
             let used = state["usage"]["cpu_us"].as_u64();
             let used = used.with_context(|| format!("no usage in {state:#}"))?;
             ensure!((1_000_000..1_500_000).contains(&used), "{used} us");
         }
-        let took = begun.elapsed();
-        ensure!(took < Duration::from_secs(240), "{took:.1?}");
+        let elapsed = started.elapsed();
+        ensure!(elapsed < Duration::from_secs(240), "{elapsed:.1?}");
         traffic.finish()?.hold(Bounds::default())
     })
 }
@@ -167,25 +167,25 @@ fn output_checks_are_billed_to_attempts() -> Result<()> {
 fn a_cancel_ends_output_checks() -> Result<()> {
     let _alone = alone();
     let host = Host::start()?;
-    let evil = evil(&host);
-    push_heavy_outputs(&evil)?;
+    let hostile = hostile_tenant(&host);
+    push_heavy_outputs(&hostile)?;
     let graph = graph_with_long_checks("attack");
-    let run = evil.start("heavy", &graph)?;
+    let run = hostile.start("heavy", &graph)?;
     std::thread::sleep(Duration::from_millis(700));
-    ensure!(evil.run(&run)?["status"] == "RUNNING", "the checks have ended");
-    cancel_time(&evil, &run)?.hold()
+    ensure!(hostile.run(&run)?["status"] == "RUNNING", "the checks have ended");
+    cancel_time(&hostile, &run)?.hold()
 }
 
 #[test]
 fn output_checks_end_at_the_deadline() -> Result<()> {
     let _alone = alone();
     let host = Host::start()?;
-    let evil = evil(&host);
-    push_heavy_outputs(&evil)?;
+    let hostile = hostile_tenant(&host);
+    push_heavy_outputs(&hostile)?;
     let mut graph = graph_with_long_checks("attack");
     graph["nodes"][0]["timeout_ms"] = json!(500);
-    let run = evil.start("heavy", &graph)?;
-    let found = evil.result(&run)?;
+    let run = hostile.start("heavy", &graph)?;
+    let found = hostile.result(&run)?;
     ensure!(found["failures"][0]["failure"]["kind"] == "timeout", "{found:#}");
     Ok(())
 }
@@ -213,7 +213,7 @@ fn input_checks_are_billed_to_attempts() -> Result<()> {
     let inputs = json!({
         "type": "object",
         "properties": {"other": {"$ref": "#/$defs/0"}, "list": integers},
-        "$defs": levels(7, 4),
+        "$defs": nested_definitions(7, 4),
     });
     host.upload("heavy", component_with_nodes("", &json!([node("attack", &inputs, &any)]))?)?;
     let found =
@@ -236,24 +236,24 @@ fn input_checks_are_billed_to_attempts() -> Result<()> {
 fn output_checks_of_a_namespace_take_turns() -> Result<()> {
     let _alone = alone();
     let host = Host::start()?;
-    let evil = evil(&host);
-    push_heavy_outputs(&evil)?;
+    let hostile = hostile_tenant(&host);
+    push_heavy_outputs(&hostile)?;
     let any = json!({"type": "object"});
     upload(
-        &evil,
+        &hostile,
         "few",
-        component_with_nodes(LINES, &json!([node("many", &any, &heaviest_schema())]))?,
+        component_with_nodes(MANY_AND_LINE, &json!([node("many", &any, &heaviest_schema())]))?,
     )?;
     let heavy = graph_with_long_checks("attack");
-    evil.apply("heavy", &heavy)?;
+    hostile.apply("heavy", &heavy)?;
     let few_checks = graph_with_long_checks("many");
-    evil.apply("few", &few_checks)?;
+    hostile.apply("few", &few_checks)?;
     let turns = std::thread::available_parallelism()?.get();
-    let large = (0..turns).map(|_| evil.begin("heavy")).collect::<Result<Vec<_>>>()?;
-    let found = evil.result(&evil.begin("few")?)?;
+    let large = (0..turns).map(|_| hostile.begin("heavy")).collect::<Result<Vec<_>>>()?;
+    let found = hostile.result(&hostile.begin("few")?)?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     for run in large {
-        ensure!(evil.run(&run)?["status"] == "RUNNING", "the checks of {run} have ended");
+        ensure!(hostile.run(&run)?["status"] == "RUNNING", "the checks of {run} have ended");
     }
     Ok(())
 }
@@ -263,24 +263,24 @@ fn sigterm_ends_a_host_during_output_checks() -> Result<()> {
     let _alone = alone();
     let mut host = Host::start()?;
     {
-        let evil = evil(&host);
-        push_heavy_outputs(&evil)?;
-        evil.apply("heavy", &one("attack"))?;
+        let hostile = hostile_tenant(&host);
+        push_heavy_outputs(&hostile)?;
+        hostile.apply("heavy", &one_node_graph("attack"))?;
         for _ in 0..4 {
-            evil.begin("heavy")?;
+            hostile.begin("heavy")?;
         }
     }
     std::thread::sleep(Duration::from_millis(300));
-    let (took, status) = sigterm_time(&mut host)?;
+    let (elapsed, status) = sigterm_time(&mut host)?;
     ensure!(status.success(), "{status}");
-    ensure!(took < Duration::from_secs(20), "{took:.1?}");
+    ensure!(elapsed < Duration::from_secs(20), "{elapsed:.1?}");
     Ok(())
 }
 
 #[test]
 fn an_expensive_schema_is_rejected() -> Result<()> {
     let host = Host::start()?;
-    let schema = json!({"type": "object", "$ref": "#/$defs/0", "$defs": levels(11, 4)});
+    let schema = json!({"type": "object", "$ref": "#/$defs/0", "$defs": nested_definitions(11, 4)});
     let any = json!({"type": "object"});
     let component = component_with_nodes("", &json!([node("attack", &any, &schema)]))?;
     let (status, problem) = problem(host.upload("heavy", component)?)?;
@@ -302,12 +302,12 @@ fn schema_compilation_of_an_upload_has_a_budget() -> Result<()> {
         component_with_nodes("", &json!(nodes))
     };
     ensure!(host.upload("few", described_with(15)?)?.status() == 201);
-    let begun = Instant::now();
+    let started = Instant::now();
     let (status, problem) = problem(host.upload("many", described_with(40)?)?)?;
-    let took = begun.elapsed();
+    let elapsed = started.elapsed();
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("too long to compile"), "{problem}");
-    ensure!(took < Duration::from_secs(20), "{took:.1?}");
+    ensure!(elapsed < Duration::from_secs(20), "{elapsed:.1?}");
     Ok(())
 }
 
@@ -327,14 +327,14 @@ fn literals() -> Value {
 #[test]
 fn literal_checks_end_with_their_budget() -> Result<()> {
     on_both("heavy_inputs", |host| {
-        let evil = evil(&host);
+        let hostile = hostile_tenant(&host);
         let any = json!({"type": "object"});
         let component =
             component_with_nodes("", &json!([node("attack", &heaviest_inputs(), &any)]))?;
-        upload(&evil, "heavy", component)?;
+        upload(&hostile, "heavy", component)?;
         let traffic = HonestTraffic::start(&host)?;
-        let path = evil.path("/graphs/heavy/validate");
-        let begun = Instant::now();
+        let path = hostile.path("/graphs/heavy/validate");
+        let started = Instant::now();
         let short_timeout_client = Client::builder().timeout(Duration::from_millis(20)).build()?;
         std::thread::scope(|scope| {
             let requests: Vec<_> =
@@ -358,8 +358,8 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         }
         let (status, _) = host.refused("POST", &path, &literals())?;
         ensure!(status == 422);
-        let took = begun.elapsed();
-        ensure!(took < Duration::from_secs(15), "{took:.1?}");
+        let elapsed = started.elapsed();
+        ensure!(elapsed < Duration::from_secs(15), "{elapsed:.1?}");
         traffic.finish()?.hold(Bounds::default())
     })
 }
@@ -369,9 +369,10 @@ fn start_inputs_have_a_check_budget() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
     let properties = json!({"list": {"items": {"$ref": "#/$defs/0"}}});
-    let list = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
+    let list =
+        json!({"type": "object", "properties": properties, "$defs": nested_definitions(7, 4)});
     host.upload("heavy", component_with_nodes("", &json!([node("attack", &list, &any)]))?)?;
-    host.apply("heavy", &one("attack"))?;
+    host.apply("heavy", &one_node_graph("attack"))?;
     let start = json!({"inputs": {"list": vec![0; 500]}});
     let (status, problem) = host.refused("POST", "/graphs/heavy/runs", &start)?;
     ensure!(status == 422, "{problem}");
@@ -388,13 +389,14 @@ fn start_inputs_share_one_check_budget() -> Result<()> {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let properties: Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), list.clone())).collect();
-    let schema = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
+    let schema =
+        json!({"type": "object", "properties": properties, "$defs": nested_definitions(7, 4)});
     host.upload("heavy", component_with_nodes("", &json!([node("attack", &schema, &any)]))?)?;
-    host.apply("heavy", &one("attack"))?;
-    let given: Map<_, _> =
+    host.apply("heavy", &one_node_graph("attack"))?;
+    let inputs: Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), json!(vec![0; 200]))).collect();
     let (status, problem) =
-        host.refused("POST", "/graphs/heavy/runs", &json!({ "inputs": given }))?;
+        host.refused("POST", "/graphs/heavy/runs", &json!({ "inputs": inputs }))?;
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("have used up their budget"), "{problem}");
     Ok(())
@@ -408,14 +410,14 @@ fn redacting_large_secrets_is_bounded() -> Result<()> {
         .collect();
     for secret in [random, "a".repeat(60_000), "ab".repeat(30_000)] {
         let host = Host::start()?;
-        let evil = evil(&host);
+        let hostile = hostile_tenant(&host);
         let any = json!({"type": "object"});
         let mut line = node("line", &any, &any);
         line["secrets"] = json!(["k"]);
         upload(
-            &evil,
+            &hostile,
             "lines",
-            component_with_nodes(LINES, &json!([node("many", &any, &any), line]))?,
+            component_with_nodes(MANY_AND_LINE, &json!([node("many", &any, &any), line]))?,
         )?;
         host.send("PUT", "//v1/operator/namespaces/evil/grants/lines", &json!({"secrets": ["k"]}))?;
         let graph = json!({
@@ -427,15 +429,15 @@ fn redacting_large_secrets_is_bounded() -> Result<()> {
             "secrets": {"k": secret},
         });
         let traffic = HonestTraffic::start(&host)?;
-        let begun = Instant::now();
-        let run = evil.start("lines", &graph)?;
-        let found = evil.result(&run)?;
+        let started = Instant::now();
+        let run = hostile.start("lines", &graph)?;
+        let found = hostile.result(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
-        let took = begun.elapsed();
-        ensure!(took < Duration::from_secs(20), "{took:.1?}");
+        let elapsed = started.elapsed();
+        ensure!(elapsed < Duration::from_secs(20), "{elapsed:.1?}");
         let report = traffic.finish()?;
-        let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
-        ensure!(more < 200, "{more} MiB more: {report}");
+        let growth_mib = report.memory_max.saturating_sub(report.memory_first) >> 20;
+        ensure!(growth_mib < 200, "the memory grew by {growth_mib} MiB: {report}");
         report.hold(Bounds::default())?;
     }
     Ok(())
@@ -450,19 +452,19 @@ fn heavy_schema() -> Value {
 #[test]
 fn validation_reads_named_nodes_once() -> Result<()> {
     on_both("heavy_descriptions", |host| {
-        let evil = evil(&host);
+        let hostile = hostile_tenant(&host);
         let any = json!({"type": "object"});
         let nodes = json!([node("attack", &heavy_schema(), &any), node("light", &any, &any)]);
         let component = component_with_nodes("", &nodes)?;
         for at in 0..12 {
-            upload(&evil, &format!("heavy{at}"), component.clone())?;
+            upload(&hostile, &format!("heavy{at}"), component.clone())?;
         }
         let traffic = HonestTraffic::start(&host)?;
         let graph = |node: &str| {
             json!({"nodes": [{"node_name": node, "plugin": "heavy7", "identifier": "only",
                               "inputs": {}, "next_nodes": []}]})
         };
-        let path = evil.path("/graphs/heavy/validate");
+        let path = hostile.path("/graphs/heavy/validate");
         std::thread::scope(|scope| {
             let requests: Vec<_> = (0..16)
                 .map(|at| {
@@ -474,8 +476,8 @@ fn validation_reads_named_nodes_once() -> Result<()> {
             requests.into_iter().try_for_each(|request| request.join().unwrap().map(drop))
         })?;
         let report = traffic.finish()?;
-        let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
-        ensure!(more < 300, "{more} MiB more: {report}");
+        let growth_mib = report.memory_max.saturating_sub(report.memory_first) >> 20;
+        ensure!(growth_mib < 300, "the memory grew by {growth_mib} MiB: {report}");
         report.hold(Bounds::default())
     })
 }
@@ -493,7 +495,7 @@ fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
     }
     let path = "/graphs/heavy/validate";
     for name in ["plain", "a"] {
-        host.send("POST", path, &one(name))?;
+        host.send("POST", path, &one_node_graph(name))?;
     }
     let node = |name: &str, next: &[&str]| {
         json!({"node_name": name, "identifier": name, "inputs": {},
@@ -536,7 +538,7 @@ fn schemas_above_the_memory_bound_are_rejected() -> Result<()> {
 fn a_misspelt_node_gets_a_suggestion() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
-    let (status, problem) = host.refused("PUT", "/graphs/typo", &one("ehco"))?;
+    let (status, problem) = host.refused("PUT", "/graphs/typo", &one_node_graph("ehco"))?;
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("echo"), "{problem}");
     Ok(())

@@ -107,9 +107,9 @@ fn killed_hosts_are_replaced_within_15_seconds() -> Result<()> {
         for &state in &host_states {
             cluster.wait_for_executor(state, Some(victim))?;
         }
-        let took = killed_at.elapsed();
-        println!("{} states of a killed host ran elsewhere after {took:?}", host_states.len());
-        ensure!(took <= MAX_RECLAIM_TIME, "it took {took:?}");
+        let elapsed = killed_at.elapsed();
+        println!("{} states of a killed host ran elsewhere after {elapsed:?}", host_states.len());
+        ensure!(elapsed <= MAX_RECLAIM_TIME, "it took {elapsed:?}");
         cancel(cluster.host(1 - victim)?, &run)
     })
 }
@@ -137,9 +137,9 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         for &state in &released {
             cluster.wait_for_executor(state, Some(0))?;
         }
-        let took = stop_requested.elapsed();
-        println!("{} states of a stopped host ran elsewhere after {took:?}", released.len());
-        ensure!(took <= MAX_HANDOVER_TIME, "it took {took:?}");
+        let elapsed = stop_requested.elapsed();
+        println!("{} states of a stopped host ran elsewhere after {elapsed:?}", released.len());
+        ensure!(elapsed <= MAX_HANDOVER_TIME, "it took {elapsed:?}");
         let found = cluster.host(1)?.wait_for(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let losses = postgres.psql(cluster.database(), "SELECT MAX(losses) FROM state")?;
@@ -171,8 +171,8 @@ fn results_of_frozen_hosts_are_discarded() -> Result<()> {
             until("the host that woke", || Ok(holding(thawed).ok().filter(|&held| held == 0)))?;
             let now = thawed.get(&format!("/runs/{run}"))?;
             ensure!(now == found, "a late result changed {found:#} to {now:#}");
-            let again = begin(thawed, "again", &chore(json!({"i": 1, "key": "n"}), 100))?;
-            ensure!(thawed.wait_for(&again)?["status"] == "SUCCESS");
+            let rerun = begin(thawed, "again", &chore(json!({"i": 1, "key": "n"}), 100))?;
+            ensure!(thawed.wait_for(&rerun)?["status"] == "SUCCESS");
         }
         Ok(())
     })
@@ -316,9 +316,9 @@ fn a_cancel_stops_guests_on_any_host() -> Result<()> {
         for member in cluster.members() {
             until("the end of the guests", || Ok((member.holding()? == 0).then_some(())))?;
         }
-        let took = from.elapsed();
-        println!("guests were stopped after {took:?}");
-        ensure!(took <= MAX_CANCEL_TIME, "it took {took:?}");
+        let elapsed = from.elapsed();
+        println!("guests were stopped after {elapsed:?}");
+        ensure!(elapsed <= MAX_CANCEL_TIME, "it took {elapsed:?}");
         cluster.host(1)?.wait_until(&run, |run| run["counts"]["open"] == 0)?;
         Ok(())
     })
@@ -391,8 +391,8 @@ fn a_postgres_restart_only_delays_runs() -> Result<()> {
             postgres.restart(mode)?;
         }
         let found = wait_despite_outages(cluster.host(1)?, &run, |run| run["status"] != "RUNNING")?;
-        let took = from.elapsed();
-        println!("with two restarts it took {took:?}");
+        let elapsed = from.elapsed();
+        println!("with two restarts it took {elapsed:?}");
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         ensure!(found["counts"]["retries"] == 0, "{found:#}");
         ensure!(found["store"] == json!({"effects": BRANCHES.to_string()}), "{found:#}");
@@ -400,7 +400,7 @@ fn a_postgres_restart_only_delays_runs() -> Result<()> {
         ensure!(merged["values"] == json!((0..BRANCHES).collect::<Vec<_>>()), "{merged}");
         let failed = "SELECT COUNT(*) FROM attempt WHERE outcome = 'FAILED'";
         ensure!(postgres.psql(cluster.database(), failed)? == "0", "an attempt failed");
-        ensure!(took < Duration::from_secs(30), "it took {took:?}");
+        ensure!(elapsed < Duration::from_secs(30), "it took {elapsed:?}");
         for member in cluster.members() {
             member.holding().context("a host is well again")?;
         }
@@ -472,8 +472,8 @@ fn one_key_starts_one_run_cluster_wide() -> Result<()> {
             });
             let (first, second) = (first?, second.ok().context("it panicked")??);
             ensure!(first.is_string() && first == second, "{first} and {second}");
-            let again = cluster.host(0)?.send("POST", "/graphs/waits/runs", &body)?;
-            ensure!(again["run"] == first, "{again:#}");
+            let repeated = cluster.host(0)?.send("POST", "/graphs/waits/runs", &body)?;
+            ensure!(repeated["run"] == first, "{repeated:#}");
             cluster.host(1)?.wait_for(first.as_str().unwrap_or_default())?;
         }
         let runs = cluster.host(0)?.get("/runs?limit=1000")?;

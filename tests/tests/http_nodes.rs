@@ -107,7 +107,7 @@ fn start(service: &Service) -> Result<(Host, TempDir)> {
 }
 
 /// Returns a graph of one node, which is retried at once.
-fn one(node: &str, inputs: &Value) -> Value {
+fn one_node_graph(node: &str, inputs: &Value) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
         "retry_policy": {"max_retries": 3, "strategy": "FIXED", "backoff_factor": 0},
@@ -121,13 +121,13 @@ fn a_granted_fetch_returns_the_part() -> Result<()> {
     host.grant("fetch", &json!({"http": [format!("GET {}", service.url("/v1/"))]}))?;
     let inputs =
         json!({"url": service.url("/v1/users"), "query": {"page": "2"}, "part": "/items/1/name"});
-    let run = host.result_of("users", &one("fetch", &inputs), &json!({}))?;
+    let run = host.result_of("users", &one_node_graph("fetch", &inputs), &json!({}))?;
     ensure!(run["status"] == "SUCCESS", "{run:#}");
     let output = host.output(run["run"].as_str().unwrap(), "only")?;
     ensure!(output == json!({"value": "Bob"}), "{output}");
 
     // A document that is not there is not asked for again.
-    let missing = one("fetch", &json!({"url": service.url("/v1/none")}));
+    let missing = one_node_graph("fetch", &json!({"url": service.url("/v1/none")}));
     let run = host.result_of("missing", &missing, &json!({}))?;
     let message = run["failures"][0]["failure"]["message"].as_str().unwrap_or_default();
     let words = format!("GET {} was answered with status 404: ", service.url("/v1/none"));
@@ -142,7 +142,7 @@ fn an_ungranted_request_names_its_command() -> Result<()> {
     let service = Service::start()?;
     let (host, _folder) = start(&service)?;
     let url = service.url("/v2/users?token=hush");
-    let graph = one("fetch", &json!({"url": url}));
+    let graph = one_node_graph("fetch", &json!({"url": url}));
     // Without any grant, the graph is refused.
     let (status, problem) = host.refused("PUT", "/graphs/early", &graph)?;
     let text = problem.to_string();
@@ -175,7 +175,7 @@ fn repeated_notifications_send_equal_keys() -> Result<()> {
     let (host, _folder) = start(&service)?;
     let rule = format!("POST {}", service.url("/hooks/"));
     let inputs = json!({"url": service.url("/hooks/busy"), "text": "done", "data": [1]});
-    let graph = one("notify", &inputs);
+    let graph = one_node_graph("notify", &inputs);
     // The keys of the client and of the host are the same.
     for (round, is_from_host) in [(0, false), (1, true)] {
         let grant = json!({"http": [&rule], "idempotency_header": is_from_host});
@@ -205,7 +205,7 @@ fn different_work_sends_different_keys() -> Result<()> {
     host.grant("notify", &json!({"http": [format!("POST {}", service.url("/hooks/"))]}))?;
     let inputs = json!({"url": service.url("/hooks/other"), "text": "done"});
     for _ in 0..2 {
-        let run = host.result_of("other", &one("notify", &inputs), &json!({}))?;
+        let run = host.result_of("other", &one_node_graph("notify", &inputs), &json!({}))?;
         ensure!(run["status"] == "SUCCESS", "{run:#}");
     }
     let requests = service.received("POST /hooks/other");

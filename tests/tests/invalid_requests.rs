@@ -43,8 +43,8 @@ fn non_plugin_uploads_are_rejected() -> Result<()> {
     ensure!(host.get("/plugins")?["plugins"] == json!([]), "nothing was stored");
     let first = host.upload("lab", lab.clone())?;
     ensure!(first.status() == 201);
-    let again = host.upload("lab", lab)?;
-    ensure!(again.status() == 200, "the same bytes again are no new plugin");
+    let repeated = host.upload("lab", lab)?;
+    ensure!(repeated.status() == 200, "the same bytes again are no new plugin");
     Ok(())
 }
 

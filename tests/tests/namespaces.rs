@@ -13,7 +13,7 @@ use exosphere_tests::{Host, binary, problem, until};
 use serde_json::{Value, json};
 
 /// Returns a graph of one node, without retries.
-fn one(node: &str, inputs: Value) -> Value {
+fn one_node_graph(node: &str, inputs: Value) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
         "retry_policy": {"max_retries": 0},
@@ -54,11 +54,11 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
         tenant.push("lab")?;
     }
     let timed = |name: &str| -> Result<Duration> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let run = good.start(name, &honest())?;
         let found = good.result(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
-        Ok(begun.elapsed())
+        Ok(started.elapsed())
     };
     timed("warm")?;
     let baseline = timed("alone")?;
@@ -94,7 +94,7 @@ fn limits_can_only_be_lowered() -> Result<()> {
         ensure!(failure["kind"] == "limit", "{found:#}");
         Ok(failure["message"].as_str().unwrap().to_owned())
     };
-    let mut graph = one("eat_memory", json!({}));
+    let mut graph = one_node_graph("eat_memory", json!({}));
     let message = breach("host", &graph)?;
     ensure!(
         message.contains("64 MiB (`memory_bytes`)") && message.contains("exosphere serve --limit"),
@@ -153,11 +153,11 @@ fn a_namespace_cannot_exceed_its_slots() -> Result<()> {
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["worker"]},
         {"node_name": "wait", "identifier": "worker", "inputs": {"ms": 20}, "next_nodes": []},
     ]}))?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let run = host.run("slow", &json!({}), &json!({}))?;
     let found = host.wait_for(&run)?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
-    ensure!(begun.elapsed() >= Duration::from_millis(400), "it took {:?}", begun.elapsed());
+    ensure!(started.elapsed() >= Duration::from_millis(400), "it took {:?}", started.elapsed());
     Ok(())
 }
 

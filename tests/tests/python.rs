@@ -54,8 +54,8 @@ fn build() -> Result<Option<PathBuf>> {
             .arg(sources.join("requirements.txt"))),
     ];
     for step in steps {
-        if let Err(why) = step {
-            println!("skipped: componentize-py cannot be had here: {why}");
+        if let Err(cause) = step {
+            println!("skipped: componentize-py cannot be had here: {cause}");
             return Ok(None);
         }
     }

@@ -112,14 +112,14 @@ fn a_killed_rotation_can_be_finished() -> Result<()> {
         host.apply(&format!("g{at}"), &with_secret(&format!("{SECRET} {at}")))?;
     }
     // An uninterrupted rotation measures the duration.
-    let begun = Instant::now();
+    let started = Instant::now();
     run_json(&["rotate", "--data", data], None)?;
-    let took = begun.elapsed();
+    let elapsed = started.elapsed();
     let mut resumed = 0;
     for kill in 0..KILLS {
         let mut rotate = secrets(&["rotate", "--data", data], None)?;
         let mut rotate = rotate.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(took.mul_f64(f64::from(kill + 1) / f64::from(KILLS)));
+        std::thread::sleep(elapsed.mul_f64(f64::from(kill + 1) / f64::from(KILLS)));
         rotate.kill()?;
         rotate.wait()?;
         let graph = usize::try_from(kill)? % GRAPHS;
@@ -133,7 +133,9 @@ fn a_killed_rotation_can_be_finished() -> Result<()> {
             ensure!(fs::read(&key)?.len() == 32, "it finished");
         }
     }
-    eprintln!("a rotation of {GRAPHS} graphs took {took:?}; {resumed} were finished by the next");
+    eprintln!(
+        "a rotation of {GRAPHS} graphs took {elapsed:?}; {resumed} were finished by the next"
+    );
     run_json(&["rotate", "--data", data], None)?;
     host.kill()?;
     let host = Host::start_in(folder.path())?;

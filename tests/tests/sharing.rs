@@ -42,21 +42,21 @@ fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)
         warm_up(cluster.host(0)?)?;
         let before = cluster.members()[1].executions()?.len();
         cluster.host(0)?.apply("slow", &branches(n, 2_000))?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let run = cluster.host(0)?.run("slow", &json!({}), &json!({}))?;
         let found = cluster.host(0)?.wait_for(&run)?;
-        let took = begun.elapsed();
+        let elapsed = started.elapsed();
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let merged = cluster.host(1)?.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..n).collect::<Vec<_>>()), "{merged}");
         let remote_executions = cluster.members()[1].executions()?.len() - before;
         println!(
-            "{n} branches of 2 s on {slots:?} slots took {took:?}, {remote_executions} on the second"
+            "{n} branches of 2 s on {slots:?} slots took {elapsed:?}, {remote_executions} on the second"
         );
         let attempts = "SELECT COUNT(*) FROM attempt";
         let attempts = Postgres::shared()?.psql(cluster.database(), attempts)?;
         ensure!(attempts == "0", "a released state has used an attempt: {attempts}");
-        measured = Some((took, remote_executions));
+        measured = Some((elapsed, remote_executions));
         Ok(())
     })?;
     measured.ok_or_else(|| anyhow::anyhow!("nothing was measured"))
@@ -64,17 +64,17 @@ fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)
 
 #[test]
 fn slow_branches_spread_over_equal_hosts() -> Result<()> {
-    let (took, remote_executions) = spread("equal_hosts", [16, 16], 64)?;
+    let (elapsed, remote_executions) = spread("equal_hosts", [16, 16], 64)?;
     ensure!((24..=40).contains(&remote_executions), "{remote_executions} of 64 on the second host");
-    ensure!(took < Duration::from_secs(5), "it took {took:?}");
+    ensure!(elapsed < Duration::from_secs(5), "it took {elapsed:?}");
     Ok(())
 }
 
 #[test]
 fn slow_branches_move_to_larger_hosts() -> Result<()> {
-    let (took, remote_executions) = spread("small_host", [4, 64], 20)?;
+    let (elapsed, remote_executions) = spread("small_host", [4, 64], 20)?;
     ensure!(remote_executions >= 16, "{remote_executions} of 20 on the host with room");
-    ensure!(took < Duration::from_secs(3), "it took {took:?}");
+    ensure!(elapsed < Duration::from_secs(3), "it took {elapsed:?}");
     Ok(())
 }
 
@@ -108,11 +108,11 @@ fn on_both(database: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
 
 /// Runs a graph that was applied, and returns the duration.
 fn timed(host: &Host, name: &str) -> Result<Duration> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let run = host.run(name, &json!({}), &json!({}))?;
     let found = host.wait_for(&run)?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }
 
 fn cancel(host: &Host, run: &str) -> Result<()> {
@@ -135,8 +135,8 @@ fn one_step_runs_beside_a_slow_run() -> Result<()> {
         let steps = [timed(host, "step")?, timed(host, "step")?, timed(host, "step")?];
         let few = timed(host, "few")?;
         println!("alone {baseline:?}; beside 500 of 2 s: one step {steps:?}, 101 states {few:?}");
-        for took in steps {
-            ensure!(took < Duration::from_millis(500), "a step took {took:?}");
+        for elapsed in steps {
+            ensure!(elapsed < Duration::from_millis(500), "a step took {elapsed:?}");
         }
         ensure!(few < Duration::from_secs(1), "101 states took {few:?}");
         ensure!(host.get(&format!("/runs/{large}"))?["status"] == "RUNNING");
@@ -168,8 +168,8 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
         println!("a step: alone {baseline:?}, beside {STATES} states {contended:?}");
         // A step waits for four commits, of some hundred states each: a debug build takes 100 ms
         // for one. It does not wait for the states of the other run.
-        let took = median(contended);
-        ensure!(took < Duration::from_secs(1), "{took:?}, alone {baseline:?}");
+        let elapsed = median(contended);
+        ensure!(elapsed < Duration::from_secs(1), "{elapsed:?}, alone {baseline:?}");
         cancel(host, &large).or_else(|_| host.wait_for(&large).map(drop))
     })
 }

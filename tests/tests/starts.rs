@@ -35,21 +35,21 @@ fn host(data: &Path, arguments: &[&str]) -> Result<Host> {
 
 /// Sends a request that must fail within the time limit, with the error of an unreachable database.
 fn unavailable(host: &Host, method: &str, path: &str, body: &Value) -> Result<Value> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let (status, problem) = host.refused(method, path, body)?;
-    let took = begun.elapsed();
+    let elapsed = started.elapsed();
     ensure!(status == 503, "{method} {path}: {problem}");
-    ensure!(took < MAX_ANSWER_TIME, "{method} {path} took {took:?}: {problem}");
+    ensure!(elapsed < MAX_ANSWER_TIME, "{method} {path} took {elapsed:?}: {problem}");
     Ok(problem)
 }
 
 fn becomes_unhealthy(host: &Host, within: Duration) -> Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     until("the host to be unhealthy", || {
         let status = host.request("GET", "//health")?.send()?.status();
         Ok((status == 503).then_some(()))
     })?;
-    ensure!(begun.elapsed() < within, "it took {:?}", begun.elapsed());
+    ensure!(started.elapsed() < within, "it took {:?}", started.elapsed());
     Ok(())
 }
 
@@ -99,9 +99,9 @@ fn leaves_no_ghost(
     becomes_unhealthy(host, Duration::from_secs(1))?;
     recover()?;
     becomes_healthy(host)?;
-    let begun = host.send("POST", path, &keyed_body)?;
-    ensure!(begun["started_before"] == false, "{begun}");
-    host.wait_for(begun["run"].as_str().context("an id")?)?;
+    let first_start = host.send("POST", path, &keyed_body)?;
+    ensure!(first_start["started_before"] == false, "{first_start}");
+    host.wait_for(first_start["run"].as_str().context("an id")?)?;
     // A withdrawn start would have been committed by now.
     std::thread::sleep(Duration::from_secs(1));
     let runs = runs(host)?;
@@ -149,13 +149,13 @@ fn requests_are_answered_during_an_outage() -> Result<()> {
     // An idle host notices by itself.
     becomes_unhealthy(&host, Duration::from_secs(2))?;
     let no_inputs = json!({});
-    for (what, message) in [
+    for (member, message) in [
         ("cancel", "not cancelled"),
         ("pause", "not paused"),
         ("resume", "not resumed"),
         ("redrive", "not redriven"),
     ] {
-        let problem = unavailable(&host, "POST", &format!("/runs/{run}/{what}"), &no_inputs)?;
+        let problem = unavailable(&host, "POST", &format!("/runs/{run}/{member}"), &no_inputs)?;
         let detail = problem["detail"].as_str().unwrap_or_default();
         ensure!(detail.starts_with(message), "{problem}");
     }
@@ -193,8 +193,8 @@ fn an_uncertain_start_is_reported_as_uncertain() -> Result<()> {
         proxy.cut();
         proxy.clear();
         becomes_healthy(host)?;
-        let begun = host.send("POST", "/graphs/echo/runs", &body)?;
-        host.wait_for(begun["run"].as_str().context("an id")?)?;
+        let first_start = host.send("POST", "/graphs/echo/runs", &body)?;
+        host.wait_for(first_start["run"].as_str().context("an id")?)?;
         // The start without a key had no waiting caller.
         std::thread::sleep(Duration::from_secs(1));
         let runs = runs(host)?;
@@ -228,10 +228,10 @@ fn the_cli_retries_starts_safely() -> Result<()> {
     ensure!(!text(&output.stdout).contains("started before"), "{output:?}");
     ensure!(runs(&host)?.len() == 2, "{:#?}", runs(&host)?);
     postgres.stop(Mode::Fast)?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let output = command(&host, &["run", "start", "echo"])?;
     ensure!(output.status.code() == Some(7), "{output:?}");
-    ensure!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    ensure!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
     ensure!(text(&output.stderr).contains("--idempotency-key cli-"), "{output:?}");
     ensure!(command(&host, &["run", "list"])?.status.code() == Some(7));
     Ok(())
@@ -262,10 +262,10 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
     let first = json!({"inputs": {"value": {"a": 1, "b": [2]}}, "idempotency_key": "k1"});
     let (status, run) = start("echo", &first)?;
     ensure!(status == 201 && run["started_before"] == false, "{run}");
-    let (status, again) = start("echo", &first)?;
+    let (status, repeated) = start("echo", &first)?;
     ensure!(
-        status == 200 && again["started_before"] == true && again["run"] == run["run"],
-        "{again}"
+        status == 200 && repeated["started_before"] == true && repeated["run"] == run["run"],
+        "{repeated}"
     );
     // The same values in another text.
     let text = r#"{"idempotency_key": "k1", "delay_ms": 0, "store": {}, "inputs": {"value": {"b": [2.0], "a": 1e0}}}"#;
@@ -355,9 +355,9 @@ fn a_clock_set_back_delays_nothing() -> Result<()> {
     let host = Host::start_with(folder.path(), &arguments, |command| {
         command.stderr(file);
     })?;
-    let begun = Instant::now();
+    let started = Instant::now();
     ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
-    ensure!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    ensure!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let warning = tail(log.path(), 1, |line| line.contains("behind the latest commit"));
     ensure!(warning.contains("ahead_s") && warning.contains("WARN"), "no warning: {warning:?}");
     Ok(())

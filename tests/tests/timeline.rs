@@ -54,8 +54,8 @@ fn hosts_keep_their_numbers() -> Result<()> {
         ensure!(host["number"] == 1 && host["name"] == name && host["alive"] == true, "{host:#}");
         ensure!(host["version"] == env!("CARGO_PKG_VERSION"), "{host:#}");
     }
-    let begun = |list: &Value| time(&list["hosts"][0], "started_at");
-    ensure!(time(&second["hosts"][0], "first_seen_at")? == begun(&first)?);
-    ensure!(begun(&second)? > begun(&first)?);
+    let started_at = |list: &Value| time(&list["hosts"][0], "started_at");
+    ensure!(time(&second["hosts"][0], "first_seen_at")? == started_at(&first)?);
+    ensure!(started_at(&second)? > started_at(&first)?);
     Ok(())
 }

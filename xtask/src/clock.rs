@@ -12,23 +12,24 @@ pub struct Clock {
 
 impl Clock {
     /// Runs a step and prints its duration. An error names the step.
-    pub fn step<T>(&mut self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
-        let result = work().with_context(|| format!("{what}: failed"))?;
-        let took = start.elapsed();
-        eprintln!("{}", line(what, took));
-        self.steps.push((what.to_owned(), took));
+        let result = work().with_context(|| format!("{name}: failed"))?;
+        let elapsed = start.elapsed();
+        eprintln!("{}", line(name, elapsed));
+        self.steps.push((name.to_owned(), elapsed));
         Ok(result)
     }
 
     /// Returns all steps again, with their sum.
     pub fn summary(&self) -> String {
-        let mut lines: Vec<_> = self.steps.iter().map(|(what, took)| line(what, *took)).collect();
-        lines.push(line("in all", self.steps.iter().map(|(_, took)| *took).sum()));
+        let mut lines: Vec<_> =
+            self.steps.iter().map(|(name, elapsed)| line(name, *elapsed)).collect();
+        lines.push(line("in all", self.steps.iter().map(|(_, elapsed)| *elapsed).sum()));
         lines.join("\n")
     }
 }
 
-fn line(what: &str, took: Duration) -> String {
-    format!("{:>8.1} s  {what}", took.as_secs_f64())
+fn line(name: &str, elapsed: Duration) -> String {
+    format!("{:>8.1} s  {name}", elapsed.as_secs_f64())
 }

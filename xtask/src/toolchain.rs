@@ -26,7 +26,7 @@ pub struct Toolchain {
     /// The folder of its libraries for the target.
     libraries: PathBuf,
     /// A description of the toolchain, for people.
-    pub what: String,
+    pub description: String,
 }
 
 impl Toolchain {
@@ -58,7 +58,7 @@ pub fn setup(project: &Project, official: bool) -> Result<Toolchain> {
             toolchain
         }
     };
-    eprintln!("{TARGET}: {}", toolchain.what);
+    eprintln!("{TARGET}: {}", toolchain.description);
     Ok(toolchain)
 }
 
@@ -143,7 +143,7 @@ impl<'a> Search<'a> {
         Ok(Toolchain {
             rustc: path.map(Path::to_owned),
             libraries: libraries.trim().into(),
-            what: format!("{}{origin}", version.trim()),
+            description: format!("{}{origin}", version.trim()),
         })
     }
 

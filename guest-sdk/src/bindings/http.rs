@@ -67,8 +67,8 @@ impl Deadline {
         match &self.0 {
             // Ready are indices of the list, of which the clock is the last.
             Some((_, time)) if ready.iter().any(|at| *at as usize == events.len()) => {
-                let why = format!("no whole response within {time:?}");
-                Err(Cause::failed(ErrorKind::Timeout, why))
+                let cause = format!("no whole response within {time:?}");
+                Err(Cause::failed(ErrorKind::Timeout, cause))
             }
             _ => Ok(()),
         }
@@ -217,14 +217,14 @@ fn no_body() -> Cause {
     broken("the host gave no body")
 }
 
-fn broken(why: &str) -> Cause {
-    Cause::failed(ErrorKind::Broken, why)
+fn broken(cause: &str) -> Cause {
+    Cause::failed(ErrorKind::Broken, cause)
 }
 
 /// Translates an error of the host.
 fn cause(code: &ErrorCode) -> Cause {
     use ErrorCode as Code;
-    let (kind, why) = match code {
+    let (kind, cause) = match code {
         Code::HttpRequestDenied => return Cause::denied(),
         Code::DestinationIpProhibited => {
             return Cause::new(
@@ -275,7 +275,7 @@ fn cause(code: &ErrorCode) -> Cause {
         ),
         _ => (ErrorKind::Broken, words(code)),
     };
-    Cause::failed(kind, why)
+    Cause::failed(kind, cause)
 }
 
 /// Returns the name of an error as words: `HttpUpgradeFailed` is `http upgrade failed`.

@@ -147,13 +147,13 @@ impl Cause {
     }
 
     /// Creates the cause of a request that is not valid.
-    pub(crate) fn invalid(why: impl fmt::Display) -> Self {
-        Cause::new(ErrorKind::Invalid, format!("cannot be made: {why}"))
+    pub(crate) fn invalid(cause: impl fmt::Display) -> Self {
+        Cause::new(ErrorKind::Invalid, format!("cannot be made: {cause}"))
     }
 
     /// Creates the cause of an exchange that failed.
-    pub(crate) fn failed(kind: ErrorKind, why: impl fmt::Display) -> Self {
-        Cause::new(kind, format!("failed: {why}"))
+    pub(crate) fn failed(kind: ErrorKind, cause: impl fmt::Display) -> Self {
+        Cause::new(kind, format!("failed: {cause}"))
     }
 
     /// Creates the cause of a request that no grant allows.
@@ -163,8 +163,8 @@ impl Cause {
 
     /// Creates the cause of a response that is larger than the node accepts.
     pub(crate) fn too_large(max_bytes: usize) -> Self {
-        let why = format!("the response has more than the {max_bytes} bytes of max_bytes");
-        Cause::failed(ErrorKind::TooLarge, why)
+        let cause = format!("the response has more than the {max_bytes} bytes of max_bytes");
+        Cause::failed(ErrorKind::TooLarge, cause)
     }
 }
 

@@ -185,7 +185,8 @@ impl Request {
         if let Some(content_type) = content_type {
             self.set_default("content-type", content_type);
         }
-        let bytes = bytes.map_err(|why| format!("its body cannot be written as JSON: {why}"))?;
+        let bytes =
+            bytes.map_err(|cause| format!("its body cannot be written as JSON: {cause}"))?;
         // Many servers refuse a body of unknown length.
         let length = bytes.len().to_string();
         self.set_default("content-length", &length);

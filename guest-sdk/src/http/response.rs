@@ -85,7 +85,7 @@ impl Response {
             Ok(()) => Ok(value),
             Err(error) => Err(format!("is not the expected JSON: {error}")),
         });
-        read.map_err(|why| unexpected(&self.request, self.status(), &why))
+        read.map_err(|cause| unexpected(&self.request, self.status(), &cause))
     }
 
     /// Describes a status that is not a success, as the end of an error message.
@@ -115,8 +115,8 @@ impl fmt::Debug for Response {
     }
 }
 
-fn unexpected(request: &str, status: u16, why: &str) -> Error {
-    let words = format!("was answered with status {status}, but the body {why}");
+fn unexpected(request: &str, status: u16, cause: &str) -> Error {
+    let words = format!("was answered with status {status}, but the body {cause}");
     Error::new(request, Cause::new(ErrorKind::Content, words))
 }
 

@@ -97,11 +97,11 @@ pub fn release_freed_memory() {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn set_malloc_option(what: libc::c_int, number: libc::c_int) {
+fn set_malloc_option(option: libc::c_int, number: libc::c_int) {
     // SAFETY: it sets a number before a second thread starts. If it fails (0), only the
     // amount of memory kept changes.
     #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
-    let _ = unsafe { libc::mallopt(what, number) };
+    let _ = unsafe { libc::mallopt(option, number) };
 }
 
 #[cfg(test)]

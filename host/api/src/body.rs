@@ -47,9 +47,9 @@ pub(crate) async fn read(
     max_bytes: u64,
     too_large: impl Fn() -> Problem,
 ) -> Result<Vec<u8>, Problem> {
-    let (begun, mut bytes) = (Instant::now(), Vec::new());
+    let (started, mut bytes) = (Instant::now(), Vec::new());
     loop {
-        let wait = progress_deadline(begun, Instant::now(), bytes.len());
+        let wait = progress_deadline(started, Instant::now(), bytes.len());
         let frame = timeout_at(wait, body.frame()).await.map_err(|_| too_slow())?;
         let Some(frame) = frame else { return Ok(bytes) };
         let data: Bytes = frame.map_err(|_| broken())?.into_data().unwrap_or_default();
@@ -62,9 +62,9 @@ pub(crate) async fn read(
 
 /// Returns the deadline for the next piece of a body of which `bytes` bytes have been sent
 /// or received so far. Each byte earns time, up to the limit for a whole body.
-pub(crate) fn progress_deadline(begun: Instant, now: Instant, bytes: usize) -> Instant {
+pub(crate) fn progress_deadline(started: Instant, now: Instant, bytes: usize) -> Instant {
     let earned_time = Duration::from_secs(bytes as u64 / MIN_BYTES_PER_SECOND);
-    let rate_deadline = begun + PROGRESS_TIMEOUT.saturating_add(earned_time).min(BODY_TIMEOUT);
+    let rate_deadline = started + PROGRESS_TIMEOUT.saturating_add(earned_time).min(BODY_TIMEOUT);
     rate_deadline.min(now + PROGRESS_TIMEOUT)
 }
 
@@ -166,7 +166,7 @@ fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<P
         Err(JsonError::TooLargeInMemory) => Err(too_many_values(max_bytes).into()),
         Err(error @ JsonError::Malformed(_)) => Err(bad_body(&error).into()),
         Err(JsonError::Unfit { problems, .. }) => {
-            let error = Error::Invalid { what: "the body".to_owned(), problems };
+            let error = Error::Invalid { subject: "the body".to_owned(), problems };
             Err(Problem::from(error).into())
         }
     }
@@ -198,14 +198,14 @@ mod tests {
 
     #[test]
     fn slow_bodies_get_no_extra_time() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
+        let started = Instant::now();
+        let at = |seconds| started + Duration::from_secs(seconds);
         let rate = MIN_BYTES_PER_SECOND as usize;
         for (now, bytes, until) in
             [(0, 0, 10), (9, 9, 10), (9, 5 * rate, 15), (9, 1000 * rate, 19), (55, 1000 * rate, 60)]
         {
             assert_eq!(
-                progress_deadline(begun, at(now), bytes),
+                progress_deadline(started, at(now), bytes),
                 at(until),
                 "{bytes} after {now} s"
             );

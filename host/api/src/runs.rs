@@ -42,8 +42,8 @@ fn read_start(mut body: Map<String, Value>) -> Result<StartRun, Error> {
     });
     let start = StartRun { idempotency_key, inputs, store, delay_ms };
     problems.or(Some(start)).map_err(|problems| {
-        let what = "the start request".to_owned();
-        Error::Invalid { what, problems }
+        let subject = "the start request".to_owned();
+        Error::Invalid { subject, problems }
     })
 }
 

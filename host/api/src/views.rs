@@ -69,7 +69,7 @@ pub(crate) fn plugin_report(plugin: PluginDetails, remarks: host::AdmissionRepor
 }
 
 fn capabilities(requested: Vec<host::Capability>) -> Vec<Capability> {
-    let capability = |host::Capability { asked: requested, granted, remedy }| {
+    let capability = |host::Capability { requested, granted, remedy }| {
         let needs = requested.capability().as_str().to_owned();
         let (import, secret) = match requested {
             Missing::Import { import, .. } => (Some(import), None),
@@ -413,8 +413,8 @@ mod tests {
         let web: Name = "web".parse().unwrap();
         let missing = host::domain::grant::Grants::default()
             .missing(&["wasi:http/outgoing-handler@0.2.3".to_owned()], &[web]);
-        let asked = missing.into_iter().map(|asked| host::Capability {
-            asked,
+        let all = missing.into_iter().map(|requested| host::Capability {
+            requested,
             granted: false,
             remedy: "grant".to_owned(),
         });
@@ -423,7 +423,7 @@ mod tests {
              "grant": "grant"},
             {"secret": "web", "needs": "secrets", "granted": false, "grant": "grant"},
         ]);
-        assert_eq!(written(&capabilities(asked.collect())), expected);
+        assert_eq!(written(&capabilities(all.collect())), expected);
     }
 
     #[test]
@@ -432,9 +432,9 @@ mod tests {
             path: path.to_owned(),
             message: "m".to_owned(),
         };
-        let what = "the graph g".to_owned();
+        let subject = "the graph g".to_owned();
         for error in [
-            host::Error::Invalid { what, problems: vec![item("$.a"), item("$.b")] },
+            host::Error::Invalid { subject, problems: vec![item("$.a"), item("$.b")] },
             host::Error::Description { problems: vec![item("$")] },
             host::Error::Unavailable,
         ] {

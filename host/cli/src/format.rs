@@ -42,7 +42,7 @@ pub fn optional_cell(text: Option<impl ToString>) -> Cell {
 }
 
 /// Returns a table cell with the time that a run or a state took, once it has ended.
-pub fn took(created_at: i64, ended_at: Option<i64>) -> Cell {
+pub fn elapsed(created_at: i64, ended_at: Option<i64>) -> Cell {
     optional_cell(ended_at.map(|end| duration(end.saturating_sub(created_at))))
 }
 

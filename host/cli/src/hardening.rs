@@ -61,7 +61,7 @@ impl KeyArgs {
         let text = Zeroizing::new(text.into_string().unwrap_or_default());
         let keys = Keyring::from_text(&text);
         keys.map(Keys::Given)
-            .map_err(|why| Error::Usage(format!("{MASTER_KEY} is not a valid key: {why}")))
+            .map_err(|cause| Error::Usage(format!("{MASTER_KEY} is not a valid key: {cause}")))
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Serve {
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
     /// The number of slots that one namespace may have, so that others always have
-    /// some [default: three of four]
+    /// some [default: three quarters of --slots]
     ///
     /// `exosphere namespace set` gives a namespace a number of its own.
     #[arg(long, env = "EXOSPHERE_NAMESPACE_SLOTS", value_name = "N",
@@ -119,9 +119,9 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// Runs a host until it is interrupted or fails.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
-    let start = |error: std::io::Error| Error::Start(error.to_string());
+    let start_error = |error: std::io::Error| Error::Start(error.to_string());
     hardening::keep_files_private();
-    let _log = log::begin(args.log_json).map_err(start)?;
+    let _log = log::begin(args.log_json).map_err(start_error)?;
     exosphere_allocator::release_freed_memory();
     if !args.allow_core_dumps {
         hardening::keep_memory_private();
@@ -129,7 +129,8 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let keys = args.key.keys(master_key)?;
     // Nodes, and other work on untrusted input, have threads of their own, so that
     // heartbeats, requests and the effects of commits never wait for them.
-    let (front, work) = (runtime("front").map_err(start)?, runtime("work").map_err(start)?);
+    let (front, work) =
+        (runtime("front").map_err(start_error)?, runtime("work").map_err(start_error)?);
     let served = front.block_on(serve(args, keys, work.handle().clone()));
     // Remaining work, such as a read from a hung disk, ends with the process.
     front.shutdown_background();
@@ -146,7 +147,7 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
-    let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+    let start_error = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let namespace_slots = args.namespace_slots.unwrap_or(share_of(args.slots));
     if namespace_slots > args.slots {
         tracing::warn!(
@@ -156,7 +157,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         );
     }
     let connections = args.connections.limits(raise_descriptors(), args.slots);
-    let _signal = ignore_file_size_signal().map_err(|error| start(&error))?;
+    let _signal = ignore_file_size_signal().map_err(|error| start_error(&error))?;
     // Bound before the data folder is opened, so that a port in use changes nothing.
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::Start(format!(
@@ -164,7 +165,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
             args.listen
         ))
     })?;
-    let address = listener.local_addr().map_err(|error| start(&error))?;
+    let address = listener.local_addr().map_err(|error| start_error(&error))?;
     if !address.ip().is_loopback() {
         tracing::warn!(
             %address,
@@ -186,8 +187,8 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         work: Some(work),
         ..Config::new(args.data)
     });
-    let host = host.await.map_err(|error| start(&error))?;
-    let mut interrupts = Interrupts::new().map_err(|error| start(&error))?;
+    let host = host.await.map_err(|error| start_error(&error))?;
+    let mut interrupts = Interrupts::new().map_err(|error| start_error(&error))?;
     // The reader of standard output may be gone, which is not an error.
     let _ = writeln!(std::io::stdout(), "exosphere is listening on http://{address}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -197,17 +198,17 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     let mut api = tokio::spawn(api);
     tokio::select! {
         ended = &mut api => {
-            let ended = ended.map_err(|error| start(&error))?;
-            return ended.map_err(|error| start(&error));
+            let ended = ended.map_err(|error| start_error(&error))?;
+            return ended.map_err(|error| start_error(&error));
         }
-        why = host.failed() => return Err(Error::Start(why)),
+        cause = host.failed() => return Err(Error::Start(cause)),
         () = interrupts.next() => {}
     }
     tracing::info!(holding = host.holding(), "stopping; running nodes may end");
     let _ = stop.send(());
     tokio::select! {
-        stopped = host.stop() => stopped.map_err(|error| start(&error))?,
-        why = host.failed() => return Err(Error::Start(why)),
+        stopped = host.stop() => stopped.map_err(|error| start_error(&error))?,
+        cause = host.failed() => return Err(Error::Start(cause)),
         () = interrupts.next() => {
             tracing::warn!("stopped at once; the next start reclaims the claimed states");
             return Ok(());

@@ -122,9 +122,9 @@ impl Grants {
     /// All exceeded limits, one sentence each.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut invalid = Vec::new();
-        let mut count = |what: &str, has: usize, max: usize| {
+        let mut count = |items: &str, has: usize, max: usize| {
             if has > max {
-                invalid.push(format!("a grant has at most {max} {what}, not {has}"));
+                invalid.push(format!("a grant has at most {max} {items}, not {has}"));
             }
         };
         count("rules for HTTP", self.http.len(), MAX_HTTP_RULES);
@@ -200,14 +200,14 @@ impl Missing {
     /// Returns the command with which an operator grants it to a plugin of a
     /// namespace.
     pub fn remedy(&self, namespace: &Name, plugin: &Name) -> String {
-        let what = match self {
+        let flag = match self {
             Missing::Import { capability: Capability::Http, .. } => {
                 "--http \"GET https://host/\"".to_owned()
             }
             Missing::Import { .. } => "--config KEY=VALUE".to_owned(),
             Missing::Secret(name) => format!("--secret {name}"),
         };
-        format!("exosphere grant add {plugin} {what} --namespace {namespace}")
+        format!("exosphere grant add {plugin} {flag} --namespace {namespace}")
     }
 }
 

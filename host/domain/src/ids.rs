@@ -17,11 +17,11 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// The reason why a text is not a valid [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{given:?} is not a valid name: use 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', \
+    "{text:?} is not a valid name: use 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', \
      beginning with a letter, digit or '_'"
 )]
 pub struct BadName {
-    given: String,
+    text: String,
 }
 
 /// The name of a namespace, a plugin, a node, a graph or a secret.
@@ -48,7 +48,7 @@ impl FromStr for Name {
             Ok(Name(text.to_owned()))
         } else {
             // Cut, because the text may be anything from outside.
-            Err(BadName { given: text.chars().take(MAX_NAME_BYTES).collect() })
+            Err(BadName { text: text.chars().take(MAX_NAME_BYTES).collect() })
         }
     }
 }

@@ -71,7 +71,7 @@ impl JsonError {
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JsonError::Malformed(why) => f.write_str(why),
+            JsonError::Malformed(cause) => f.write_str(cause),
             JsonError::TooLargeInMemory => {
                 f.write_str("too many values: they would take too much memory")
             }

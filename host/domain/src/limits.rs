@@ -58,7 +58,7 @@ macro_rules! limits {
     ($(
         $(#[$doc:meta])*
         $variant:ident $name:literal $unit:ident $default:expr, $min:literal..=$max:expr,
-        $what:literal;
+        $bounded:literal;
     )*) => {
         /// A limit of an attempt.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,8 +74,8 @@ macro_rules! limits {
             }
 
             /// Returns the bounded resource, in words that follow "too much".
-            pub fn what(self) -> &'static str {
-                match self { $(Limit::$variant => $what,)* }
+            pub fn bounded(self) -> &'static str {
+                match self { $(Limit::$variant => $bounded,)* }
             }
 
             /// Returns the unit of the limit's value.
@@ -109,7 +109,7 @@ limits! {
     Handles "handles" Count 4_096, 0..=1_000_000, "open handles";
     /// CPU time.
     CpuMs "cpu_ms" Millis 5_000, 1..=86_400_000, "CPU time";
-    /// Wall-clock time: the deadline.
+    /// Wall-clock time: the timeout.
     TimeoutMs "timeout_ms" Millis 30_000, 1..=86_400_000, "time";
     /// Calls of host functions.
     HostCalls "host_calls" Count 100_000, 0..=1_000_000_000, "calls of host functions";
@@ -332,7 +332,7 @@ impl Limits {
         let value = self.get(limit);
         let message = format!(
             "too much: {}; the limit is {} (`{limit}`). Let the node do less, or change the limit: {}",
-            limit.what(),
+            limit.bounded(),
             limit.unit().show(value),
             self.remedy(limit)
         );
@@ -341,12 +341,12 @@ impl Limits {
         if limit.may_pass_on_retry() { failure } else { failure.into_final() }
     }
 
-    /// Returns the failure of an attempt that ran past its deadline.
+    /// Returns the failure of an attempt that exceeded its timeout.
     pub fn timed_out(&self) -> Failure {
         let limit = Limit::TimeoutMs;
         let value = self.get(limit);
         let message = format!(
-            "the node did not end within {} (`{limit}`). Let it do less, or change the deadline: {}",
+            "the node did not end within {} (`{limit}`). Let it do less, or change the timeout: {}",
             limit.unit().show(value),
             self.remedy(limit)
         );
@@ -405,10 +405,13 @@ mod tests {
         limits.lower(Level::Node, Limit::Outputs, 5);
         assert_eq!((limits.get(Limit::Outputs), limits.set_by(Limit::Outputs)), (5, Level::Graph));
         assert_eq!(limits.forbids(Limit::Outputs, 5), None);
-        let why = limits.forbids(Limit::Outputs, 6).unwrap();
-        assert!(why.contains("6 is more than 5 (`outputs`)") && why.contains("graph"), "{why}");
-        let why = limits.forbids(Limit::StackBytes, 65_536).unwrap();
-        assert!(why.contains("the same for all nodes of a host"), "{why}");
+        let cause = limits.forbids(Limit::Outputs, 6).unwrap();
+        assert!(
+            cause.contains("6 is more than 5 (`outputs`)") && cause.contains("graph"),
+            "{cause}"
+        );
+        let cause = limits.forbids(Limit::StackBytes, 65_536).unwrap();
+        assert!(cause.contains("the same for all nodes of a host"), "{cause}");
     }
 
     #[test]

@@ -197,8 +197,8 @@ fn read(text: &str, budget: &dyn Budget, problems: &mut Problems) -> Option<Vec<
     }
     let value = match json::read(text, &mut { u64::MAX }) {
         Ok(value) => value,
-        Err(JsonError::Malformed(why)) => {
-            problems.add("$", format!("the description is not JSON: {why}"));
+        Err(JsonError::Malformed(cause)) => {
+            problems.add("$", format!("the description is not JSON: {cause}"));
             return None;
         }
         Err(unfit) => {
@@ -280,13 +280,13 @@ fn schema(value: &Value, budget: &dyn Budget, bytes: &mut u64) -> Result<Value, 
         return Err("this must be a JSON Schema, an object".to_owned());
     }
     let schema = Schema::compile(value, budget).map_err(|refusal| match refusal {
-        Refusal::Mismatch(why) => why,
+        Refusal::Mismatch(cause) => cause,
         Refusal::Exhausted => "the schemas of this description take too long to compile up to \
              here; describe fewer nodes, or give them smaller schemas and fewer patterns"
             .to_owned(),
     })?;
-    if let Some(why) = schema.excess_cost() {
-        return Err(why);
+    if let Some(cause) = schema.excess_cost() {
+        return Err(cause);
     }
     *bytes += schema.memory_bytes();
     if *bytes > MAX_SCHEMAS_MEMORY {

@@ -64,7 +64,7 @@ pub enum Transition {
         /// The counters of the state's attempts.
         attempts: AttemptCounts,
         /// The reason why the state runs again.
-        why: RescheduleReason,
+        reason: RescheduleReason,
     },
     /// The state has failed for good.
     Errored {
@@ -100,12 +100,12 @@ impl Transition {
         match self {
             Transition::Success { .. } => Some((AttemptOutcome::Success, None)),
             Transition::Pruned { .. } => Some((AttemptOutcome::Pruned, None)),
-            Transition::Reschedule { why: RescheduleReason::Requeued, .. } => {
+            Transition::Reschedule { reason: RescheduleReason::Requeued, .. } => {
                 Some((AttemptOutcome::Requeued, None))
             }
-            Transition::Reschedule { why: RescheduleReason::Failed(failure), .. }
+            Transition::Reschedule { reason: RescheduleReason::Failed(failure), .. }
             | Transition::Errored { failure } => Some((AttemptOutcome::Failed, Some(failure))),
-            Transition::Reschedule { why: RescheduleReason::Released, .. } => None,
+            Transition::Reschedule { reason: RescheduleReason::Released, .. } => None,
         }
     }
 
@@ -115,7 +115,7 @@ impl Transition {
             self,
             Transition::Success { .. }
                 | Transition::Pruned { .. }
-                | Transition::Reschedule { why: RescheduleReason::Requeued, .. }
+                | Transition::Reschedule { reason: RescheduleReason::Requeued, .. }
         )
     }
 }
@@ -135,10 +135,10 @@ pub struct NewUnite {
 
 /// A state that does not fit its graph: no transition has written it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the state at {path} does not fit its graph: it lacks {what}")]
+#[error("the state at {path} does not fit its graph: it lacks {missing}")]
 pub struct GraphMismatch {
     path: Path,
-    what: String,
+    missing: String,
 }
 
 /// Plans the changes that `outcome` makes. `random` is uniform in [0, 1), for
@@ -152,8 +152,11 @@ pub fn plan(
 ) -> Result<Changes, GraphMismatch> {
     let attempts = state.attempts;
     let reset = AttemptCounts { host_losses: 0, conflicts: 0, ..attempts };
-    let reschedule = |after, attempts, why| {
-        Ok(Changes { end: Transition::Reschedule { after, attempts, why }, counts: Deltas::new() })
+    let reschedule = |after, attempts, reason| {
+        Ok(Changes {
+            end: Transition::Reschedule { after, attempts, reason },
+            counts: Deltas::new(),
+        })
     };
     match outcome {
         Outcome::Outputs(outputs) => succeed(graph, state, outputs, ids),
@@ -229,7 +232,7 @@ fn fail(
     let attempts = AttemptCounts { retries: attempts.retries + 1, ..attempts };
     let after = policy.delay(attempts.retries, random).max(floor(&attempts));
     let reschedule =
-        Transition::Reschedule { after, attempts, why: RescheduleReason::Failed(failure) };
+        Transition::Reschedule { after, attempts, reason: RescheduleReason::Failed(failure) };
     Ok(Changes { end: reschedule, counts: Deltas::new() })
 }
 
@@ -290,7 +293,7 @@ fn scope_state(
     let found = scopes.iter().find(|scope| scope.unite == unite);
     found.map(|scope| scope.state).ok_or_else(|| GraphMismatch {
         path: at.clone(),
-        what: format!("its scope {}", graph.node(unite).identifier),
+        missing: format!("its scope {}", graph.node(unite).identifier),
     })
 }
 
@@ -365,11 +368,11 @@ impl<'a> Successors<'a> {
         ids: &impl IdSource,
     ) -> Result<Self, GraphMismatch> {
         let node = graph.node(state.place.node);
-        let begun: Vec<_> =
+        let opened: Vec<_> =
             node.united_by.iter().map(|&unite| Scope { unite, state: ids.next() }).collect();
-        let scopes = state.place.scopes.iter().copied().chain(begun.iter().copied()).collect();
+        let scopes = state.place.scopes.iter().copied().chain(opened.iter().copied()).collect();
         let mut all = Successors { graph, state, node, unites: Vec::new(), scopes };
-        all.unites = begun
+        all.unites = opened
             .iter()
             .map(|scope| {
                 let path = state.place.path.unite(scope.unite);
@@ -421,7 +424,7 @@ impl<'a> Successors<'a> {
         let refs = &self.state.place.refs;
         refs.iter().find(|known| known.node == node).copied().ok_or_else(|| GraphMismatch {
             path: self.state.place.path.clone(),
-            what: format!("an output of {}", self.graph.node(node).identifier),
+            missing: format!("an output of {}", self.graph.node(node).identifier),
         })
     }
 

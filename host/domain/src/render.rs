@@ -74,7 +74,7 @@ pub fn render(
     let lookup = BoundedLookup { sources, graph, node, text, memory, exceeded: Cell::new(None) };
     let mut inputs = Map::new();
     for (name, template) in &node.inputs {
-        if sources.start_inputs.as_ref().is_some_and(|given| given.contains_key(name)) {
+        if sources.start_inputs.as_ref().is_some_and(|inputs| inputs.contains_key(name)) {
             continue;
         }
         let value = template.render(|placeholder| lookup.look_up(placeholder));

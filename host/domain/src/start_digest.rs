@@ -78,9 +78,9 @@ impl FromStr for StartDigest {
 /// Hashes a part. A missing part, null and an empty object hash alike.
 fn hash(part: Option<&Value>) -> String {
     let mut hash = Hash(Sha256::new());
-    let given =
+    let non_empty =
         part.filter(|part| !part.is_null() && part.as_object().is_none_or(|it| !it.is_empty()));
-    if let Some(part) = given {
+    if let Some(part) = non_empty {
         // Writing to a hash cannot fail.
         let _ = write(part, &mut hash);
     }

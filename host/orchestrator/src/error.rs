@@ -14,20 +14,20 @@ use crate::keys::file::KeyFileError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The requested object does not exist.
-    #[error("there is no {what} {name:?} here{hint}")]
+    #[error("there is no {kind} {name:?} here{hint}")]
     NotFound {
         /// The kind of object: `run`, `graph`..
-        what: &'static str,
+        kind: &'static str,
         /// The name of the object.
         name: String,
         /// A remedy, or an empty text.
         hint: String,
     },
     /// A request that is not valid, with every problem.
-    #[error("{what} cannot be taken: {}", count(problems))]
+    #[error("{subject} cannot be taken: {}", count(problems))]
     Invalid {
         /// The part of the request that is not valid.
-        what: String,
+        subject: String,
         /// The problems of the request.
         problems: Vec<Problem>,
     },
@@ -45,11 +45,11 @@ pub enum Error {
     Conflict(String),
     /// The setting has changed since the caller read it.
     #[error(
-        "{what} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
+        "{subject} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
     )]
     Changed {
         /// The setting that has changed.
-        what: String,
+        subject: String,
         /// `it` or `them`.
         it: &'static str,
     },
@@ -92,8 +92,8 @@ pub enum Effect {
 }
 
 impl Error {
-    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
-        Error::NotFound { what, name: name.to_string(), hint: String::new() }
+    pub(crate) fn not_found(kind: &'static str, name: impl ToString) -> Self {
+        Error::NotFound { kind, name: name.to_string(), hint: String::new() }
     }
 
     /// Returns the reason for programs: why a plugin is refused, or the effect of a request
@@ -112,9 +112,9 @@ impl Error {
     }
 
     /// Creates the error of a request with one problem.
-    pub(crate) fn invalid(what: &str, path: &str, message: impl ToString) -> Self {
+    pub(crate) fn invalid(subject: &str, path: &str, message: impl ToString) -> Self {
         let problem = Problem { path: path.to_owned(), message: message.to_string() };
-        Error::Invalid { what: what.to_owned(), problems: vec![problem] }
+        Error::Invalid { subject: subject.to_owned(), problems: vec![problem] }
     }
 }
 
@@ -130,13 +130,13 @@ impl From<AdmissionError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Contention(why)
-            | StoreError::Unavailable(why)
-            | StoreError::Unknown(why) => {
-                tracing::error!(%why, "the database is unavailable");
+            StoreError::Contention(cause)
+            | StoreError::Unavailable(cause)
+            | StoreError::Unknown(cause) => {
+                tracing::error!(%cause, "the database is unavailable");
                 Error::Unavailable
             }
-            StoreError::Data(why) => Error::Internal(log_internal(&why)),
+            StoreError::Data(cause) => Error::Internal(log_internal(&cause)),
         }
     }
 }
@@ -149,15 +149,15 @@ fn count(problems: &[Problem]) -> String {
 }
 
 /// Logs an internal error, and returns the id that the caller sees.
-pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
+pub(crate) fn log_internal(cause: &dyn std::fmt::Display) -> Uuid {
     let id = crate::system::random_id();
-    tracing::error!(%id, %why, "internal error");
+    tracing::error!(%id, %cause, "internal error");
     id
 }
 
 /// Builds the failure of an attempt by an internal error.
-pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
-    let id = log_internal(why);
+pub(crate) fn internal(cause: &dyn std::fmt::Display) -> Failure {
+    let id = log_internal(cause);
     Failure::new(
         FailureKind::Internal,
         format!("something went wrong inside the host; its log has the reason under {id}"),
@@ -220,8 +220,8 @@ mod tests {
     fn problems_are_counted_in_words() {
         let text_of = |count: usize| {
             let problem = Problem { path: "$".into(), message: "no".into() };
-            let what = "the grants of web".to_owned();
-            Error::Invalid { what, problems: vec![problem; count] }.to_string()
+            let subject = "the grants of web".to_owned();
+            Error::Invalid { subject, problems: vec![problem; count] }.to_string()
         };
         assert_eq!(text_of(1), "the grants of web cannot be taken: 1 problem");
         assert_eq!(text_of(2), "the grants of web cannot be taken: 2 problems");

@@ -185,7 +185,7 @@ fn run_jobs(jobs: &Mutex<Receiver<Job>>) {
 pub(crate) struct Meter {
     bounds: Bounds,
     is_wanted: Arc<AtomicBool>,
-    begun: Duration,
+    started: Duration,
     steps: Cell<u64>,
     steps_since_read: Cell<u64>,
     /// CPU time at the last read of the clock.
@@ -198,7 +198,7 @@ impl Meter {
         Meter {
             bounds,
             is_wanted,
-            begun: thread_time(),
+            started: thread_time(),
             steps: Cell::new(0),
             steps_since_read: Cell::new(STEPS_PER_CLOCK_READ),
             last_cpu: Cell::new(Duration::ZERO),
@@ -208,7 +208,7 @@ impl Meter {
 
     /// Returns the CPU time used so far.
     pub(crate) fn used(&self) -> Duration {
-        thread_time().saturating_sub(self.begun)
+        thread_time().saturating_sub(self.started)
     }
 
     /// Returns `true` if the job should pass its turn on.

@@ -31,8 +31,8 @@ impl Lifeline {
     /// Waits until the host cannot continue; returns the reason.
     pub(crate) async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
-        match failed.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) {
-            Some(why) => why,
+        match failed.wait_for(Option::is_some).await.ok().and_then(|cause| cause.clone()) {
+            Some(cause) => cause,
             None => std::future::pending().await,
         }
     }
@@ -55,10 +55,10 @@ impl Drop for Guard {
         if self.ended {
             return;
         }
-        let why = format!("{} has ended; the host has to be restarted", self.subject);
+        let cause = format!("{} has ended; the host has to be restarted", self.subject);
         self.lifeline.failed.send_if_modified(|failed| {
             let first = failed.is_none();
-            failed.get_or_insert(why);
+            failed.get_or_insert(cause);
             first
         });
     }
@@ -85,9 +85,9 @@ mod tests {
             std::panic::resume_unwind(Box::new("a bug"));
         });
         assert!(committer.join().is_err());
-        let why = lifeline.failed().await;
-        assert!(why.contains("the committer has ended"), "{why}");
-        assert_eq!(lifeline.health(), Err(why));
+        let cause = lifeline.failed().await;
+        assert!(cause.contains("the committer has ended"), "{cause}");
+        assert_eq!(lifeline.health(), Err(cause));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,9 +97,9 @@ mod tests {
         let host = Host::start(config).await.unwrap();
         assert_eq!(host.health(), Ok(()));
         host.inner.pipeline.committer.break_down();
-        let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
-        assert!(why.contains("the committer has ended"), "{why}");
-        assert_eq!(host.health(), Err(why));
+        let cause = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
+        assert!(cause.contains("the committer has ended"), "{cause}");
+        assert_eq!(host.health(), Err(cause));
         // No caller waits forever.
         let operation = Operation::Control(Arc::new(run()), Control::Cancel);
         assert!(host.inner.pipeline.committer.submit(operation).await.is_err());

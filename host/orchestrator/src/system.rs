@@ -17,7 +17,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub(crate) struct SystemClock {
     offset: Millis,
-    begun: Instant,
+    started: Instant,
     /// The lead over the time since this clock began, in milliseconds: the largest that
     /// the wall clock has ever had.
     lead: Arc<AtomicI64>,
@@ -26,8 +26,8 @@ pub(crate) struct SystemClock {
 impl SystemClock {
     /// Creates a clock that is off by `offset` milliseconds, which a host must tolerate.
     pub(crate) fn with_offset(offset: Millis) -> Self {
-        let (begun, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
-        SystemClock { offset, begun, lead }
+        let (started, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
+        SystemClock { offset, started, lead }
     }
 
     /// Makes the clock show `time` or later from now on. Returns how far the wall clock
@@ -51,7 +51,7 @@ impl SystemClock {
     }
 
     fn passed(&self) -> Millis {
-        millis(self.begun.elapsed())
+        millis(self.started.elapsed())
     }
 }
 

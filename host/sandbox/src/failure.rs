@@ -88,14 +88,14 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, state: &GuestState
 /// Returns the failure of a plugin that does not fit the contract. Admission refuses
 /// such plugins, so this is rare.
 pub(crate) fn typecheck_failed(error: &wasmtime::Error) -> Failure {
-    let why = clean_lines(cut(&format!("{error:#}"), 1024));
-    Failure::new(FailureKind::Trap, format!("the component is not a plugin of this host: {why}"))
+    let cause = clean_lines(cut(&format!("{error:#}"), 1024));
+    Failure::new(FailureKind::Trap, format!("the component is not a plugin of this host: {cause}"))
 }
 
 /// Returns an internal error. The host's log gets the details with the state's id.
-pub(crate) fn internal(why: &str, state: &GuestState) -> Failure {
+pub(crate) fn internal(cause: &str, state: &GuestState) -> Failure {
     let id = &state.context.state;
-    tracing::error!(state = id, why, "an execution failed by the host's fault");
+    tracing::error!(state = id, cause, "an execution failed by the host's fault");
     Failure::new(
         FailureKind::Internal,
         format!("the host could not execute the node; its log says why, under state {id}"),
@@ -104,10 +104,10 @@ pub(crate) fn internal(why: &str, state: &GuestState) -> Failure {
 
 /// Adds the latest denied request to a guest's failure. The denial is the most likely
 /// cause, and the next attempt would be denied the request again.
-pub(crate) fn with_denial(failure: Failure, why: &str) -> Failure {
+pub(crate) fn with_denial(failure: Failure, cause: &str) -> Failure {
     match failure.kind {
         FailureKind::Retryable | FailureKind::Permanent | FailureKind::Trap | FailureKind::Exit => {
-            let message = format!("{}\n(its latest request was denied: {why})", failure.message);
+            let message = format!("{}\n(its latest request was denied: {cause})", failure.message);
             Failure { details: failure.details, ..Failure::new(failure.kind, message) }.into_final()
         }
         // The guest ended for another reason.

@@ -150,7 +150,7 @@ impl Sandbox {
         match outcome {
             Outcome::Failed(failure) => {
                 let failure = match effects.denied.take() {
-                    Some(why) => secrets.redact_failure(failure::with_denial(failure, &why)),
+                    Some(cause) => secrets.redact_failure(failure::with_denial(failure, &cause)),
                     None => failure,
                 };
                 effects.without_effect(Outcome::Failed(failure))
@@ -179,14 +179,14 @@ impl Sandbox {
         let (namespace, run) = (namespace.clone(), run.clone());
         let queue = CpuQueue { turns: self.cpu_turns(), namespace, run };
         // Before the deadline counts, since the guest cannot help the queue.
-        let begun = Instant::now();
+        let started = Instant::now();
         let turn = async { if in_turn { queue.wait().await } else { None } };
         let first = tokio::select! {
             biased;
             first = turn => first,
             () = cancel.cancelled() => return (Err(CallError::Cancelled), SideEffects::default()),
         };
-        let queued = if in_turn { begun.elapsed() } else { Duration::ZERO };
+        let queued = if in_turn { started.elapsed() } else { Duration::ZERO };
         let mut store = new_store(self.engine(), params);
         let meter = Arc::clone(&store.data().cpu_meter);
         let limit_signal = Arc::clone(&store.data().limit_signal);
@@ -360,11 +360,11 @@ async fn check_in_turn(
 ) -> CheckedOutputs {
     let turn = turn.await;
     let check = move || {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (outcome, bytes) = output::decode_outcome(answer, &limits, &secrets);
         // The turn ends with the work, even if its caller is gone.
         drop(turn);
-        let cpu_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let cpu_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         CheckedOutputs { outcome, bytes, cpu_us }
     };
     tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| {

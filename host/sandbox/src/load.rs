@@ -59,11 +59,11 @@ impl Sandbox {
         E: Error + Send + 'static,
         F: Future<Output = Result<Vec<u8>, E>> + Send,
     {
-        let slot = self.plugins().slot(digest);
-        if let Some(plugin) = slot.get() {
+        let entry = self.plugins().entry(digest);
+        if let Some(plugin) = entry.get() {
             return Ok(Arc::clone(plugin));
         }
-        let loaded = slot
+        let loaded = entry
             .get_or_try_init(|| async {
                 if let Some(plugin) = self.load_cached(digest).await {
                     return Ok(plugin);
@@ -81,7 +81,7 @@ impl Sandbox {
             })
             .await
             .cloned();
-        drop(slot);
+        drop(entry);
         self.plugins().evict();
         loaded
     }
@@ -102,14 +102,14 @@ impl Sandbox {
             // which the engine's pool checks no earlier than here.
             let (summary, component) = loaded.map_err(|error| {
                 tracing::info!(%digest, error = format!("{error:#}"), "fresh code does not load");
-                AdmissionError::DoesNotFit { why: message_of(&error) }
+                AdmissionError::DoesNotFit { cause: message_of(&error) }
             })?;
             let plugin = Arc::new(link(&linker, digest, &component, summary)?);
-            Ok(CompiledPlugin { plugin, artifact: Some(artifact), took: started.elapsed() })
+            Ok(CompiledPlugin { plugin, artifact: Some(artifact), elapsed: started.elapsed() })
         });
         linked.await.unwrap_or_else(|error| {
             tracing::error!(%digest, %error, "a compiled component could not be linked");
-            Err(AdmissionError::Internal { why: "the component could not be linked".into() })
+            Err(AdmissionError::Internal { cause: "the component could not be linked".into() })
         })
     }
 
@@ -141,7 +141,7 @@ pub(crate) struct CompiledPlugin {
     pub(crate) plugin: Arc<Plugin>,
     /// The compiled code; `None` if the plugin came from the cache.
     pub(crate) artifact: Option<Artifact>,
-    pub(crate) took: Duration,
+    pub(crate) elapsed: Duration,
 }
 
 /// Checks a component against the contract and links it.
@@ -154,9 +154,9 @@ fn link(
     // Counted as instantiated: a module's parts count each time that it is
     // instantiated.
     if let Some(parts) = component.resources_required() {
-        let check = |what, has, limit| {
+        let check = |part, has, limit| {
             if has > limit {
-                Err(too_many(what, what, u64::from(has), u64::from(limit)))
+                Err(too_many(part, part, u64::from(has), u64::from(limit)))
             } else {
                 Ok(())
             }
@@ -165,8 +165,8 @@ fn link(
         check("tables", parts.num_tables, MAX_TABLES)?;
     }
     let pre = linker.instantiate_pre(component);
-    let pre = pre.map_err(|error| AdmissionError::Imports { why: message_of(&error) })?;
+    let pre = pre.map_err(|error| AdmissionError::Imports { cause: message_of(&error) })?;
     let indices = PluginIndices::new(&pre);
-    let indices = indices.map_err(|error| AdmissionError::Exports { why: message_of(&error) })?;
+    let indices = indices.map_err(|error| AdmissionError::Exports { cause: message_of(&error) })?;
     Ok(Plugin::new(digest, pre, indices, summary))
 }

@@ -49,10 +49,10 @@ fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64)
     }
     let mut checked = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.into_iter().enumerate() {
-        let what = JsonPart { what: "output", index: Some(index) };
-        let output = what.check(output, limits)?;
+        let part = JsonPart { subject: "output", index: Some(index) };
+        let output = part.check(output, limits)?;
         if !output.starts_with('{') {
-            return Err(what.fails("is JSON, but no object"));
+            return Err(part.fails("is JSON, but no object"));
         }
         checked.push(output);
     }
@@ -61,8 +61,8 @@ fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64)
 
 fn check_prune(data: Option<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
     let bytes = data.as_ref().map_or(0, |data| data.len() as u64);
-    let what = JsonPart { what: "the data of prune", index: None };
-    let data = data.map(|data| what.check(data, limits)).transpose()?;
+    let part = JsonPart { subject: "the data of prune", index: None };
+    let data = data.map(|data| part.check(data, limits)).transpose()?;
     Ok((Outcome::Prune(data), bytes))
 }
 
@@ -81,7 +81,7 @@ fn check_delay(delay: u64) -> Result<(Outcome, u64), Failure> {
 /// a failure cuts its message.
 fn node_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     let kind = if failure.retryable { FailureKind::Retryable } else { FailureKind::Permanent };
-    let reported = Failure::new(kind, secrets.hide(clean_lines(&failure.message)));
+    let reported = Failure::new(kind, secrets.redact(clean_lines(&failure.message)));
     match failure.details {
         None => reported,
         Some(text) => reported.with(details(&text, secrets)),
@@ -101,7 +101,7 @@ fn details(text: &str, secrets: &Secrets) -> Value {
 
 /// The part of an answer that holds a JSON text, by which a failure names it.
 struct JsonPart {
-    what: &'static str,
+    subject: &'static str,
     index: Option<usize>,
 }
 
@@ -124,7 +124,7 @@ impl JsonPart {
 
     fn fails(&self, message: &str) -> Failure {
         let index = self.index.map(|index| format!(" {index}")).unwrap_or_default();
-        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {message}", self.what))
+        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {message}", self.subject))
     }
 }
 

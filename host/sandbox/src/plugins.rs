@@ -78,72 +78,72 @@ const MAX_LOADED_BYTES: u64 = 512 * 1024 * 1024;
 
 /// A cache entry: a plugin, or an empty cell until it is loaded.
 #[derive(Default)]
-struct CacheSlot {
+struct CacheEntry {
     plugin: Arc<OnceCell<Arc<Plugin>>>,
     last_used: u64,
 }
 
 /// The memory cache of loaded plugins, by digest.
 #[derive(Default)]
-pub(crate) struct LoadedPlugins(Mutex<CacheSlots>);
+pub(crate) struct LoadedPlugins(Mutex<CacheEntries>);
 
 #[derive(Default)]
-struct CacheSlots {
-    by_digest: HashMap<Digest, CacheSlot>,
+struct CacheEntries {
+    by_digest: HashMap<Digest, CacheEntry>,
     uses: u64,
 }
 
 impl LoadedPlugins {
-    fn lock(&self) -> MutexGuard<'_, CacheSlots> {
+    fn lock(&self) -> MutexGuard<'_, CacheEntries> {
         self.0.lock()
     }
 
     /// Returns a plugin that is loaded.
     pub(crate) fn get(&self, digest: Digest) -> Option<Arc<Plugin>> {
-        let mut slots = self.lock();
-        slots.uses += 1;
-        let uses = slots.uses;
-        let slot = slots.by_digest.get_mut(&digest)?;
-        slot.last_used = uses;
-        slot.plugin.get().cloned()
+        let mut entries = self.lock();
+        entries.uses += 1;
+        let uses = entries.uses;
+        let entry = entries.by_digest.get_mut(&digest)?;
+        entry.last_used = uses;
+        entry.plugin.get().cloned()
     }
 
     /// Inserts a plugin, unless it is there.
     pub(crate) fn insert(&self, plugin: Arc<Plugin>) {
         // An error says that another caller was quicker with the same plugin.
-        let _ = self.slot(plugin.digest()).set(plugin);
+        let _ = self.entry(plugin.digest()).set(plugin);
         self.evict();
     }
 
     /// Returns the cell of a plugin. The first caller to find it empty fills it, and
     /// the others wait at the cell.
-    pub(crate) fn slot(&self, digest: Digest) -> Arc<OnceCell<Arc<Plugin>>> {
-        let mut slots = self.lock();
-        slots.uses += 1;
-        let uses = slots.uses;
-        let slot = slots.by_digest.entry(digest).or_default();
-        slot.last_used = uses;
-        Arc::clone(&slot.plugin)
+    pub(crate) fn entry(&self, digest: Digest) -> Arc<OnceCell<Arc<Plugin>>> {
+        let mut entries = self.lock();
+        entries.uses += 1;
+        let uses = entries.uses;
+        let entry = entries.by_digest.entry(digest).or_default();
+        entry.last_used = uses;
+        Arc::clone(&entry.plugin)
     }
 
     /// Drops the least recently used plugins, and cells that stayed empty. Running
     /// executions keep their plugin.
     pub(crate) fn evict(&self) {
-        let mut slots = self.lock();
+        let mut entries = self.lock();
         // A failed load leaves an empty cell that only the map holds.
-        slots
+        entries
             .by_digest
-            .retain(|_, slot| slot.plugin.initialized() || Arc::strong_count(&slot.plugin) > 1);
-        let loaded = |slot: &CacheSlot| slot.plugin.get().map(|plugin| plugin.code_bytes);
-        let mut bytes: u64 = slots.by_digest.values().filter_map(loaded).sum();
-        while bytes > MAX_LOADED_BYTES && slots.by_digest.len() > 1 {
-            let oldest = slots
+            .retain(|_, entry| entry.plugin.initialized() || Arc::strong_count(&entry.plugin) > 1);
+        let loaded = |entry: &CacheEntry| entry.plugin.get().map(|plugin| plugin.code_bytes);
+        let mut bytes: u64 = entries.by_digest.values().filter_map(loaded).sum();
+        while bytes > MAX_LOADED_BYTES && entries.by_digest.len() > 1 {
+            let oldest = entries
                 .by_digest
                 .iter()
-                .filter_map(|(digest, slot)| Some((slot.last_used, *digest, loaded(slot)?)))
+                .filter_map(|(digest, entry)| Some((entry.last_used, *digest, loaded(entry)?)))
                 .min();
             let Some((_, digest, freed)) = oldest else { break };
-            slots.by_digest.remove(&digest);
+            entries.by_digest.remove(&digest);
             bytes -= freed;
         }
     }

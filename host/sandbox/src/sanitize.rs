@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn invisible_characters_are_removed() {
-        for (what, characters) in [
+        for (case, characters) in [
             ("line separators", "\u{2028}\u{2029}\u{85}"),
             ("marks of direction", "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}"),
             ("no width", "\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}\u{180e}\u{ad}\u{34f}"),
@@ -115,7 +115,7 @@ mod tests {
             ("fillers", "\u{115f}\u{1160}\u{3164}\u{ffa0}"),
         ] {
             for c in characters.chars() {
-                assert_eq!(clean_line(&format!("a{c}b")), "ab", "{what}: {c:?}");
+                assert_eq!(clean_line(&format!("a{c}b")), "ab", "{case}: {c:?}");
             }
         }
         let kept = "ä 𝄞 \u{a0}e\u{301}\u{fffd} 日本 🦀\t…";

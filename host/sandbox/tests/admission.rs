@@ -31,7 +31,7 @@ async fn a_wrong_file_format_is_named() {
     let bench = Bench::new();
     assert_eq!(refusal(&bench, b"").await, AdmissionError::Empty);
     let module = wat::parse_str("(module)").unwrap();
-    for (bytes, what) in [
+    for (bytes, words) in [
         (module.as_slice(), "a core module"),
         (b"(component)", "WebAssembly text"),
         (b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0", "ELF"),
@@ -42,7 +42,7 @@ async fn a_wrong_file_format_is_named() {
         (b"\x89PNG\r\n\x1a\n\xff", "something else"),
     ] {
         let message = refusal(&bench, bytes).await.to_string();
-        assert!(message.contains(what) && message.contains("wasm32-wasip2"), "{what}: {message}");
+        assert!(message.contains(words) && message.contains("wasm32-wasip2"), "{words}: {message}");
     }
 }
 
@@ -144,7 +144,7 @@ async fn too_many_parts_are_rejected() {
 #[tokio::test]
 async fn a_failing_describe_is_rejected() {
     let bench = Bench::new();
-    for (body, what) in [
+    for (body, words) in [
         ("unreachable", "trap"),
         ("(loop $l (br $l)) unreachable", "`cpu_ms`"),
         ("(i32.store (i32.const 1204) (i32.const -1)) (i32.const 1200)", "contract"),
@@ -156,7 +156,7 @@ async fn a_failing_describe_is_rejected() {
         let bytes = wat::parse_str(text).unwrap();
         let refused = refusal(&bench, &bytes).await;
         assert!(matches!(refused, AdmissionError::Describe(_)), "{refused}");
-        assert!(refused.to_string().contains(what), "{refused}");
+        assert!(refused.to_string().contains(words), "{refused}");
     }
     assert_eq!(files(&bench), 0, "nothing stays of a refused upload");
 }

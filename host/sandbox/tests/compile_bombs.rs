@@ -128,17 +128,17 @@ fn many_parts() -> Vec<Bomb> {
 async fn each_bomb_is_refused_by_its_bound() {
     let bench = Bench::new();
     let mut mismatches = Vec::new();
-    for (what, limit, bytes) in large_functions().into_iter().chain(many_parts()) {
+    for (case, limit, bytes) in large_functions().into_iter().chain(many_parts()) {
         let started = Instant::now();
         let refused = bench.sandbox.admit(&bytes).await.map(|admitted| admitted.compile);
-        let took = started.elapsed();
-        println!("{what}: {} bytes, {} ms, {refused:?}", bytes.len(), took.as_millis());
+        let elapsed = started.elapsed();
+        println!("{case}: {} bytes, {} ms, {refused:?}", bytes.len(), elapsed.as_millis());
         let reached_bound = match &refused {
             Err(AdmissionError::TooMany { bound, .. }) => bound.as_str(),
             _ => "",
         };
-        if reached_bound != limit || took > MAX_REFUSAL_TIME {
-            mismatches.push(format!("{what}: {refused:?} after {took:?}"));
+        if reached_bound != limit || elapsed > MAX_REFUSAL_TIME {
+            mismatches.push(format!("{case}: {refused:?} after {elapsed:?}"));
         }
     }
     assert!(mismatches.is_empty(), "{mismatches:#?}");

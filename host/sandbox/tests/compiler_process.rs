@@ -16,15 +16,15 @@ use exosphere_sandbox::{AdmissionError, AdmissionLimits, CompileLimit, Compiler,
 use support::*;
 use tempfile::TempDir;
 
-/// Creates a sandbox with a compiler that does `what` under these limits.
-fn bench(what: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
+/// Creates a sandbox with a compiler that does `behavior` under these limits.
+fn bench(behavior: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let compiler = Compiler { limits, ..compiler(what) };
+    let compiler = Compiler { limits, ..compiler(behavior) };
     (sandbox_with(folder.path(), 1, [7; 32], compiler), folder)
 }
 
-async fn end(what: &str, limits: AdmissionLimits) -> AdmissionError {
-    let (sandbox, _folder) = bench(what, limits);
+async fn end(behavior: &str, limits: AdmissionLimits) -> AdmissionError {
+    let (sandbox, _folder) = bench(behavior, limits);
     sandbox.inspect_upload("n", &returns("{}")).await.unwrap_err()
 }
 
@@ -34,9 +34,9 @@ fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
     limits
 }
 
-/// Lists the children of this process that run with the argument `what`, with their process
+/// Lists the children of this process that run with the argument `behavior`, with their process
 /// states.
-fn children(what: &str) -> Vec<(u32, char)> {
+fn children(behavior: &str) -> Vec<(u32, char)> {
     let own_pid = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
@@ -46,19 +46,19 @@ fn children(what: &str) -> Vec<(u32, char)> {
             let mut fields = rest.rsplit_once(')')?.1.split_whitespace();
             let state = fields.next()?.chars().next()?;
             let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
-            let is_target = state == 'Z' || line.split('\0').nth(1) == Some(what);
+            let is_target = state == 'Z' || line.split('\0').nth(1) == Some(behavior);
             (fields.next()? == own_pid && is_target).then_some((pid.parse().ok()?, state))
         })
         .collect()
 }
 
-async fn until<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+async fn until<T>(event: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = poll() {
             return found;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {event}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -95,13 +95,13 @@ async fn each_compile_limit_is_enforced() {
 #[tokio::test]
 async fn any_compiler_failure_is_a_refusal() {
     let wall = || limits(|limits| limits.compile_wall_s = 5);
-    for (what, reason) in [
+    for (behavior, reason) in [
         ("nonsense", None),
         ("leave", Some(Reason::CompilerFailed)),
         ("shout", Some(Reason::CompileTimeLimit)),
     ] {
-        let refused = end(what, wall()).await;
-        assert_eq!(refused.reason(), reason, "{what}: {refused}");
+        let refused = end(behavior, wall()).await;
+        assert_eq!(refused.reason(), reason, "{behavior}: {refused}");
     }
     let (mut missing, folder) = (compiler("compile"), tempfile::tempdir().unwrap());
     missing.program = folder.path().join("nothing");
@@ -131,11 +131,11 @@ async fn a_confined_compiler_reaches_nothing() {
     assert_eq!(results["confined"], "Ok(())", "{report}");
     assert_eq!(results["environment"], "RAYON_NUM_THREADS", "{report}");
     assert_eq!(results["thread"], "0", "it has threads: {report}");
-    for what in [
+    for call in [
         "tcp", "listen", "udp", "pair", "read", "write", "remove", "list", "fork", "exec",
         "signal", "execute",
     ] {
-        assert_eq!(results[what], EPERM, "{what}: {report}");
+        assert_eq!(results[call], EPERM, "{call}: {report}");
     }
 }
 

@@ -166,12 +166,12 @@ async fn a_cancelled_call_reports_its_usage() {
         let call = invocation();
         let cancel = call.cancel.clone();
         let call = bench.sandbox.invoke(&plugin, call);
-        let begun = async {
+        let cancel_later = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             cancel.cancel();
             Instant::now()
         };
-        let (done, cancelled) = tokio::join!(call, begun);
+        let (done, cancelled) = tokio::join!(call, cancel_later);
         assert!(cancelled.elapsed() < Duration::from_millis(100), "{:?}", cancelled.elapsed());
         assert_eq!(done.outcome, Outcome::Released);
         assert_eq!(done.usage.cpu_us > 20_000, spins, "{:?}", done.usage);
@@ -235,10 +235,10 @@ async fn a_first_turn_is_not_billed() {
     // A cancel ends the wait.
     let cancelled = in_turn("later".to_owned());
     cancelled.cancel.cancel();
-    let begun = Instant::now();
+    let cancelling = Instant::now();
     let done = bench.sandbox.invoke(&quick, cancelled).await;
     assert_eq!(done.outcome, Outcome::Released);
-    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    assert!(cancelling.elapsed() < Duration::from_millis(100), "{:?}", cancelling.elapsed());
 }
 
 async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {

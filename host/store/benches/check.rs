@@ -69,9 +69,9 @@ async fn one_check(database: String) {
     };
     let from = Instant::now();
     let report = check(&database).await.unwrap();
-    let took = from.elapsed();
+    let elapsed = from.elapsed();
     assert_eq!(report.violations, []);
-    println!("{took:.2?}, {} MB, {:?}", memory("VmHWM") / 1024, report.checked);
+    println!("{elapsed:.2?}, {} MB, {:?}", memory("VmHWM") / 1024, report.checked);
 }
 
 /// Each with a body of 100 bytes.
@@ -94,8 +94,8 @@ async fn run(harness: &mut Harness, builder: &GraphBuilder, branches: usize) {
 }
 
 /// Returns a memory figure of this process, in KiB.
-fn memory(what: &str) -> i64 {
+fn memory(field: &str) -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -48,8 +48,8 @@ fn by_rusqlite(batch: i64) -> f64 {
         .unwrap();
     connection.execute_batch(TABLE).unwrap();
     let mut done = 0;
-    let begun = Instant::now();
-    while begun.elapsed() < ROUND {
+    let started = Instant::now();
+    while started.elapsed() < ROUND {
         let tx = connection.transaction().unwrap();
         for id in done..done + batch {
             let end = "UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = ?2 WHERE \
@@ -69,7 +69,7 @@ fn by_rusqlite(batch: i64) -> f64 {
         tx.commit().unwrap();
         done += batch;
     }
-    done as f64 / begun.elapsed().as_secs_f64()
+    done as f64 / started.elapsed().as_secs_f64()
 }
 
 async fn by_sqlx(batch: i64) -> f64 {
@@ -83,8 +83,8 @@ async fn by_sqlx(batch: i64) -> f64 {
     let mut connection: SqliteConnection = options.connect().await.unwrap();
     sqlx::raw_sql(TABLE).execute(&mut connection).await.unwrap();
     let mut done = 0;
-    let begun = Instant::now();
-    while begun.elapsed() < ROUND {
+    let started = Instant::now();
+    while started.elapsed() < ROUND {
         let ends: Vec<i64> = (done..done + batch).collect();
         let begins: Vec<(i64, String)> =
             ends.iter().map(|id| (id + batch, format!("{id:08}"))).collect();
@@ -115,5 +115,5 @@ async fn by_sqlx(batch: i64) -> f64 {
         tx.commit().await.unwrap();
         done += batch;
     }
-    done as f64 / begun.elapsed().as_secs_f64()
+    done as f64 / started.elapsed().as_secs_f64()
 }

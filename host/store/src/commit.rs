@@ -68,11 +68,12 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
 struct CommitTx<'b> {
     now: Millis,
     session: SessionId,
-    /// The number of new states that may still be claimed at birth.
-    births: u32,
+    /// The number of new states that this commit may still claim as it creates them.
+    new_state_quota: u32,
     /// The remaining claim quotas.
     quotas: Quotas,
-    turn: usize,
+    /// Number of the claim, which selects the namespace that is served first.
+    rotation: usize,
     cursors: BTreeMap<NamespaceKey, RunKey>,
     /// The known queues of staged children.
     staged_queues: StagedQueues,
@@ -136,13 +137,13 @@ impl<'b> CommitTx<'b> {
         CommitTx {
             now,
             session: batch.session,
-            births: if let ClaimMode::NewOnly(max_claims) = batch.claim_mode {
+            new_state_quota: if let ClaimMode::NewOnly(max_claims) = batch.claim_mode {
                 max_claims
             } else {
                 0
             },
             quotas: batch.quotas.clone(),
-            turn: batch.turn,
+            rotation: batch.rotation,
             cursors: batch.cursors.clone(),
             staged_queues,
             runs: BTreeMap::new(),

@@ -75,7 +75,7 @@ impl StoreError {
     /// Converts the error of a COMMIT to one with an unknown result, if there was no answer.
     pub(crate) fn of_commit(self) -> Self {
         match self {
-            StoreError::Unavailable(why) => StoreError::Unknown(why),
+            StoreError::Unavailable(cause) => StoreError::Unknown(cause),
             other => other,
         }
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::closed_loop::closed;
 use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
-use crate::loads::{CLIENTS, SINGLES, fanout};
+use crate::loads::{ONE_STATE_AT_MAX_RATE, ONE_STATE_RUNS, fanout};
 use crate::results::{Measurement, Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
@@ -21,8 +21,8 @@ use crate::system_under_test::SystemUnderTest;
 pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
     let (current_binary, mut ratios) = (binary()?, Results::default());
     for database in [None, Some(postgres)] {
-        let now = SystemUnderTest::with_binary(&current_binary, database, "now")?;
-        let before = SystemUnderTest::with_binary(baseline, database, "before")?;
+        let now = SystemUnderTest::start_binary(&current_binary, database, "now")?;
+        let before = SystemUnderTest::start_binary(baseline, database, "before")?;
         for number in 0..=rounds {
             eprintln!("{}: round {number} of {rounds}", now.name);
             let (mut current, mut previous) = (Results::default(), Results::default());
@@ -48,9 +48,9 @@ fn main_loads(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     let chains = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
     let rate = chains.rate((CHAINS * CHAIN) as f64);
     results.add(CHAINS_OF, system.name, Unit::StatesPerSecond, rate);
-    let (runs, clients) = SINGLES;
+    let (runs, clients) = ONE_STATE_RUNS;
     let singles = closed(&system.work("single", &json!({})), clients, runs)?;
-    results.add(CLIENTS, system.name, Unit::RunsPerSecond, singles.rate(runs as f64));
+    results.add(ONE_STATE_AT_MAX_RATE, system.name, Unit::RunsPerSecond, singles.rate(runs as f64));
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub struct Work {
 /// The times of a closed loop.
 pub struct LoopTimes {
     /// Time from the first request to the last answer.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// The latency of each request, in milliseconds.
     pub latencies: Vec<f64>,
 }
@@ -33,7 +33,7 @@ pub struct LoopTimes {
 impl LoopTimes {
     /// Returns the rate per second of `things`.
     pub fn rate(&self, operations: f64) -> f64 {
-        operations / self.took.as_secs_f64()
+        operations / self.elapsed.as_secs_f64()
     }
 }
 
@@ -47,7 +47,7 @@ pub fn closed(work: &Work, clients: u64, total: u64) -> Result<LoopTimes> {
         for _ in 0..clients {
             connections.push(Connection::open(&work.url).await?);
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let clients: Vec<_> = connections
             .into_iter()
             .map(|connection| {
@@ -58,7 +58,7 @@ pub fn closed(work: &Work, clients: u64, total: u64) -> Result<LoopTimes> {
         for client in clients {
             latencies.extend(client.await??);
         }
-        Ok(LoopTimes { took: begun.elapsed(), latencies })
+        Ok(LoopTimes { elapsed: started.elapsed(), latencies })
     })
 }
 
@@ -70,9 +70,9 @@ async fn client(
 ) -> Result<Vec<f64>> {
     let mut latencies = Vec::new();
     while next.fetch_add(1, Ordering::Relaxed) < total {
-        let begun = Instant::now();
+        let started = Instant::now();
         succeed(&mut connection, &work.path, work.body.clone()).await?;
-        latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
+        latencies.push(started.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(latencies)
 }
@@ -86,9 +86,9 @@ pub fn run_sequentially(work: &Work, total: u64, pause: Duration) -> Result<Vec<
         let mut latencies = Vec::new();
         for _ in 0..total {
             tokio::time::sleep(pause).await;
-            let begun = Instant::now();
+            let started = Instant::now();
             succeed(&mut connection, &work.path, work.body.clone()).await?;
-            latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
+            latencies.push(started.elapsed().as_secs_f64() * 1000.0);
         }
         Ok(latencies)
     })

@@ -15,14 +15,14 @@ use crate::results::Results;
 use crate::system_under_test::SystemUnderTest;
 
 /// Number of branches of the fanout, and number of chains.
-const BRANCHES: u64 = 5_000;
-const RUNS: u64 = 100;
+const FANOUT_BRANCHES: u64 = 5_000;
+const CHAINS: u64 = 100;
 /// Number of states that one transaction ends in the baseline of the database.
-const BATCH: usize = 64;
+const BASELINE_BATCH: usize = 64;
 /// Minimum ratio of the host's rate to the slower baseline.
 const MIN_RATIO: f64 = 0.1;
 /// Maximum number of tries, since another program may interfere.
-const TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// Measures the ratios, and fails if one is below the minimum.
 pub fn run(postgres: &Postgres) -> Result<()> {
@@ -32,18 +32,18 @@ pub fn run(postgres: &Postgres) -> Result<()> {
     for (on_postgres, system) in systems.iter().enumerate() {
         let name = system.name;
         let mut best: f64 = 0.0;
-        for turn in 0..TRIES {
+        for turn in 0..MAX_TRIES {
             let calls = sandbox.rates()?.last().context("no node")?.1;
             let pipeline = match on_postgres {
                 0 => StorePipeline::sqlite(folder.path())?,
                 _ => StorePipeline::postgres(postgres.create_database(&format!("guard{turn}"))?)?,
             };
-            let commits = pipeline.rate(BATCH)?;
+            let commits = pipeline.rate(BASELINE_BATCH)?;
             let mut found = Results::default();
-            fanout(system, "fanout", BRANCHES, "fanout", &mut found)?;
+            fanout(system, "fanout", FANOUT_BRANCHES, "fanout", &mut found)?;
             let fanout_rate = found.latest("fanout", name).context("no rate")?;
-            let chains = closed(&system.work("chain", &json!({})), RUNS, RUNS)?;
-            let chained = chains.rate((RUNS * CHAIN) as f64);
+            let chains = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
+            let chained = chains.rate((CHAINS * CHAIN) as f64);
             let part = fanout_rate.min(chained) / calls.min(commits);
             println!(
                 "{name}: fanout {fanout_rate:.0} states/s, chains {chained:.0}; sandbox alone \

@@ -16,13 +16,13 @@ use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
 /// Numbers of one-state runs and of the clients that start them.
-pub const SINGLES: (u64, u64) = (10_000, 64);
+pub const ONE_STATE_RUNS: (u64, u64) = (10_000, 64);
 /// Number of one-state runs on an idle host, and its idle time before each.
-const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
+const IDLE_HOST_RUNS: (u64, Duration) = (300, Duration::from_millis(10));
 /// Number of runs of the wide graph, and number of clients.
-const WIDES: (u64, u64) = (100, 16);
+const WIDE_RUNS: (u64, u64) = (100, 16);
 /// Number of runs that use their store, and number of clients.
-const STORES: (u64, u64) = (2_000, 64);
+const STORE_RUNS: (u64, u64) = (2_000, 64);
 /// Payloads: name, bytes, runs of the chain that carries them, clients.
 const PAYLOADS: [(&str, usize, u64, u64); 3] =
     [("1 KB", 1_000, 400, 64), ("64 KB", 64_000, 100, 16), ("1 MB", 1_000_000, 16, 4)];
@@ -30,7 +30,7 @@ const PAYLOADS: [(&str, usize, u64, u64); 3] =
 /// The name of the load whose latencies are measured.
 pub const ONE_STATE: &str = "one-state run on an idle host";
 /// The name of the load that measures the maximum rate of runs.
-pub const CLIENTS: &str = "one-state runs, 64 clients";
+pub const ONE_STATE_AT_MAX_RATE: &str = "one-state runs, 64 clients";
 
 /// Measures all loads, after an uncounted round. A peer that fails is reported, and then left out.
 pub fn run(
@@ -74,12 +74,12 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     fanout(system, "minimal", FANOUTS[1], "fanout of 20,000, the smallest node", results)?;
     let times = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
     note(&times, CHAINS_OF, name, (CHAINS * CHAIN) as f64, results);
-    let (runs, clients) = SINGLES;
+    let (runs, clients) = ONE_STATE_RUNS;
     let mut times = closed(&system.work("single", &json!({})), clients, runs)?;
     let max_rate = times.rate(runs as f64);
-    results.add(CLIENTS, name, Unit::RunsPerSecond, max_rate);
-    results.add_latencies(CLIENTS, name, &mut times.latencies);
-    let (runs, clients) = WIDES;
+    results.add(ONE_STATE_AT_MAX_RATE, name, Unit::RunsPerSecond, max_rate);
+    results.add_latencies(ONE_STATE_AT_MAX_RATE, name, &mut times.latencies);
+    let (runs, clients) = WIDE_RUNS;
     let times = closed(&system.work("wide", &json!({})), clients, runs)?;
     note(&times, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, results);
     for (label, bytes, runs, clients) in PAYLOADS {
@@ -88,10 +88,10 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
         let load = format!("chains of 10 that carry {label}");
         note(&times, &load, name, (runs * CARRIERS) as f64, results);
     }
-    let (runs, clients) = STORES;
+    let (runs, clients) = STORE_RUNS;
     let times = closed(&system.work("store", &json!({})), clients, runs)?;
     note(&times, "a node that calls the store 100 times", name, runs as f64, results);
-    let (runs, pause) = ALONE;
+    let (runs, pause) = IDLE_HOST_RUNS;
     let mut latencies = run_sequentially(&system.work("single", &json!({})), runs, pause)?;
     results.add_latencies(ONE_STATE, name, &mut latencies);
     open_loop::run(system, max_rate, results)

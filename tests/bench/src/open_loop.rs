@@ -16,16 +16,16 @@ use crate::results::Results;
 use crate::system_under_test::SystemUnderTest;
 
 /// Percentages of the highest rate.
-const PERCENTS: [u32; 3] = [25, 50, 75];
+const RATE_PERCENTS: [u32; 3] = [25, 50, 75];
 /// Duration of the measurement at each rate.
-const DURATION: Duration = Duration::from_secs(6);
+const TIME_PER_RATE: Duration = Duration::from_secs(6);
 /// Maximum number of connections. A run that finds none free waits for one, and the wait
 /// counts.
-const CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 256;
 
 /// Measures latencies at percentages of the rate that 64 clients reached.
 pub fn run(system: &SystemUnderTest, max_rate: f64, results: &mut Results) -> Result<()> {
-    for percent in PERCENTS {
+    for percent in RATE_PERCENTS {
         let rate = max_rate * f64::from(percent) / 100.0;
         let mut latencies = at_rate(&system.work("single", &json!({})), rate)?;
         let load = format!("open loop at {percent} % of the highest rate");
@@ -37,18 +37,18 @@ pub fn run(system: &SystemUnderTest, max_rate: f64, results: &mut Results) -> Re
 fn at_rate(work: &Work, rate: f64) -> Result<Vec<f64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (returned, mut free) = mpsc::channel(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
+        let (returned, mut free) = mpsc::channel(MAX_CONNECTIONS);
+        for _ in 0..MAX_CONNECTIONS {
             returned.send(Connection::open(&work.url).await?).await?;
         }
-        let (begun, mut tasks) = (Instant::now(), Vec::new());
+        let (started, mut tasks) = (Instant::now(), Vec::new());
         for due in arrivals(rate) {
-            tokio::time::sleep_until((begun + due).into()).await;
+            tokio::time::sleep_until((started + due).into()).await;
             let Some(mut connection) = free.recv().await else { break };
             let (work, returned) = (work.clone(), returned.clone());
             tasks.push(tokio::spawn(async move {
                 succeed(&mut connection, &work.path, work.body).await?;
-                let latency = (begun.elapsed() - due).as_secs_f64() * 1000.0;
+                let latency = (started.elapsed() - due).as_secs_f64() * 1000.0;
                 let _ = returned.send(connection).await;
                 anyhow::Ok(latency)
             }));
@@ -69,6 +69,6 @@ fn arrivals(rate: f64) -> impl Iterator<Item = Duration> {
     std::iter::from_fn(move || {
         let uniform: f64 = random.random();
         at -= (1.0 - uniform).ln() / rate;
-        (at < DURATION.as_secs_f64()).then(|| Duration::from_secs_f64(at))
+        (at < TIME_PER_RATE.as_secs_f64()).then(|| Duration::from_secs_f64(at))
     })
 }

@@ -18,7 +18,7 @@ use crate::system_under_test::SystemUnderTest;
 /// Number of branches of the fanout whose memory is watched.
 const BRANCHES: u64 = 100_000;
 /// Numbers of plugins of the idle host, and of the host whose start is timed.
-const PLUGINS: (usize, usize) = (10, 100);
+const PLUGIN_COUNTS: (usize, usize) = (10, 100);
 /// Time after the last work of a host until it counts as idle.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// Time for which an idle host is watched.
@@ -28,8 +28,8 @@ const IDLE_TIME: Duration = Duration::from_secs(20);
 pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()> {
     let mut systems = SystemUnderTest::both(postgres, "resources")?;
     for system in &systems {
-        upload(system, 0..PLUGINS.0)?;
-        for number in 0..PLUGINS.0 {
+        upload(system, 0..PLUGIN_COUNTS.0)?;
+        for number in 0..PLUGIN_COUNTS.0 {
             system.host.apply(&named(number), &graphs::tally(&named(number)))?;
         }
     }
@@ -41,13 +41,13 @@ pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()
         }
     }
     for system in &systems {
-        upload(system, PLUGINS.0..PLUGINS.1)?;
+        upload(system, PLUGIN_COUNTS.0..PLUGIN_COUNTS.1)?;
     }
     for _ in 0..rounds {
         for system in &mut systems {
-            let took = system.restart()?.as_secs_f64();
+            let elapsed = system.restart()?.as_secs_f64();
             let load = "start with 100 plugins in the code cache";
-            results.add(load, system.name, Unit::Seconds, took);
+            results.add(load, system.name, Unit::Seconds, elapsed);
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ fn idle(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
     for graph in ["single", "chain", "store", "wide"] {
         closed(&system.work(graph, &json!({})), 4, 20)?;
     }
-    for number in 0..PLUGINS.0 {
+    for number in 0..PLUGIN_COUNTS.0 {
         closed(&system.work(&named(number), &json!({})), 1, 1)?;
     }
     let stats = ProcessStats(system.host.pid());
@@ -82,8 +82,8 @@ fn idle(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-fn mebibytes(system: &SystemUnderTest, what: &str) -> Result<f64> {
-    Ok(ProcessStats(system.host.pid()).memory_kb(what)? as f64 / 1024.0)
+fn mebibytes(system: &SystemUnderTest, field: &str) -> Result<f64> {
+    Ok(ProcessStats(system.host.pid()).memory_kb(field)? as f64 / 1024.0)
 }
 
 /// Returns the name of a numbered plugin and of its graph.

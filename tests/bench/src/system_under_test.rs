@@ -27,11 +27,11 @@ pub struct SystemUnderTest {
 impl SystemUnderTest {
     /// Starts a host on a database of its own: on Postgres, or else on a file.
     pub fn start(postgres: Option<&Postgres>, database: &str) -> Result<SystemUnderTest> {
-        SystemUnderTest::with_binary(&binary()?, postgres, database)
+        SystemUnderTest::start_binary(&binary()?, postgres, database)
     }
 
     /// Starts a host of a chosen binary, on a database of its own.
-    pub fn with_binary(
+    pub fn start_binary(
         binary: &Path,
         postgres: Option<&Postgres>,
         database: &str,
@@ -68,10 +68,10 @@ impl SystemUnderTest {
     pub fn restart(&mut self) -> Result<Duration> {
         self.host.terminate()?;
         self.host.wait()?;
-        let begun = Instant::now();
+        let started = Instant::now();
         self.host = start(&self.binary, &self.folder, self.database.as_deref())?;
         self.host.get("//health")?;
-        Ok(begun.elapsed())
+        Ok(started.elapsed())
     }
 
     /// Returns the database's name in the Postgres cluster.
@@ -90,10 +90,10 @@ impl SystemUnderTest {
 }
 
 /// Arguments of the host: one namespace may use all slots.
-const ARGUMENTS: [&str; 2] = ["--namespace-slots", "128"];
+const HOST_ARGUMENTS: [&str; 2] = ["--namespace-slots", "128"];
 
 fn start(binary: &Path, folder: &TempDir, database: Option<&str>) -> Result<Host> {
-    let mut arguments = ARGUMENTS.to_vec();
+    let mut arguments = HOST_ARGUMENTS.to_vec();
     if let Some(url) = database {
         arguments.extend(["--database", url]);
     }

@@ -16,9 +16,9 @@ use crate::system_under_test::SystemUnderTest;
 /// Number of branches of the fanout.
 const BRANCHES: u64 = 20_000;
 /// Number of plugins of each host.
-const PLUGINS: [usize; 3] = [1, 10, 1000];
+const PLUGIN_COUNTS: [usize; 3] = [1, 10, 1000];
 
-const COUNT: &str = "SELECT COUNT(*) FROM state";
+const COUNT_STATES: &str = "SELECT COUNT(*) FROM state";
 
 /// Measures both kinds of growth.
 pub fn run(postgres: &Postgres, history: u64, rounds: u32, results: &mut Results) -> Result<()> {
@@ -35,7 +35,7 @@ pub fn run(postgres: &Postgres, history: u64, rounds: u32, results: &mut Results
     }
     for database in [None, Some(postgres)] {
         let mut with_plugins = Vec::new();
-        for plugins in PLUGINS {
+        for plugins in PLUGIN_COUNTS {
             eprintln!("growth: uploads {plugins} plugins");
             let system = SystemUnderTest::start(database, &format!("plugins{plugins}"))?;
             upload(&system, 1..plugins)?;
@@ -86,7 +86,7 @@ fn upload(system: &SystemUnderTest, numbers: Range<usize>) -> Result<()> {
 const COPY_ID_OFFSET: u64 = 1_000_000;
 
 /// The copied tables, each with the columns whose ids must differ from the original's.
-const TABLES: [(&str, &[&str]); 4] = [
+const COPIED_TABLES: [(&str, &[&str]); 4] = [
     ("run", &["id"]),
     ("state", &["id", "run"]),
     ("unite", &["state", "source"]),
@@ -114,14 +114,14 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
                 Ok(postgres.psql(database, &sql)?.lines().map(str::to_owned).collect())
             };
             let numbers = format!("generate_series(1::BIGINT, {copies}) n");
-            for (table, numbered) in TABLES {
+            for (table, numbered) in COPIED_TABLES {
                 let columns = columns(table)?;
                 let sql = copy(table, numbered, &columns, &numbers, "gen_random_uuid()::TEXT");
                 postgres.psql(database, &sql)?;
             }
             postgres.psql(database, "VACUUM ANALYZE")?;
             postgres.psql(database, "CHECKPOINT")?;
-            ensure_count(postgres.psql(database, COUNT)?.trim().parse()?)
+            ensure_count(postgres.psql(database, COUNT_STATES)?.trim().parse()?)
         }
         None => {
             let sqlite = Connection::open(system.host.data().join("exosphere.db"))?;
@@ -129,7 +129,7 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
                 "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT {copies}) \
                  SELECT n FROM c)"
             );
-            for (table, numbered) in TABLES {
+            for (table, numbered) in COPIED_TABLES {
                 let mut named = sqlite.prepare("SELECT name FROM pragma_table_info(?1)")?;
                 let columns = named.query_map([table], |row| row.get(0))?;
                 let columns = columns.collect::<Result<Vec<String>, _>>()?;
@@ -137,7 +137,7 @@ fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result
                 sqlite.execute_batch(&copy(table, numbered, &columns, &numbers, uuid))?;
             }
             sqlite.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            ensure_count(sqlite.query_row(COUNT, [], |row| row.get(0))?)
+            ensure_count(sqlite.query_row(COUNT_STATES, [], |row| row.get(0))?)
         }
     }
 }

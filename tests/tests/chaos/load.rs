@@ -28,7 +28,7 @@ const RETRIES: i64 = 2;
 /// Number of branches of an inner fanout that continue.
 const GO_ON: i64 = WIDTH * 8 / 10;
 /// Number of states of a run. Of each group: inner, guard, guarded, joined, the workers, the
-/// tellers.
+/// counters.
 const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
 
 /// Returns pairs of a number and its turn.
@@ -58,16 +58,16 @@ fn graph() -> Value {
              "inputs": {"key": "guarded-${{ outer.outputs.i }}"}, "next_nodes": ["final"]},
             {"node_name": "fan", "identifier": "inner", "next_nodes": ["worker"],
              "inputs": {"n": WIDTH, "value": "${{ outer.outputs.i }}"}},
-            {"node_name": "chore", "identifier": "worker", "next_nodes": ["teller"],
+            {"node_name": "chore", "identifier": "worker", "next_nodes": ["counter"],
              "inputs": {"i": "${{ inner.outputs.i }}", "turns": TURNS, "ms": 20,
                         "requeues": REQUEUES, "requeue_ms": 50,
                         "key": "w-${{ inner.outputs.value }}-${{ inner.outputs.i }}"},
              "retry_policy": {"max_retries": RETRIES, "strategy": "FIXED", "backoff_factor": 100}},
-            {"node_name": "tally", "identifier": "teller", "next_nodes": ["joined"],
+            {"node_name": "tally", "identifier": "counter", "next_nodes": ["joined"],
              "inputs": {"key": "told", "value": "${{ worker.outputs.value }}"}},
             {"node_name": "tally", "identifier": "joined", "next_nodes": ["final"],
              "inputs": {"key": "joined-${{ outer.outputs.i }}",
-                        "value": "${{ teller.outputs.value }}"},
+                        "value": "${{ counter.outputs.value }}"},
              "unites": {"identifier": "inner", "strategy": "ALL_DONE"}},
             {"node_name": "tally", "identifier": "final", "next_nodes": [],
              "inputs": {"key": "merged", "value": "${{ joined.outputs.value }}"},
@@ -84,8 +84,8 @@ fn expected_store() -> BTreeMap<String, String> {
     for group in 0..GROUPS {
         note(format!("guarded-{group}"), 1);
         note(format!("joined-{group}"), 1);
-        for (i, turn) in turns() {
-            match turn {
+        for (i, host_number) in turns() {
+            match host_number {
                 "fail" => continue,
                 "requeue" => note(format!("w-{group}-{i}"), 1 + REQUEUES),
                 _ => note(format!("w-{group}-{i}"), 1),
@@ -100,7 +100,7 @@ fn expected_store() -> BTreeMap<String, String> {
 
 /// Returns the inputs that `final` gathers.
 fn expected_answer() -> Value {
-    let value_of = |(i, turn)| match turn {
+    let value_of = |(i, host_number)| match host_number {
         "prune" => None,
         "fail" => Some(Value::Null),
         _ => Some(json!(i)),
@@ -111,7 +111,7 @@ fn expected_answer() -> Value {
 
 /// Counts the branches of an inner fanout with one of these turns.
 fn count_turns(wanted: &[&str]) -> i64 {
-    turns().filter(|(_, turn)| wanted.contains(turn)).count() as i64
+    turns().filter(|(_, host_number)| wanted.contains(host_number)).count() as i64
 }
 
 /// Uploads the plugins and applies the graph.
@@ -145,10 +145,10 @@ impl HostUrls {
         self.0.lock()[at] = None;
     }
 
-    /// Returns the URL of the host at `turn`, if it is up.
-    fn url(&self, turn: usize) -> Option<String> {
+    /// Returns the URL of the host at `host_number`, if it is up.
+    fn url(&self, host_number: usize) -> Option<String> {
         let urls = self.0.lock();
-        urls[turn % urls.len()].clone()
+        urls[host_number % urls.len()].clone()
     }
 }
 
@@ -167,15 +167,15 @@ pub struct Load<'a> {
     seed: u64,
     /// The deadlines for starting runs, and for the end of all runs.
     time: (Instant, Instant),
-    begun: AtomicU64,
+    runs_started: AtomicU64,
     totals: Mutex<Totals>,
     failed: AtomicBool,
 }
 
 impl<'a> Load<'a> {
     pub fn new(host_urls: &'a HostUrls, seed: u64, until: Instant, end: Instant) -> Self {
-        let (begun, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Load { host_urls, seed, time: (until, end), begun, totals: Mutex::default(), failed }
+        let (runs_started, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Load { host_urls, seed, time: (until, end), runs_started, totals: Mutex::default(), failed }
     }
 
     pub fn states(&self) -> u64 {
@@ -198,7 +198,7 @@ impl<'a> Load<'a> {
     /// Starts one run after the other, until the time is up and there are enough.
     pub fn runs(&self, runner: usize, enough: u64) -> Result<()> {
         while !self.has_failed() {
-            let number = self.begun.fetch_add(1, Ordering::Relaxed);
+            let number = self.runs_started.fetch_add(1, Ordering::Relaxed);
             if Instant::now() >= self.time.0 && number * STATES as u64 >= enough {
                 break;
             }
@@ -209,10 +209,10 @@ impl<'a> Load<'a> {
     }
 
     /// Performs a run from its start to its end, and checks its result.
-    pub fn run(&self, turn: usize, number: u64) -> Result<()> {
+    pub fn run(&self, host_number: usize, number: u64) -> Result<()> {
         let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
         let mut failover =
-            FailoverClient { host_urls: self.host_urls, client, turn, end: self.time.1 };
+            FailoverClient { host_urls: self.host_urls, client, host_number, end: self.time.1 };
         let from = Instant::now();
         let key = format!("{}-{number}", self.seed);
         let done = run(&mut failover, &key).with_context(|| format!("run {key}"))?;
@@ -306,7 +306,7 @@ fn check_answer(failover: &mut FailoverClient<'_>, run: &str, states: &[Value]) 
 struct FailoverClient<'a> {
     host_urls: &'a HostUrls,
     client: Client,
-    turn: usize,
+    host_number: usize,
     /// The timeout of all requests.
     end: Instant,
 }
@@ -320,8 +320,8 @@ impl FailoverClient<'_> {
     fn request(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut last = String::from("all hosts are down");
         while Instant::now() < self.end {
-            self.turn += 1;
-            let Some(url) = self.host_urls.url(self.turn) else {
+            self.host_number += 1;
+            let Some(url) = self.host_urls.url(self.host_number) else {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             };

@@ -82,12 +82,12 @@ fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) 
         }
         driven.and(repaired)
     })?;
-    let took = from.elapsed();
+    let elapsed = from.elapsed();
     let fault_counts = injector.fault_counts;
     let totals = load.into_totals();
-    report(cluster, &totals, &fault_counts, took)?;
+    report(cluster, &totals, &fault_counts, elapsed)?;
     cluster.check()?;
-    ensure!(totals.states >= STATES, "only {} states in {took:?}", totals.states);
+    ensure!(totals.states >= STATES, "only {} states in {elapsed:?}", totals.states);
     Ok(())
 }
 
@@ -100,7 +100,7 @@ fn report(
     cluster: &Cluster,
     totals: &Totals,
     fault_counts: &fault_injector::FaultCounts,
-    took: Duration,
+    elapsed: Duration,
 ) -> Result<()> {
     let mut executions = 0;
     for member in cluster.members() {
@@ -108,7 +108,7 @@ fn report(
     }
     println!(
         "{:.0} s: {} runs of {} states, {executions} executions; {} without faults",
-        took.as_secs_f64(),
+        elapsed.as_secs_f64(),
         totals.runs,
         totals.states,
         totals.executions,

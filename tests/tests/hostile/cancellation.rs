@@ -90,10 +90,10 @@ fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Durati
     // Until each guest has reached its endless part.
     std::thread::sleep(Duration::from_millis(200));
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
-    let begun = Instant::now();
+    let started = Instant::now();
     ensure!(found["status"] == "CANCELLED", "{found:#}");
     until("no slot to be held", || Ok((holding(host)? == 0).then_some(())))?;
-    let stopped = begun.elapsed();
+    let stopped = started.elapsed();
     let used = used_from_now(host)?;
     ensure!(
         used < MAX_IDLE_CPU_TIME,
@@ -114,13 +114,13 @@ fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration
     let at = |value: &Value, key: &str| value[key].as_i64().context("no time in the answer");
     // The deadline counts from the splitter's end: a delay of this host counts as well.
     let splitter = &host.list(&run, "identifier=splitter")?[0];
-    let took = u64::try_from(at(&found, "ended_at")? - at(splitter, "ended_at")?)?;
+    let elapsed = u64::try_from(at(&found, "ended_at")? - at(splitter, "ended_at")?)?;
     let used = used_from_now(host)?;
     ensure!(
         used < MAX_IDLE_CPU_TIME,
         "the host used {used:?} of CPU time in {WATCH_TIME:?} afterwards"
     );
-    Ok(Duration::from_millis(took).saturating_sub(DEADLINE))
+    Ok(Duration::from_millis(elapsed).saturating_sub(DEADLINE))
 }
 
 fn holding(host: &Host) -> Result<u64> {

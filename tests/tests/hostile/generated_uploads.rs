@@ -72,11 +72,11 @@ impl GeneratedUpload {
                 let whole = component(plugin)?;
                 (0..TIMES).map(|n| flipped(&whole, n)).collect()
             }
-            _ => vec![self.one(host_data)?],
+            _ => vec![self.single(host_data)?],
         })
     }
 
-    fn one(&self, host_data: &Path) -> Result<Vec<u8>> {
+    fn single(&self, host_data: &Path) -> Result<Vec<u8>> {
         match self {
             GeneratedUpload::Nothing
             | GeneratedUpload::Truncated(_)

@@ -129,7 +129,7 @@ impl Harness {
 
     fn repeat(&self, case: &Case, uploads: &[Vec<u8>], times: u32, row: &mut Row) -> Result<()> {
         for _ in 0..times {
-            let (begun, time) = (Instant::now(), row.times.len());
+            let (started, time) = (Instant::now(), row.times.len());
             let answer = match &case.file.expect {
                 Expect::Upload(answer) => {
                     self.upload(&case.name, &uploads[time % uploads.len()], answer)
@@ -137,7 +137,7 @@ impl Harness {
                 _ => self.run(case),
             };
             row.answer = answer.with_context(|| format!("time {}", time + 1))?;
-            row.times.push(begun.elapsed());
+            row.times.push(started.elapsed());
         }
         Ok(())
     }

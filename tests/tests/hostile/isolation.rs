@@ -27,15 +27,15 @@ pub const CASES: &[(&str, Test)] = &[
 
 /// Runs a case.
 pub fn row(name: &str, test: Test) -> Result<Row> {
-    let begun = Instant::now();
+    let started = Instant::now();
     test()?;
     let mut row = Row::new(name);
     row.answer = "as promised".to_owned();
-    row.times.push(begun.elapsed());
+    row.times.push(started.elapsed());
     Ok(row)
 }
 
-fn one(node: &str, inputs: Value) -> Value {
+fn one_node_graph(node: &str, inputs: Value) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
         "retry_policy": {"max_retries": 0},
@@ -66,11 +66,12 @@ fn output_in_other(host: &Host, name: &str, graph: &Value) -> Result<Value> {
 
 fn stores_are_apart() -> Result<()> {
     let host = two_namespaces()?;
-    let mut writes = one("kv", json!({"ops": [["set", "key", "hush"], ["increment", "n", 5]]}));
+    let mut writes =
+        one_node_graph("kv", json!({"ops": [["set", "key", "hush"], ["increment", "n", 5]]}));
     writes["store_config"] = json!({"keep": true});
     let found = host.result_of("store", &writes, &json!({}))?;
     ensure!(found["store"]["key"] == "hush", "{found:#}");
-    let reads = one("kv", json!({"ops": [["get", "key"], ["get", "n"], ["keys"]]}));
+    let reads = one_node_graph("kv", json!({"ops": [["get", "key"], ["get", "n"], ["keys"]]}));
     let expected_empty = json!([null, null, []]);
     let seen = output_in_other(&host, "store", &reads)?;
     ensure!(seen["results"] == expected_empty, "another namespace sees {seen}");
@@ -83,7 +84,7 @@ fn stores_are_apart() -> Result<()> {
 
 fn secrets_are_apart() -> Result<()> {
     let host = two_namespaces()?;
-    let asks = one("secret", json!({"name": "token"}));
+    let asks = one_node_graph("secret", json!({"name": "token"}));
     let with = |value: &str| {
         let mut graph = asks.clone();
         graph["secrets"] = json!({ "token": value });
@@ -116,7 +117,7 @@ fn secrets_are_apart() -> Result<()> {
 
 fn namespaces_are_apart() -> Result<()> {
     let host = two_namespaces()?;
-    let found = host.result_of("mine", &one("whoami", json!({})), &json!({}))?;
+    let found = host.result_of("mine", &one_node_graph("whoami", json!({})), &json!({}))?;
     let run = found["run"].as_str().context("no run")?;
     for (method, path) in [
         ("GET", format!("/runs/{run}")),
@@ -132,7 +133,7 @@ fn namespaces_are_apart() -> Result<()> {
         let (status, found) = host.refused(method, &other(&host).path(&path), &json!({}))?;
         ensure!(status == 404, "{method} {path}: {found:#}");
     }
-    let seen = output_in_other(&host, "theirs", &one("whoami", json!({})))?;
+    let seen = output_in_other(&host, "theirs", &one_node_graph("whoami", json!({})))?;
     ensure!(seen["namespace"] == "other", "{seen}");
     Ok(())
 }
@@ -185,10 +186,10 @@ fn guests_wait_for_a_slot() -> Result<()> {
         ],
         "retry_policy": {"max_retries": 0},
     });
-    let begun = Instant::now();
+    let started = Instant::now();
     let found = host.result_of("many", &graph, &json!({}))?;
     ensure!(found["counts"]["success"] == 31, "{found:#}");
-    ensure!(begun.elapsed().as_millis() >= 15 * 60, "more than two ran at once");
+    ensure!(started.elapsed().as_millis() >= 15 * 60, "more than two ran at once");
     Ok(())
 }
 
@@ -196,7 +197,7 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
     host.push("lab")?;
-    host.apply("me", &one("whoami", json!({})))?;
+    host.apply("me", &one_node_graph("whoami", json!({})))?;
     drop(host);
     let (file, good) = compiled_code(folder.path())?;
     let tampers: [fn(&mut Vec<u8>); 3] = [

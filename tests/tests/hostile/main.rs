@@ -55,7 +55,7 @@ fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
 
 fn every_case() -> Result<()> {
     let filter = std::env::var("CASE").unwrap_or_default();
-    let begun = Instant::now();
+    let started = Instant::now();
     let harness = Harness::start()?;
     let mut table = Table::default();
     for case in cases(&harness.origin.address().to_string(), false)? {
@@ -71,12 +71,12 @@ fn every_case() -> Result<()> {
             table.add(name, row);
         }
     }
-    println!("in {:.0?}; maximum memory of the shared host: {peak} MB", begun.elapsed());
+    println!("in {:.0?}; maximum memory of the shared host: {peak} MB", started.elapsed());
     table.verdict()
 }
 
 fn every_trial() -> Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut table = Table::default();
     // No trial calls the HTTP server.
     for case in cases("127.0.0.1:9", true)? {
@@ -84,6 +84,6 @@ fn every_trial() -> Result<()> {
             table.add(&case.name, trial::row(&case, trial));
         }
     }
-    println!("trials in {:.0?}", begun.elapsed());
+    println!("trials in {:.0?}", started.elapsed());
     table.verdict()
 }

@@ -84,7 +84,7 @@ enum Step {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Upload {
-    #[serde(default = "one")]
+    #[serde(default = "default_count")]
     names: usize,
     answer: Answer,
 }
@@ -100,10 +100,10 @@ struct Send {
     body: Value,
     /// The body as it is sent, without recipes.
     text: Option<String>,
-    #[serde(default = "one")]
+    #[serde(default = "default_count")]
     times: usize,
     /// Number of simultaneous requests.
-    #[serde(default = "one")]
+    #[serde(default = "default_count")]
     at_once: usize,
     /// Milliseconds after which the caller hangs up.
     give_up_ms: Option<u64>,
@@ -117,7 +117,7 @@ struct Run {
     graph: Option<String>,
     #[serde(default)]
     inputs: Value,
-    #[serde(default = "one")]
+    #[serde(default = "default_count")]
     times: usize,
     end: End,
 }
@@ -159,7 +159,7 @@ struct Connect {
     hold_ms: u64,
 }
 
-fn one() -> usize {
+fn default_count() -> usize {
     1
 }
 
@@ -167,7 +167,7 @@ fn one() -> usize {
 pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     let mut row = Row::new(&case.name);
     row.answer = "as promised".to_owned();
-    let begun = Instant::now();
+    let started = Instant::now();
     let folder = tempfile::tempdir()?;
     let mut host = start(&case.name, trial, folder.path())?;
     let uploads = harness::uploads(case, &host)?;
@@ -183,8 +183,8 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     match (&trial.unmet, attacked.and_then(|()| report.hold(bounds))) {
         (None, held) => held?,
         (Some(_), Ok(())) => {}
-        (Some(why), Err(error)) => {
-            println!("{}: NOT MET, {why}: {error:#}", case.name);
+        (Some(cause), Err(error)) => {
+            println!("{}: NOT MET, {cause}: {error:#}", case.name);
             report.hold(unmet)?;
             row.answer = "not met".to_owned();
         }
@@ -193,10 +193,10 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
         "the release of all slots",
         || Ok((host.get("//health")?["holding"] == 0).then_some(())),
     )?;
-    let (took, status) = honest_traffic::sigterm_time(&mut host)?;
+    let (elapsed, status) = honest_traffic::sigterm_time(&mut host)?;
     let max = SIGTERM_MAX.mul_f64(honest_traffic::slack());
-    ensure!(status.success() && took < max, "SIGTERM: {status} after {took:.1?}");
-    row.times.push(begun.elapsed());
+    ensure!(status.success() && elapsed < max, "SIGTERM: {status} after {elapsed:.1?}");
+    row.times.push(started.elapsed());
     Ok(row)
 }
 
@@ -298,7 +298,7 @@ impl Attacker<'_> {
         let last = self.last.as_deref().unwrap_or_default();
         let first_state =
             if send.path.contains("@state") { self.first_state(last)? } else { String::new() };
-        let one = |number: usize| {
+        let send_one = |number: usize| {
             let path = send.path.replace("@n", &number.to_string()).replace("@run", last);
             let path = path.replace("@state", &first_state);
             let url = format!("{}/v1/namespaces/{NAMESPACE}{path}", self.host.url());
@@ -313,7 +313,8 @@ impl Attacker<'_> {
         let numbers: Vec<usize> = (0..send.times).collect();
         for some in numbers.chunks(send.at_once.max(1)) {
             std::thread::scope(|scope| {
-                let sent: Vec<_> = some.iter().map(|number| scope.spawn(|| one(*number))).collect();
+                let sent: Vec<_> =
+                    some.iter().map(|number| scope.spawn(|| send_one(*number))).collect();
                 sent.into_iter()
                     .try_for_each(|sent| sent.join().map_err(|_| anyhow!("a request panicked"))?)
             })?;
@@ -396,12 +397,12 @@ impl Attacker<'_> {
 
     /// Checks that a new client on a new connection is served.
     fn check_new_client(&self) -> Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let status = client.get(format!("{}/health", self.host.url())).send()?.status();
-        let took = begun.elapsed();
+        let elapsed = started.elapsed();
         let max = Duration::from_secs(1).mul_f64(honest_traffic::slack());
-        ensure!(status.is_success() && took < max, "a new client: {status} after {took:.1?}");
+        ensure!(status.is_success() && elapsed < max, "a new client: {status} after {elapsed:.1?}");
         Ok(())
     }
 }

@@ -65,11 +65,14 @@ fn incomplete_headers_time_out() -> Result<()> {
             std::thread::sleep(Duration::from_millis(300));
         }
     });
-    let (text, took) = until_closed(&mut partial)?;
-    ensure!(text.is_empty() && took < Duration::from_secs_f64(3.0 * slack()), "{text} {took:?}");
+    let (text, elapsed) = until_closed(&mut partial)?;
+    ensure!(
+        text.is_empty() && elapsed < Duration::from_secs_f64(3.0 * slack()),
+        "{text} {elapsed:?}"
+    );
     let mut idle = connect(&host)?;
-    let (_, took) = until_closed(&mut idle)?;
-    ensure!(took < Duration::from_secs_f64(3.0 * slack()), "{took:?}");
+    let (_, elapsed) = until_closed(&mut idle)?;
+    ensure!(elapsed < Duration::from_secs_f64(3.0 * slack()), "{elapsed:?}");
     Ok(())
 }
 
@@ -86,8 +89,8 @@ fn an_idle_connection_is_closed() -> Result<()> {
         ensure!(answer[..read].starts_with(b"HTTP/1.1 200"));
         std::thread::sleep(Duration::from_millis(1500));
     }
-    let (_, took) = until_closed(&mut stream)?;
-    ensure!(took < Duration::from_secs_f64(3.0 * slack()), "{took:?}");
+    let (_, elapsed) = until_closed(&mut stream)?;
+    ensure!(elapsed < Duration::from_secs_f64(3.0 * slack()), "{elapsed:?}");
     Ok(())
 }
 
@@ -137,11 +140,11 @@ fn a_stop_closes_idle_connections_immediately() -> Result<()> {
     idle[0].write_all(b"GET /health HT")?;
     write!(idle[1], "GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", address(&host))?;
     std::thread::sleep(Duration::from_millis(200));
-    let begun = Instant::now();
+    let started = Instant::now();
     host.terminate()?;
     ensure!(host.wait()?.success());
     // Open requests would get two seconds.
-    ensure!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    ensure!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     for stream in &mut idle {
         until_closed(stream)?;
     }

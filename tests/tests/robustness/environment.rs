@@ -38,8 +38,8 @@ fn survives_unwritable_stderr(database: &str, set_up: impl FnOnce(&mut Command))
     postgres.start_again()?;
     until("the host to be healthy", || Ok(host.get("//health").ok()))?;
     ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
-    let again = host.run("fan", &json!({}), &json!({}))?;
-    ensure!(host.wait_for(&again)?["status"] == "SUCCESS");
+    let healthy_run = host.run("fan", &json!({}), &json!({}))?;
+    ensure!(host.wait_for(&healthy_run)?["status"] == "SUCCESS");
     Ok(())
 }
 
@@ -149,8 +149,8 @@ fn slow_component() -> Result<Vec<u8>> {
 
 /// Kills the compilers of a host, as the system does when memory is low.
 fn kill_compilers(host: &Host, max: usize) -> Result<usize> {
-    let (mut killed, begun) = (0, Instant::now());
-    while killed < max && begun.elapsed() < Duration::from_secs(20) {
+    let (mut killed, started) = (0, Instant::now());
+    while killed < max && started.elapsed() < Duration::from_secs(20) {
         for task in fs::read_dir(format!("/proc/{}/task", host.pid()))?.flatten() {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             for child in children.split_whitespace() {

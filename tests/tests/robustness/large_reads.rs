@@ -62,8 +62,8 @@ fn costly_validations_do_not_delay_health() -> Result<()> {
         )?;
         durations.push(stream);
     }
-    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
-    while begun.elapsed() < Duration::from_secs(5) {
+    let (started, mut slowest) = (Instant::now(), Duration::ZERO);
+    while started.elapsed() < Duration::from_secs(5) {
         let durations = Instant::now();
         host.get("//health")?;
         slowest = slowest.max(durations.elapsed());

@@ -27,9 +27,9 @@ fn connect(host: &Host) -> Result<TcpStream> {
 
 /// Reads until the host closes the connection. Returns the text and the time that it took.
 fn until_closed(stream: &mut TcpStream) -> Result<(String, Duration)> {
-    let (begun, mut bytes) = (Instant::now(), Vec::new());
+    let (started, mut bytes) = (Instant::now(), Vec::new());
     match stream.read_to_end(&mut bytes) {
         Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error.into()),
-        _ => Ok((String::from_utf8_lossy(&bytes).into_owned(), begun.elapsed())),
+        _ => Ok((String::from_utf8_lossy(&bytes).into_owned(), started.elapsed())),
     }
 }

@@ -65,14 +65,14 @@ impl Host {
     }
 
     /// Returns an error with the last lines of the host's log.
-    pub fn error_with_log(&self, what: &str) -> anyhow::Error {
+    pub fn error_with_log(&self, event: &str) -> anyhow::Error {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
         match last {
-            [] => anyhow::anyhow!("{what}; it logged nothing"),
-            last => anyhow::anyhow!("{what}; the end of its log:\n  {}", last.join("\n  ")),
+            [] => anyhow::anyhow!("{event}; it logged nothing"),
+            last => anyhow::anyhow!("{event}; the end of its log:\n  {}", last.join("\n  ")),
         }
     }
 

@@ -18,8 +18,8 @@ pub fn unused(manifest: &File, files: &[File]) -> Vec<String> {
             sources(manifest, files).any(|source| uses(&source.text, name))
         };
         if !is_used {
-            let what = format!("the dependency {name} is declared and not used");
-            breaches.push(manifest.breach(line, &what));
+            let breach = format!("the dependency {name} is declared and not used");
+            breaches.push(manifest.breach(line, &breach));
         }
     }
     breaches
@@ -42,8 +42,8 @@ pub fn other_versions(files: &[File]) -> Vec<String> {
                 None
             };
             if let Some(version) = version.filter(|version| *version != minor) {
-                let what = format!("Rust {version} is not tested; the toolchain is {channel}");
-                breaches.push(file.breach(number, &what));
+                let breach = format!("Rust {version} is not tested; the toolchain is {channel}");
+                breaches.push(file.breach(number, &breach));
             }
         }
     }

@@ -38,8 +38,8 @@ impl File {
     }
 
     /// Describes a breach on a line, counted from 0.
-    fn breach(&self, line: usize, what: &str) -> String {
-        format!("  {}:{}: {what}", self.name.display(), line + 1)
+    fn breach(&self, line: usize, message: &str) -> String {
+        format!("  {}:{}: {message}", self.name.display(), line + 1)
     }
 
     /// Returns the lines with their numbers.

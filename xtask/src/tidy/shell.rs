@@ -13,8 +13,9 @@ use super::File;
 pub fn unparsable(file: &File) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     for (line, block) in blocks(&file.text) {
-        if let Some(why) = error(&block)? {
-            breaches.push(file.breach(line, &format!("the shell cannot parse this block: {why}")));
+        if let Some(cause) = error(&block)? {
+            breaches
+                .push(file.breach(line, &format!("the shell cannot parse this block: {cause}")));
         }
     }
     Ok(breaches)

@@ -51,7 +51,7 @@ struct Times {
 
 /// A response that the peer reads more slowly than the host writes it.
 struct SlowAnswer {
-    begun: Instant,
+    started: Instant,
     progress: Instant,
     bytes: usize,
     /// Set while the socket accepts no bytes.
@@ -93,7 +93,7 @@ impl Activity {
 
     fn blocked(&self) {
         let now = Instant::now();
-        let slow_answer = SlowAnswer { begun: now, progress: now, bytes: 0, is_blocked: true };
+        let slow_answer = SlowAnswer { started: now, progress: now, bytes: 0, is_blocked: true };
         self.lock().slow.get_or_insert(slow_answer).is_blocked = true;
     }
 
@@ -118,7 +118,7 @@ impl Activity {
         let times = self.lock();
         match &times.slow {
             Some(slow) if slow.is_blocked => {
-                return Some(body::progress_deadline(slow.begun, slow.progress, slow.bytes));
+                return Some(body::progress_deadline(slow.started, slow.progress, slow.bytes));
             }
             _ => {}
         }
@@ -268,7 +268,7 @@ mod tests {
         activity.sent(1);
         activity.blocked();
         assert_eq!(left(&activity), Some(10 * SECOND), "a drip earns no time");
-        activity.lock().slow.as_mut().unwrap().begun -= 20 * SECOND;
+        activity.lock().slow.as_mut().unwrap().started -= 20 * SECOND;
         assert_eq!(left(&activity), Some(Duration::ZERO));
         activity.sent(1024 * 1024);
         assert_eq!(left(&activity), Some(60 * SECOND), "the socket takes more: it is idle");
@@ -278,12 +278,12 @@ mod tests {
     async fn an_alarm_follows_an_earlier_deadline() {
         let ms = Duration::from_millis;
         let activity = Activity::new(Timeouts { header: ms(100), idle: 600 * SECOND });
-        let begun = Instant::now();
+        let started = Instant::now();
         activity.end_request();
         let mut overdue = Overdue::new(&activity);
         assert!(tokio::time::timeout(ms(200), &mut overdue).await.is_err(), "it is idle");
         activity.received();
         tokio::time::timeout(60 * SECOND, &mut overdue).await.unwrap();
-        assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
+        assert!(started.elapsed() >= ms(300), "{:?}", started.elapsed());
     }
 }

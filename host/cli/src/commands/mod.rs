@@ -47,8 +47,8 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Returns the given name, or else the file's name without its extension.
-fn name_of(given: &Option<Name>, file: &Path) -> Result<Name, Error> {
-    if let Some(name) = given {
+fn name_of(name: &Option<Name>, file: &Path) -> Result<Name, Error> {
+    if let Some(name) = name {
         return Ok(name.clone());
     }
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -64,7 +64,7 @@ mod tests {
         let named = |file: &str| name_of(&None, Path::new(file)).map(String::from);
         assert_eq!(named("/a/b/words.v2.json").unwrap(), "words.v2");
         assert_eq!(named("my file.wasm").unwrap_err().exit_code(), 2);
-        let given = Some("other".parse().unwrap());
-        assert_eq!(name_of(&given, Path::new("my file.wasm")).unwrap().as_str(), "other");
+        let name = Some("other".parse().unwrap());
+        assert_eq!(name_of(&name, Path::new("my file.wasm")).unwrap().as_str(), "other");
     }
 }

@@ -187,12 +187,12 @@ mod tests {
         let sink = Sink::default();
         let lines = Lines::start(sink.clone(), notice).unwrap();
         let gate = sink.gate.lock().unwrap();
-        let (begun, line) = (Instant::now(), [b'x'; 1024]);
+        let (started, line) = (Instant::now(), [b'x'; 1024]);
         for _ in 0..20_000 {
             lines.enqueue(&line);
         }
         lines.flush();
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
         assert!(lines.waiting.load(Ordering::Relaxed) <= MAX_BYTES);
         let dropped = lines.dropped.load(Ordering::Relaxed);
         assert!(dropped > 10_000, "{dropped}");

@@ -168,7 +168,7 @@ mod tests {
                 Box::new(log.fmt_fields(fields()).with_writer(move || to.clone()).finish())
             };
             tracing::subscriber::with_default(log, || {
-                tracing::error!(why = hostile_text, error = %hostile_text, "{hostile_text}");
+                tracing::error!(cause = hostile_text, error = %hostile_text, "{hostile_text}");
             });
             let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
             assert_eq!(text.lines().count(), 1, "{text:?}");

@@ -112,11 +112,11 @@ pub struct HttpRule {
 /// The reason why a text is not a valid rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{given:?} is not a rule for HTTP, such as \"GET,POST https://api.example.com/v1/\": {why}"
+    "{text:?} is not a rule for HTTP, such as \"GET,POST https://api.example.com/v1/\": {cause}"
 )]
 pub struct BadRule {
-    given: String,
-    why: Wrong,
+    text: String,
+    cause: Wrong,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -194,7 +194,7 @@ impl FromStr for HttpRule {
     type Err = BadRule;
 
     fn from_str(text: &str) -> Result<HttpRule, BadRule> {
-        parse(text).map_err(|why| BadRule { given: cut(text), why })
+        parse(text).map_err(|cause| BadRule { text: cut(text), cause })
     }
 }
 
@@ -346,14 +346,14 @@ mod tests {
         let allows = |rule: &str, request: &str| {
             let rule: HttpRule = rule.parse().unwrap();
             // A request written as a rule, with a method and a host.
-            let asked: HttpRule = request.parse().unwrap();
-            let HostPattern::Exact(host) = asked.host() else { unreachable!() };
+            let request: HttpRule = request.parse().unwrap();
+            let HostPattern::Exact(host) = request.host() else { unreachable!() };
             rule.allows(&HttpRequest {
-                method: &asked.methods()[0],
-                scheme: asked.scheme(),
+                method: &request.methods()[0],
+                scheme: request.scheme(),
                 host,
-                port: asked.port(),
-                path: asked.path(),
+                port: request.port(),
+                path: request.path(),
             })
         };
         for (rule, request, expected) in [

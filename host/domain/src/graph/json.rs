@@ -56,8 +56,8 @@ impl Graph {
         if let Some(unites) = &node.unites {
             json["unites"] = self.unites_to_json(unites);
         }
-        if let Some(deadline) = node.limits.get(Limit::TimeoutMs) {
-            json["timeout_ms"] = json!(deadline);
+        if let Some(timeout_ms) = node.limits.get(Limit::TimeoutMs) {
+            json["timeout_ms"] = json!(timeout_ms);
         }
         let overrides: LimitValues =
             node.limits.iter().filter(|(limit, _)| *limit != Limit::TimeoutMs).collect();

@@ -11,8 +11,8 @@ use crate::limits::{Level, Limit, Limits};
 /// Records a problem for each limit that is higher than the level above allows.
 pub fn check(raw: &RawGraph, allowed: &Limits, problems: &mut Problems) {
     let mut note = |allowed: &Limits, limit: Limit, value: u64, path: String| {
-        if let Some(why) = allowed.forbids(limit, value) {
-            problems.add(path, why);
+        if let Some(cause) = allowed.forbids(limit, value) {
+            problems.add(path, cause);
         }
     };
     for (limit, value) in raw.limits.iter() {

@@ -75,7 +75,7 @@ pub struct Node {
     pub unites: Option<Unites>,
     /// The retry policy for failures.
     pub retry: RetryPolicy,
-    /// The limits that the node lowers for itself; its deadline is one of them.
+    /// The limits that the node lowers for itself; its timeout is one of them.
     pub limits: LimitValues,
     /// The unites of this node, in ascending order.
     pub united_by: Vec<NodeIx>,

@@ -95,7 +95,7 @@ pub struct RawNode {
     pub next: Vec<Option<Name>>,
     pub unites: Option<RawUnites>,
     pub retry: RetryPolicy,
-    /// The node's own limits; the deadline is one of them.
+    /// The node's own limits; the timeout is one of them.
     pub limits: LimitValues,
 }
 
@@ -206,15 +206,15 @@ fn read_node(
     node
 }
 
-/// Reads the limits of a node: its `limits`, and the deadline beside them.
+/// Reads the limits of a node: its `limits`, and the timeout beside them.
 fn read_node_limits(object: &Object<'_>, problems: &mut Problems) -> LimitValues {
-    const DEADLINE: Limit = Limit::TimeoutMs;
+    const TIMEOUT: Limit = Limit::TimeoutMs;
     let overrides = object
         .get("limits")
-        .map(|limits| read_limits(limits, &object.at("limits"), &[DEADLINE], problems))
+        .map(|limits| read_limits(limits, &object.at("limits"), &[TIMEOUT], problems))
         .unwrap_or_default();
-    let deadline = read_limit(object, DEADLINE, problems).map(|millis| (DEADLINE, millis));
-    overrides.iter().chain(deadline).collect()
+    let timeout = read_limit(object, TIMEOUT, problems).map(|millis| (TIMEOUT, millis));
+    overrides.iter().chain(timeout).collect()
 }
 
 fn identifier(value: &Value) -> Result<Name, String> {
@@ -231,14 +231,14 @@ fn identifier(value: &Value) -> Result<Name, String> {
 }
 
 fn check_namespace(object: &Object<'_>, namespace: &Name, problems: &mut Problems) {
-    if let Some(given) = object.read_as("namespace", problems, string)
-        && given != namespace.as_str()
+    if let Some(namespace_text) = object.read_as("namespace", problems, string)
+        && namespace_text != namespace.as_str()
     {
-        let given = quoted(given);
+        let quoted_text = quoted(namespace_text);
         problems.add(
             object.at("namespace"),
             format!(
-                "this is {given}, but the graph is in the namespace \"{namespace}\"; nothing \
+                "this is {quoted_text}, but the graph is in the namespace \"{namespace}\"; nothing \
                 crosses, so remove it"
             ),
         );

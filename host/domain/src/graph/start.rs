@@ -42,7 +42,7 @@ pub fn check_start(
     problems.or(Some(Start { inputs, store }))
 }
 
-fn given(value: Option<&Value>) -> Option<&Value> {
+fn without_null(value: Option<&Value>) -> Option<&Value> {
     value.filter(|value| !value.is_null())
 }
 
@@ -54,14 +54,14 @@ fn check_inputs(
     problems: &mut Problems,
 ) -> Map<String, Value> {
     const PATH: &str = "$.inputs";
-    let Some(inputs) = given(inputs) else { return Map::new() };
+    let Some(inputs) = without_null(inputs) else { return Map::new() };
     let Value::Object(inputs) = inputs else {
         problems.add(PATH, format!("this is {}, and must be an object", kind(inputs)));
         return Map::new();
     };
     let bytes = serde_json::to_vec(inputs).map_or(0, |text| text.len() as u64);
-    if let Some(why) = too_much(bytes, Limit::InputBytes, limits) {
-        problems.add(PATH, why);
+    if let Some(cause) = too_much(bytes, Limit::InputBytes, limits) {
+        problems.add(PATH, cause);
         return Map::new();
     }
     let names = InputNames::new(&root.description);
@@ -82,13 +82,13 @@ fn check_store(
 ) -> BTreeMap<String, String> {
     const PATH: &str = "$.store";
     let mut values = graph.store().default_values.clone();
-    if let Some(given) = given(store) {
-        values.extend(read_store_values(given, PATH, problems));
+    if let Some(store) = without_null(store) {
+        values.extend(read_store_values(store, PATH, problems));
     }
     // A value that could not be read is not reported as missing, too.
     let unread = |key: &String| match store {
         None | Some(Value::Null) => false,
-        Some(Value::Object(given)) => given.contains_key(key),
+        Some(Value::Object(entries)) => entries.contains_key(key),
         Some(_) => true,
     };
     let is_present = |key: &String| values.contains_key(key) || unread(key);
@@ -96,13 +96,13 @@ fn check_store(
         problems.add(PATH, format!("the required store key {key:?} is missing; give it"));
     }
     for (key, value) in &values {
-        let why = too_much(value.len() as u64, Limit::StoreValueBytes, limits);
-        why.into_iter().for_each(|why| problems.add(member(PATH, key), why));
+        let cause = too_much(value.len() as u64, Limit::StoreValueBytes, limits);
+        cause.into_iter().for_each(|cause| problems.add(member(PATH, key), cause));
     }
     let bytes: u64 = values.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
     for (number, limit) in [(values.len() as u64, Limit::StoreKeys), (bytes, Limit::StoreBytes)] {
-        let why = too_much(number, limit, limits);
-        why.into_iter().for_each(|why| problems.add(PATH, why));
+        let cause = too_much(number, limit, limits);
+        cause.into_iter().for_each(|cause| problems.add(PATH, cause));
     }
     values
 }
@@ -110,9 +110,9 @@ fn check_store(
 fn too_much(number: u64, limit: Limit, limits: &Limits) -> Option<String> {
     let max = limits.get(limit);
     (number > max).then(|| {
-        let (unit, what) = (limit.unit(), limit.what());
+        let (unit, bounded) = (limit.unit(), limit.bounded());
         format!(
-            "too much: {what}: {}; the limit is {} (`{limit}`)",
+            "too much: {bounded}: {}; the limit is {} (`{limit}`)",
             unit.show(number),
             unit.show(max)
         )

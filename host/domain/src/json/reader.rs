@@ -58,8 +58,8 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    pub(super) fn syntax(at: usize, why: &'static str) -> Stop {
-        Stop::Syntax(at, why)
+    pub(super) fn syntax(at: usize, cause: &'static str) -> Stop {
+        Stop::Syntax(at, cause)
     }
 
     pub(super) fn ended(at: usize) -> Stop {
@@ -123,7 +123,7 @@ impl<'t> Reader<'t> {
         let read = self.only_value(mode);
         let is_too_deep = matches!(read, Err(Stop::TooDeep));
         match read {
-            Err(Stop::Syntax(at, why)) => Err(JsonError::Malformed(self.located(at, why))),
+            Err(Stop::Syntax(at, cause)) => Err(JsonError::Malformed(self.located(at, cause))),
             Err(Stop::TooLargeInMemory) => Err(JsonError::TooLargeInMemory),
             Ok(value) if self.problems.is_empty() => Ok(value),
             Ok(_) | Err(Stop::TooDeep) => {
@@ -149,12 +149,12 @@ impl<'t> Reader<'t> {
     }
 
     /// Formats a syntax error with its line and column, both from 1.
-    fn located(&self, at: usize, why: &str) -> String {
+    fn located(&self, at: usize, cause: &str) -> String {
         let before = &self.text[..self.text.floor_char_boundary(at)];
         let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
         let start = before.rfind('\n').map_or(0, |end| end + 1);
         let column = 1 + before[start..].chars().count();
-        format!("{why}, at line {line} column {column}")
+        format!("{cause}, at line {line} column {column}")
     }
 
     fn add_problem(&mut self, path: &ValuePath<'_>, message: impl FnOnce() -> String) {
@@ -192,8 +192,8 @@ impl<'t> Reader<'t> {
     }
 
     /// Returns the syntax error of an unexpected byte here.
-    fn unexpected(&self, why: &'static str) -> Stop {
-        if self.at < self.text.len() { Stop::syntax(self.at, why) } else { Stop::ended(self.at) }
+    fn unexpected(&self, cause: &'static str) -> Stop {
+        if self.at < self.text.len() { Stop::syntax(self.at, cause) } else { Stop::ended(self.at) }
     }
 
     fn value(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
@@ -358,13 +358,13 @@ impl<'t> Reader<'t> {
 
     /// Advances to the next item of an array or an object. Returns false at its
     /// end.
-    fn another_comes(&mut self, end: u8, why: &'static str) -> Result<bool, Stop> {
+    fn another_comes(&mut self, end: u8, cause: &'static str) -> Result<bool, Stop> {
         self.skip_blanks();
         if self.eat(b',') {
             self.skip_blanks();
             return Ok(true);
         }
-        if self.eat(end) { Ok(false) } else { Err(self.unexpected(why)) }
+        if self.eat(end) { Ok(false) } else { Err(self.unexpected(cause)) }
     }
 
     fn array(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {

@@ -153,7 +153,7 @@ fn malformed_text_is_refused_with_its_line() {
     ] {
         let found = read_all(text).unwrap_err();
         assert!(
-            matches!(&found, JsonError::Malformed(why) if why.contains(message)),
+            matches!(&found, JsonError::Malformed(cause) if cause.contains(message)),
             "{text}: {found}"
         );
         assert_eq!(check(text, MAX_DEPTH).unwrap_err(), found);

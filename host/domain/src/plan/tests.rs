@@ -49,7 +49,7 @@ fn only_a_begun_suspect_is_charged() {
 
 #[test]
 fn a_charge_counts_only_a_loss() {
-    let Transition::Reschedule { after: 0, attempts, why: RescheduleReason::Failed(failure) } =
+    let Transition::Reschedule { after: 0, attempts, reason: RescheduleReason::Failed(failure) } =
         lose_claim(after(4), true)
     else {
         panic!("it is to run again at once")
@@ -62,7 +62,7 @@ fn a_charge_counts_only_a_loss() {
 fn a_released_state_keeps_its_counts() {
     let end = lose_claim(after(4), false);
     assert!(
-        matches!(end, Transition::Reschedule { why: RescheduleReason::Released, .. }),
+        matches!(end, Transition::Reschedule { reason: RescheduleReason::Released, .. }),
         "{end:?}"
     );
     assert_eq!(attempts(&end), AttemptCounts { attempt: 6, ..after(4) });

@@ -223,8 +223,8 @@ fn compiling_takes_steps_for_parts_and_patterns() {
 #[test]
 fn an_always_expensive_schema_is_detected() {
     assert_eq!(compiled(&levels(7, 4)).unwrap().excess_cost(), None);
-    let why = compiled(&levels(11, 4)).unwrap().excess_cost().unwrap();
-    assert!(why.contains("more than 100000 steps"), "{why}");
+    let cause = compiled(&levels(11, 4)).unwrap().excess_cost().unwrap();
+    assert!(cause.contains("more than 100000 steps"), "{cause}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct Row {
     session: Option<SessionId>,
     fence: i64,
     /// True after the host has recorded the begin. Only for suspects.
-    begun: bool,
+    begin_recorded: bool,
 }
 
 /// The row of a unite.
@@ -156,7 +156,7 @@ impl Engine {
             attempts: AttemptCounts::default(),
             session: None,
             fence: 0,
-            begun: false,
+            begin_recorded: false,
         });
     }
 
@@ -174,7 +174,7 @@ impl Engine {
         let inputs = self.inputs(at);
         let row = &mut self.rows[at];
         assert_eq!(row.status, Status::Created, "a claimed state was not CREATED");
-        (row.status, row.session, row.begun) = (Status::Queued, Some(session), false);
+        (row.status, row.session, row.begin_recorded) = (Status::Queued, Some(session), false);
         row.fence += 1;
         row.attempts.attempt += 1;
         row.inputs = Some(inputs);
@@ -194,7 +194,7 @@ impl Engine {
     pub fn record_begin(&mut self, at: usize, claim: Claim) -> bool {
         let is_current = self.is_current(at, claim);
         let row = &mut self.rows[at];
-        row.begun |= is_current && row.attempts.is_poison_suspect();
+        row.begin_recorded |= is_current && row.attempts.is_poison_suspect();
         is_current
     }
 
@@ -222,7 +222,7 @@ impl Engine {
         let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(max).collect();
         for &at in &held {
             let row = &self.rows[at];
-            self.end(at, outcome_of_lost_claim(row.attempts, row.begun));
+            self.end(at, outcome_of_lost_claim(row.attempts, row.begin_recorded));
         }
         self.close_unites();
         held

@@ -118,14 +118,14 @@ impl Lockstep {
     }
 
     /// Counts an event.
-    pub fn count_event(&mut self, what: &'static str) {
-        *self.events.entry(what).or_insert(0) += 1;
+    pub fn count_event(&mut self, event: &'static str) {
+        *self.events.entry(event).or_insert(0) += 1;
     }
 
     /// Counts an event if it has happened.
-    pub fn count_event_if(&mut self, condition: bool, what: &'static str) {
+    pub fn count_event_if(&mut self, condition: bool, event: &'static str) {
         if condition {
-            self.count_event(what);
+            self.count_event(event);
         }
     }
 
@@ -226,8 +226,8 @@ impl Lockstep {
         for (at, (row, &twin)) in self.engine.rows.iter().zip(&self.reference_indices).enumerate() {
             let exec = &self.reference.execs[twin];
             assert!(row.status.is_terminal(), "{} is left {}", row.key, row.status);
-            let why = row.failure.as_ref().map(|failure| failure.kind.as_str());
-            assert_eq!(why, exec.why, "why {} failed", row.key);
+            let failure_kind = row.failure.as_ref().map(|failure| failure.kind.as_str());
+            assert_eq!(failure_kind, exec.failure_kind, "why {} failed", row.key);
             if self.ended_before_cancel.is_none() {
                 self.recount(row, twin);
             }
@@ -303,7 +303,10 @@ impl Lockstep {
                 // compared.
                 let message = self.engine.rows[twin].failure.as_ref().map(|f| &f.message);
                 let identifier = &self.graph.nodes[exec.node].name;
-                ("ERRORED", json!({"identifier": identifier, "kind": exec.why, "message": message}))
+                (
+                    "ERRORED",
+                    json!({"identifier": identifier, "kind": exec.failure_kind, "message": message}),
+                )
             }
         };
         json!({"index": index, "status": status, "error": error})
@@ -312,9 +315,12 @@ impl Lockstep {
     /// Returns the end of the run.
     pub fn ending(&self) -> Ending {
         let ending = |row: &Row| {
-            let why = row.failure.as_ref().map(|failure| failure.to_string());
+            let failure_kind = row.failure.as_ref().map(|failure| failure.to_string());
             let repeats = (row.attempts.retries, row.attempts.requeues);
-            (row.key.clone(), (row.place.node.0, row.status, why, repeats, row.inputs.clone()))
+            (
+                row.key.clone(),
+                (row.place.node.0, row.status, failure_kind, repeats, row.inputs.clone()),
+            )
         };
         self.engine.rows.iter().map(ending).collect()
     }

@@ -35,8 +35,8 @@ const MAX_STATES: u64 = 4000;
 
 /// Returns a proptest configuration of `PROPTEST_CASES` cases, by default `cases`.
 fn config(cases: u32) -> ProptestConfig {
-    let given = std::env::var("PROPTEST_CASES").ok();
-    let cases = given.and_then(|given| given.parse().ok()).unwrap_or(cases);
+    let variable = std::env::var("PROPTEST_CASES").ok();
+    let cases = variable.and_then(|variable| variable.parse().ok()).unwrap_or(cases);
     let file = FileFailurePersistence::Direct("tests/model/regressions.txt");
     ProptestConfig {
         failure_persistence: Some(Box::new(file)),
@@ -143,9 +143,9 @@ fn random_cases_reach_every_event() {
         lockstep.simulate(&mut SeededRng::new(order), faults);
         count_events(&lockstep, &mut events);
     }
-    for (what, min) in MIN_EVENTS {
-        let count = events.get(what).copied().unwrap_or_default();
-        assert!(count >= min, "too few {what}: {events:#?}");
+    for (event, min) in MIN_EVENTS {
+        let count = events.get(event).copied().unwrap_or_default();
+        assert!(count >= min, "too few {event}: {events:#?}");
     }
 }
 
@@ -183,7 +183,7 @@ fn count_events(lockstep: &Lockstep, events: &mut BTreeMap<&str, usize>) {
     let is_nested = |row: &&Row| !row.place.scopes.is_empty();
     let is_blocked = |row: &&Row| row.unite.is_some() && row.status == Status::Errored;
     let counts_twice = |row: &&Row| lockstep.engine.counters(row).len() > 1;
-    let mut count_event = |what, count| *events.entry(what).or_insert(0) += count;
+    let mut count_event = |event, count| *events.entry(event).or_insert(0) += count;
     count_event("states", rows.len());
     count_event(
         "nested unites that went on",
@@ -194,5 +194,5 @@ fn count_events(lockstep: &Lockstep, events: &mut BTreeMap<&str, usize>) {
     count_event("runs that failed", usize::from(lockstep.engine.status == RunStatus::Failed));
     count_event("runs that succeeded", usize::from(lockstep.engine.status == RunStatus::Success));
     count_event("runs of more than 40 states", usize::from(rows.len() > 40));
-    lockstep.events.iter().for_each(|(what, count)| count_event(what, *count));
+    lockstep.events.iter().for_each(|(event, count)| count_event(event, *count));
 }

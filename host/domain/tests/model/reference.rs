@@ -60,7 +60,7 @@ pub struct Exec {
     pub key: String,
     pub status: Status,
     /// The reason for the failure.
-    pub why: Option<&'static str>,
+    pub failure_kind: Option<&'static str>,
     /// The number of returned outputs.
     pub outputs: u32,
     /// The unites in which it counts, or none for the run.
@@ -83,7 +83,7 @@ pub struct Held {
     ticket: u64,
     host: i64,
     /// True if the host has begun the execution.
-    begun: bool,
+    begin_recorded: bool,
 }
 
 /// The effect of a host loss on a state.
@@ -192,7 +192,7 @@ impl Run {
             steps,
             key,
             status,
-            why: None,
+            failure_kind: None,
             outputs: 0,
             counts_in: Vec::new(),
             attempts: 0,
@@ -212,7 +212,7 @@ impl Run {
         assert!(exec.held.is_none(), "{} is claimed twice", exec.key);
         self.tickets += 1;
         exec.attempts += 1;
-        exec.held = Some(Held { ticket: self.tickets, host, begun: false });
+        exec.held = Some(Held { ticket: self.tickets, host, begin_recorded: false });
         self.tickets
     }
 
@@ -224,7 +224,7 @@ impl Run {
     pub fn record_begin(&mut self, at: usize, ticket: u64) -> bool {
         let is_current = self.is_current(at, ticket);
         if let (true, Some(held)) = (is_current, &mut self.execs[at].held) {
-            held.begun = true;
+            held.begin_recorded = true;
         }
         is_current
     }
@@ -262,7 +262,7 @@ impl Run {
         let exec = &mut self.execs[at];
         let held = exec.held.take().expect("a lost state was claimed");
         assert_eq!(held.host, host, "another host has claimed {}", exec.key);
-        if exec.losses > 0 && !held.begun {
+        if exec.losses > 0 && !held.begin_recorded {
             exec.attempts -= 1;
             return Loss::LetOff;
         }
@@ -271,7 +271,7 @@ impl Run {
             1 => Loss::First,
             10 => {
                 exec.status = Status::Errored;
-                exec.why = Some("host-lost");
+                exec.failure_kind = Some("host-lost");
                 self.close_unites();
                 Loss::Last
             }
@@ -313,7 +313,7 @@ impl Run {
         (exec.losses, exec.conflicts) = (0, 0);
         if is_final || exec.retries == max {
             exec.status = Status::Errored;
-            exec.why = Some(kind);
+            exec.failure_kind = Some(kind);
         } else {
             exec.retries += 1;
         }
@@ -392,7 +392,7 @@ impl Run {
             exec.status = Status::Created;
         } else {
             exec.status = Status::Errored;
-            exec.why = Some("blocked");
+            exec.failure_kind = Some("blocked");
         }
     }
 
@@ -442,7 +442,7 @@ impl Run {
         if self.cancelled {
             return Err(Refusal::Cancelled);
         }
-        match self.execs[at].why {
+        match self.execs[at].failure_kind {
             None => return Err(Refusal::NotFailed),
             Some("blocked") => return Err(Refusal::Blocked),
             Some(_) => {}
@@ -450,10 +450,10 @@ impl Run {
         let mut blocked = BTreeSet::new();
         self.blocked_above(at, &mut blocked)?;
         let exec = &mut self.execs[at];
-        (exec.status, exec.why) = (Status::Created, None);
+        (exec.status, exec.failure_kind) = (Status::Created, None);
         (exec.retries, exec.losses, exec.conflicts) = (0, 0, 0);
         for unite in blocked {
-            (self.execs[unite].status, self.execs[unite].why) = (Status::Waiting, None);
+            (self.execs[unite].status, self.execs[unite].failure_kind) = (Status::Waiting, None);
         }
         Ok(())
     }
@@ -472,7 +472,7 @@ impl Run {
 
     fn blocked_above(&self, at: usize, blocked: &mut BTreeSet<usize>) -> Result<(), Refusal> {
         for &unite in &self.execs[at].counts_in {
-            match (self.execs[unite].status, self.execs[unite].why) {
+            match (self.execs[unite].status, self.execs[unite].failure_kind) {
                 (Status::Waiting, _) => {}
                 (Status::Errored, Some("blocked")) => {
                     blocked.insert(unite);

@@ -46,7 +46,7 @@ pub struct HostClaim {
     /// The ticket, as the reference knows it.
     pub ticket: u64,
     /// True if the state is being executed.
-    pub begun: bool,
+    pub begin_recorded: bool,
 }
 
 /// The hosts, and the claims and sessions of earlier hosts.
@@ -79,12 +79,12 @@ impl Hosts {
     }
 
     /// Returns the claims of all hosts, each with its host: the begun ones or the waiting ones.
-    fn claims(&self, begun: bool) -> Vec<(usize, HostClaim)> {
+    fn claims(&self, begin_recorded: bool) -> Vec<(usize, HostClaim)> {
         let claims_of = |(at, host): (usize, &Host)| {
             host.claims.iter().map(move |&hold| (at, hold)).collect::<Vec<_>>()
         };
         let all = self.running.iter().enumerate().flat_map(claims_of);
-        all.filter(|(_, hold)| hold.begun == begun).collect()
+        all.filter(|(_, hold)| hold.begin_recorded == begin_recorded).collect()
     }
 
     fn forget(&mut self, hold: &HostClaim) {
@@ -170,11 +170,11 @@ impl Lockstep {
     /// Performs one piece of work. Returns whether there was any.
     fn work(&mut self, rng: &mut SeededRng, protects_innocent: bool) -> bool {
         let claimable = self.engine.claimable();
-        let (waiting, begun) = (self.hosts.claims(false), self.hosts.claims(true));
+        let (waiting, recorded) = (self.hosts.claims(false), self.hosts.claims(true));
         let kinds = [
             (Work::Claim, !claimable.is_empty()),
             (Work::Begin, !waiting.is_empty()),
-            (Work::Finish, !begun.is_empty()),
+            (Work::Finish, !recorded.is_empty()),
             (Work::Reclaim, !self.hosts.lost.is_empty()),
             (Work::Late, !self.hosts.late.is_empty()),
         ];
@@ -185,7 +185,7 @@ impl Lockstep {
         match rng.pick(&kinds).unwrap() {
             Work::Claim => self.claim(claimable, rng),
             Work::Begin => self.begin_some(waiting, rng),
-            Work::Finish => self.finish(begun, rng, protects_innocent),
+            Work::Finish => self.finish(recorded, rng, protects_innocent),
             Work::Reclaim => self.reclaim(rng),
             Work::Late => self.commit_late_claim(rng),
         }
@@ -200,7 +200,7 @@ impl Lockstep {
         for at in claimable {
             let claim = self.engine.claim(at, host.session);
             let ticket = self.reference.claim(self.reference_indices[at], host.session.0);
-            host.claims.push(HostClaim { at, claim, ticket, begun: false });
+            host.claims.push(HostClaim { at, claim, ticket, begin_recorded: false });
         }
     }
 
@@ -211,7 +211,9 @@ impl Lockstep {
         for (host, hold) in waiting {
             assert!(self.record_begin(&hold), "a host that was not lost lost its claim");
             let claims = self.hosts.running[host].claims.iter_mut();
-            claims.filter(|held| held.ticket == hold.ticket).for_each(|held| held.begun = true);
+            claims
+                .filter(|held| held.ticket == hold.ticket)
+                .for_each(|held| held.begin_recorded = true);
         }
     }
 
@@ -225,21 +227,21 @@ impl Lockstep {
     /// Ends some executions. If one of them kills its host, only that happens.
     fn finish(
         &mut self,
-        mut begun: Vec<(usize, HostClaim)>,
+        mut claims: Vec<(usize, HostClaim)>,
         rng: &mut SeededRng,
         protects_innocent: bool,
     ) {
-        rng.shuffle(&mut begun);
-        begun.truncate(if rng.percent(50) { 1 } else { 1 + rng.below(6) });
+        rng.shuffle(&mut claims);
+        claims.truncate(if rng.percent(50) { 1 } else { 1 + rng.below(6) });
         let kills = |(_, hold): &&(usize, HostClaim)| {
             self.next_outcome(hold.at) == ScriptedOutcome::KillsHost
         };
-        if let Some(&(host, hold)) = begun.iter().find(kills) {
+        if let Some(&(host, hold)) = claims.iter().find(kills) {
             self.outcome_counts[hold.at] += 1;
             self.lose_host(host, protects_innocent);
             return;
         }
-        let mut batch: Vec<_> = begun.into_iter().map(|(_, hold)| hold).collect();
+        let mut batch: Vec<_> = claims.into_iter().map(|(_, hold)| hold).collect();
         batch.iter().for_each(|hold| self.hosts.forget(hold));
         let repeated: Vec<_> = batch.iter().copied().filter(|_| rng.percent(10)).collect();
         if rng.percent(30) {
@@ -267,7 +269,7 @@ impl Lockstep {
         }
         let at = rng.below(self.hosts.late.len());
         let hold = self.hosts.late.swap_remove(at);
-        if hold.begun {
+        if hold.begin_recorded {
             return (self.next_outcome(hold.at) != ScriptedOutcome::KillsHost).then_some(hold);
         }
         // `commit_innocent` could no longer commit it before its host is lost.
@@ -276,7 +278,7 @@ impl Lockstep {
         }
         // A host executes a state that is not a suspect without recording the begin.
         let executes = self.record_begin(&hold) || rng.percent(50);
-        self.hosts.late.extend(executes.then_some(HostClaim { begun: true, ..hold }));
+        self.hosts.late.extend(executes.then_some(HostClaim { begin_recorded: true, ..hold }));
         None
     }
 
@@ -295,7 +297,7 @@ impl Lockstep {
     /// Commits, just before a host is lost, its innocent executions that the loss would end.
     fn commit_innocent(&mut self, host: usize) {
         let is_protected = |hold: &&HostClaim| {
-            hold.begun
+            hold.begin_recorded
                 && self.is_at_loss_limit(hold)
                 && self.next_outcome(hold.at) != ScriptedOutcome::KillsHost
         };
@@ -317,13 +319,13 @@ impl Lockstep {
         let max = 1 + rng.below(6);
         let ended = self.engine.reclaim(session, max);
         for &at in &ended {
-            let what = match self.reference.lose_host(self.reference_indices[at], session.0) {
+            let event = match self.reference.lose_host(self.reference_indices[at], session.0) {
                 Loss::First => "states lost for the first time",
                 Loss::Again => "suspects charged",
                 Loss::Last => "states that lost too many hosts",
                 Loss::LetOff => "suspects let off",
             };
-            self.count_event(what);
+            self.count_event(event);
         }
         if ended.len() < max {
             self.hosts.lost.swap_remove(lost);

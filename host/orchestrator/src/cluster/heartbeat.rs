@@ -39,7 +39,7 @@ pub(super) async fn run_heartbeat(inner: Arc<HostInner>, host_runtime: Handle) {
         if session.is_closing() {
             return;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let applied = match inner.db.store.heartbeat(session.current()).await {
             Ok(heartbeat) => apply_heartbeat(&inner, &host_runtime, heartbeat).await,
             Err(error) => Err(error),
@@ -54,7 +54,7 @@ pub(super) async fn run_heartbeat(inner: Arc<HostInner>, host_runtime: Handle) {
         if count % HEARTBEATS_PER_SWEEP_CHECK == 0 && !failing {
             host_runtime.spawn(adopt_sweeps(inner.clone()));
         }
-        next = begun + if failing { FAILED_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
+        next = started + if failing { FAILED_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
     }
 }
 

@@ -62,8 +62,8 @@ pub(crate) fn start(inner: &Arc<HostInner>) {
 async fn run(inner: Arc<HostInner>) {
     loop {
         sleep(PING_INTERVAL).await;
-        let begun = Instant::now();
-        if inner.db.probe.lock().at + PING_INTERVAL > begun {
+        let started = Instant::now();
+        if inner.db.probe.lock().at + PING_INTERVAL > started {
             continue;
         }
         let answer = inner.db.store.ping(PING_TIMEOUT).await;
@@ -73,10 +73,10 @@ async fn run(inner: Arc<HostInner>) {
                 if state.last_error.is_some() {
                     tracing::info!("the database answers again");
                 }
-                *state = ProbeState { at: begun, last_error: None };
+                *state = ProbeState { at: started, last_error: None };
             }
             // A commit succeeded meanwhile.
-            Err(_) if state.at > begun => {}
+            Err(_) if state.at > started => {}
             Err(error) => {
                 if state.last_error.is_none() {
                     tracing::warn!(%error, "the database does not answer");

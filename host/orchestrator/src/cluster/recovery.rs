@@ -84,8 +84,8 @@ async fn finish_op(
 ) -> Result<Option<Operation>, StoreError> {
     let run = match inner.caches.runs.get(&inner.db.store, state.run).await {
         Ok(run) => run,
-        Err(StoreError::Data(why)) => {
-            tracing::error!(why, state = %state.id, "a held state has no readable run");
+        Err(StoreError::Data(cause)) => {
+            tracing::error!(cause, state = %state.id, "a held state has no readable run");
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -101,7 +101,17 @@ async fn finish_op(
     let journal = Journal::default();
     let (logs, usage, limits) = (None, None, inner.settings.limits.clone());
     let staged = None;
-    let finished =
-        Finished { run, state, changes, journal, logs, usage, began: None, jitter, limits, staged };
+    let finished = Finished {
+        run,
+        state,
+        changes,
+        journal,
+        logs,
+        usage,
+        began_at: None,
+        jitter,
+        limits,
+        staged,
+    };
     Ok(Some(Operation::Finish(Box::new(finished))))
 }

@@ -40,7 +40,7 @@ pub(super) struct AttemptResult {
     pub logs: Vec<LogLine>,
     pub usage: Option<Usage>,
     /// The time at which it began, in its slot; `None` if it never got one.
-    pub began: Option<std::time::Instant>,
+    pub began_at: Option<std::time::Instant>,
     /// The limits of the attempt, if it ran.
     pub limits: Option<Arc<Limits>>,
     /// The slot of the attempt, held until its result is in the commit queue.
@@ -58,7 +58,7 @@ impl AttemptResult {
             journal: Journal::default(),
             logs: Vec::new(),
             usage: None,
-            began: None,
+            began_at: None,
             limits: None,
             slot: None,
         }
@@ -76,12 +76,12 @@ enum WorkError {
 
 /// Builds the failure of an attempt whose CPU time was used up by checks of its inputs or
 /// outputs.
-fn cpu_limit_reached_by_checks(limits: &Limits, what: &str, cpu: Duration) -> Failure {
+fn cpu_limit_reached_by_checks(limits: &Limits, values: &str, cpu: Duration) -> Failure {
     let Failure { kind, message, details, .. } = limits.reached(Limit::CpuMs);
     let cpu_ms = cpu.as_millis();
     let message = format!(
-        "{message}. The host's checks of the {what} against their schema are a part of it and took {cpu_ms} ms; \
-         use a simpler schema or fewer {what}"
+        "{message}. The host's checks of the {values} against their schema are a part of it and took {cpu_ms} ms; \
+         use a simpler schema or fewer {values}"
     );
     Failure { details, ..Failure::new(kind, message) }
 }
@@ -121,8 +121,8 @@ impl Attempt<'_> {
         let Some(slot) = slot else {
             return AttemptResult::without_invocation(Outcome::Released);
         };
-        let began = Some(std::time::Instant::now());
-        AttemptResult { slot: Some(slot), began, ..self.run_in_a_slot().await }
+        let began_at = Some(std::time::Instant::now());
+        AttemptResult { slot: Some(slot), began_at, ..self.run_in_a_slot().await }
     }
 
     async fn run_in_a_slot(&self) -> AttemptResult {
@@ -138,7 +138,7 @@ impl Attempt<'_> {
             Ok(result) => result,
             Err(InputError::Failed(failure)) => AttemptResult::failed(failure),
             Err(InputError::Cancelled) => AttemptResult::without_invocation(Outcome::Released),
-            Err(InputError::Unavailable(why)) => self.release(&why),
+            Err(InputError::Unavailable(cause)) => self.release(&cause),
         }
     }
 
@@ -151,8 +151,8 @@ impl Attempt<'_> {
     }
 
     /// Gives the state back, because an unavailable database is not the node's fault.
-    fn release(&self, why: &str) -> AttemptResult {
-        tracing::warn!(why, state = %self.claimed.state.id, "an attempt is given up: the database is unavailable");
+    fn release(&self, cause: &str) -> AttemptResult {
+        tracing::warn!(cause, state = %self.claimed.state.id, "an attempt is given up: the database is unavailable");
         AttemptResult::without_invocation(Outcome::Released)
     }
 
@@ -253,9 +253,9 @@ impl Attempt<'_> {
             checked => (inputs, checked),
         };
         checked.map_err(|refusal| match refusal {
-            Refusal::Mismatch(why) => Failure::new(
+            Refusal::Mismatch(cause) => Failure::new(
                 FailureKind::InvalidInput,
-                format!("the inputs break their schema: {why}"),
+                format!("the inputs break their schema: {cause}"),
             ),
             Refusal::Exhausted => cpu_limit_reached_by_checks(limits, "inputs", cpu),
         })?;
@@ -285,7 +285,7 @@ impl Attempt<'_> {
             journal,
             logs,
             usage: Some(usage),
-            began: None,
+            began_at: None,
             limits: Some(limits),
             slot: None,
         }
@@ -308,10 +308,10 @@ impl Attempt<'_> {
                 Progress::TooLargeInMemory => {
                     return Outcome::Failed(limits.reached(Limit::JsonBytes));
                 }
-                Progress::Mismatch { output, why } => {
-                    let why = format!("output {output} breaks its schema: {why}");
-                    let why = secrets.hide(why);
-                    return Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
+                Progress::Mismatch { output, cause } => {
+                    let cause = format!("output {output} breaks its schema: {cause}");
+                    let cause = secrets.redact(cause);
+                    return Outcome::Failed(Failure::new(FailureKind::InvalidOutput, cause));
                 }
                 Progress::Paused => {}
             }

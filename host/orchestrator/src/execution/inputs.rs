@@ -48,9 +48,9 @@ impl From<StoreError> for InputError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Data(_) => InputError::Failed(internal(&error)),
-            StoreError::Contention(why)
-            | StoreError::Unavailable(why)
-            | StoreError::Unknown(why) => InputError::Unavailable(why),
+            StoreError::Contention(cause)
+            | StoreError::Unavailable(cause)
+            | StoreError::Unknown(cause) => InputError::Unavailable(cause),
         }
     }
 }
@@ -123,11 +123,11 @@ async fn read_sources(
     let node = run.graph.node(place.node);
     let mut sources = Sources { store: claimed.store_snapshot.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
-        let given = json.read_value(&run.inputs).await?;
-        let Value::Object(given) = given else {
+        let inputs = json.read_value(&run.inputs).await?;
+        let Value::Object(inputs) = inputs else {
             return Err(internal(&format!("the inputs of run {} are not an object", run.id)).into());
         };
-        sources.start_inputs = Some(given);
+        sources.start_inputs = Some(inputs);
     }
     let mut picker = FieldPicker { store, graph: &run.graph, node: place.node, json };
     sources.singles = pick_singles(node, claimed, &mut picker).await?;

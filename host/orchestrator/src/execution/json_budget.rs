@@ -38,7 +38,7 @@ pub(crate) struct JsonBudget<'a> {
     bytes: u64,
     turn: Option<FairPermit<Name>>,
     /// The start of the turn, from which the deadline counts.
-    begun: Instant,
+    started: Instant,
     timeout: Duration,
 }
 
@@ -51,7 +51,7 @@ impl<'a> JsonBudget<'a> {
             limits,
             bytes: 0,
             turn: None,
-            begun: Instant::now(),
+            started: Instant::now(),
             timeout,
         }
     }
@@ -71,7 +71,7 @@ impl<'a> JsonBudget<'a> {
     pub(crate) async fn acquire_turn(&mut self) {
         if self.turn.is_none() {
             self.turn = self.host_work.turn(self.namespace).await;
-            self.begun = Instant::now();
+            self.started = Instant::now();
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> JsonBudget<'a> {
 
     /// Fails once an attempt has been reading for as long as it may run.
     pub(crate) fn check_deadline(&self) -> Result<(), Failure> {
-        if self.turn.is_some() && self.begun.elapsed() > self.timeout {
+        if self.turn.is_some() && self.started.elapsed() > self.timeout {
             return Err(self.limits.timed_out());
         }
         Ok(())

@@ -30,7 +30,7 @@ pub(crate) enum Progress {
     /// An output takes more memory than the limit `json_bytes`.
     TooLargeInMemory,
     /// An output does not match its schema.
-    Mismatch { output: usize, why: String },
+    Mismatch { output: usize, cause: String },
 }
 
 impl OutputCheck {
@@ -63,14 +63,14 @@ impl OutputCheck {
                 Ok(value) => value,
                 Err(JsonError::TooLargeInMemory) => return Progress::TooLargeInMemory,
                 Err(error) => {
-                    return Progress::Mismatch { output: self.next, why: error.to_string() };
+                    return Progress::Mismatch { output: self.next, cause: error.to_string() };
                 }
             };
             match self.node.outputs(budget).and_then(|schema| schema.check(&value, budget)) {
                 Ok(()) => self.next += 1,
                 Err(Refusal::Exhausted) => return Progress::Paused,
-                Err(Refusal::Mismatch(why)) => {
-                    return Progress::Mismatch { output: self.next, why };
+                Err(Refusal::Mismatch(cause)) => {
+                    return Progress::Mismatch { output: self.next, cause };
                 }
             }
         }
@@ -109,7 +109,7 @@ mod tests {
         let mismatch = loop {
             match check.resume(&StepBudget::new(40), || false) {
                 Progress::Paused => pauses += 1,
-                Progress::Mismatch { output, why } => break (output, why),
+                Progress::Mismatch { output, cause } => break (output, cause),
                 _ => panic!("the last one is wrong"),
             }
         };

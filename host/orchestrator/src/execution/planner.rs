@@ -28,7 +28,7 @@ pub(super) async fn into_finish_op(
     claimed: ClaimedState,
     result: AttemptResult,
 ) -> Option<Finished> {
-    let AttemptResult { outcome, journal, logs, usage, began, limits, slot: _ } = result;
+    let AttemptResult { outcome, journal, logs, usage, began_at, limits, slot: _ } = result;
     let limits = limits.unwrap_or_else(|| inner.settings.limits.clone());
     let (state, jitter) = (claimed.state, crate::system::jitter());
     let needed = ids_needed(&run.graph, &state, &outcome);
@@ -37,7 +37,7 @@ pub(super) async fn into_finish_op(
             plan_on_blocking_thread(run.clone(), state.clone(), outcome, jitter, numbers).await
         }
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
-        Err(why) => fail_permanently(&run.graph, &state, internal(&why)),
+        Err(cause) => fail_permanently(&run.graph, &state, internal(&cause)),
     };
     let changes =
         planned.or_else(|mismatch| fail_permanently(&run.graph, &state, internal(&mismatch)));
@@ -48,7 +48,7 @@ pub(super) async fn into_finish_op(
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
     let staged = None;
-    Some(Finished { run, state, changes, journal, logs, usage, began, jitter, limits, staged })
+    Some(Finished { run, state, changes, journal, logs, usage, began_at, jitter, limits, staged })
 }
 
 /// Plans the changes of an outcome with many outputs, on a blocking thread.

@@ -31,7 +31,7 @@ pub(crate) async fn load(
     node: &Node,
 ) -> Result<(Arc<Plugin>, Arc<DescribedNode>), PluginError> {
     let digest = node.digest;
-    let broken = |why: String| PluginError::Broken(digest, why);
+    let broken = |cause: String| PluginError::Broken(digest, cause);
     let from = (&inner.db.retrying_store, &inner.host_work);
     let described = inner.caches.descriptions.get(from, namespace, digest).await?;
     let found = described.get(&node.node_name);

@@ -65,7 +65,7 @@ struct Pace {
 struct RunPace {
     running: u32,
     /// Sum of the start times of executions under way, in microseconds after `epoch`.
-    began: u64,
+    began_sum_us: u64,
     mean: Option<f64>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct RunningExecution {
     prefetch: Arc<Prefetch>,
     namespace: NamespaceKey,
     run: RunKey,
-    began: Instant,
+    began_at: Instant,
 }
 
 /// The prefetch targets: how many states may be claimed.
@@ -121,7 +121,7 @@ impl Prefetch {
         namespace: NamespaceKey,
         run: RunKey,
     ) -> RunningExecution {
-        let began = Instant::now();
+        let began_at = Instant::now();
         let mut paces = self.lock();
         if paces.len() >= MAX_IDLE_NAMESPACES && !paces.contains_key(&namespace) {
             paces.retain(|_, pace| pace.running > 0);
@@ -130,20 +130,20 @@ impl Prefetch {
         pace.running += 1;
         let of_run = pace.runs.entry(run).or_default();
         of_run.running += 1;
-        of_run.began += self.micros(began);
-        RunningExecution { prefetch: self.clone(), namespace, run, began }
+        of_run.began_sum_us += self.micros(began_at);
+        RunningExecution { prefetch: self.clone(), namespace, run, began_at }
     }
 
     fn end(&self, running: &RunningExecution, now: Instant) {
-        let took = now.saturating_duration_since(running.began).as_secs_f64();
+        let elapsed = now.saturating_duration_since(running.began_at).as_secs_f64();
         let mut paces = self.lock();
         let Some(pace) = paces.get_mut(&running.namespace) else { return };
         pace.running -= 1;
-        pace.mean = Some(blend(pace.mean, took, NAMESPACE_WEIGHT));
+        pace.mean = Some(blend(pace.mean, elapsed, NAMESPACE_WEIGHT));
         let Some(of_run) = pace.runs.get_mut(&running.run) else { return };
         of_run.running -= 1;
-        of_run.began -= self.micros(running.began);
-        of_run.mean = Some(blend(of_run.mean, took, RUN_WEIGHT));
+        of_run.began_sum_us -= self.micros(running.began_at);
+        of_run.mean = Some(blend(of_run.mean, elapsed, RUN_WEIGHT));
         if of_run.running == 0 {
             pace.runs.remove(&running.run);
         }
@@ -215,10 +215,10 @@ impl Pace {
         let spare = slots.saturating_sub(self.running);
         let of_run = |running: u32, time: f64| {
             // One more than the run can begin, so that it always has a state that waits.
-            let begun = running.saturating_add(spare).saturating_add(1);
+            let startable = running.saturating_add(spare).saturating_add(1);
             match capped(ahead(running + spare, time), slots) {
-                0 => begun.min(max_slots_of_run(slots)),
-                ahead => begun.saturating_add(ahead),
+                0 => startable.min(max_slots_of_run(slots)),
+                ahead => startable.saturating_add(ahead),
             }
         };
         let runs = self
@@ -250,7 +250,7 @@ impl RunPace {
     /// of the last executions, or twice the mean age of those under way. So a slow run is
     /// known before an execution has ended.
     fn expected(&self, now: u64, default_mean: Option<f64>) -> f64 {
-        let ages = (u64::from(self.running).saturating_mul(now)).saturating_sub(self.began);
+        let ages = (u64::from(self.running).saturating_mul(now)).saturating_sub(self.began_sum_us);
         let age = ages as f64 / 1e6 / f64::from(self.running.max(1));
         self.mean.or(default_mean).unwrap_or(0.0).max(2.0 * age)
     }
@@ -301,9 +301,9 @@ mod tests {
             let mut paces = self.0.lock();
             let pace = paces.get_mut(&namespace).unwrap();
             let of_run = pace.runs.get_mut(&RunKey(run)).unwrap();
-            of_run.began -= self.0.micros(running.began);
-            running.began = self.at(millis);
-            of_run.began += self.0.micros(running.began);
+            of_run.began_sum_us -= self.0.micros(running.began_at);
+            running.began_at = self.at(millis);
+            of_run.began_sum_us += self.0.micros(running.began_at);
             running
         }
 

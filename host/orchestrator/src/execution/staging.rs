@@ -130,9 +130,9 @@ fn expect_staged(
             Err(StagingError::Failed(finished.limits.reached(Limit::RunStates)))
         }
         Ok(_) => Err(StagingError::Stale),
-        Err(StoreError::Data(why)) => {
-            let why = format!("the outcome of state {} {why}", finished.state.id);
-            Err(StagingError::Failed(internal(&why)))
+        Err(StoreError::Data(cause)) => {
+            let cause = format!("the outcome of state {} {cause}", finished.state.id);
+            Err(StagingError::Failed(internal(&cause)))
         }
         Err(_) => Err(StagingError::Stopping),
     }

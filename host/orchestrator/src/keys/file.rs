@@ -25,14 +25,14 @@ pub enum KeyFileError {
     },
     /// The file is not a valid key file.
     #[error(
-        "{file} is not a valid key file: {why}. Restore it from a backup: secrets encrypted with its \
+        "{file} is not a valid key file: {cause}. Restore it from a backup: secrets encrypted with its \
          keys cannot be read without it"
     )]
     Bad {
         /// The path of the file.
         file: String,
         /// The reason why the file is not valid.
-        why: BadKeys,
+        cause: BadKeys,
     },
     /// Another process is rotating the keys.
     #[error("the keys in {0} are being rotated by another process; wait for its end")]
@@ -58,7 +58,7 @@ pub(crate) fn read_or_create(file: &Path) -> Result<Keyring, KeyFileError> {
 }
 
 fn parse(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError> {
-    let bad_key_file = |why| KeyFileError::Bad { file: file.display().to_string(), why };
+    let bad_key_file = |cause| KeyFileError::Bad { file: file.display().to_string(), cause };
     Keyring::from_bytes(&bytes).map_err(bad_key_file)
 }
 

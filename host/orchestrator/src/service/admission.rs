@@ -20,7 +20,7 @@ use crate::host_work::{Bounds, DESCRIPTION_STEPS, Meter};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
     /// The import or secret that the plugin asks for.
-    pub asked: Missing,
+    pub requested: Missing,
     /// Set if the capability is granted.
     pub granted: bool,
     /// The command by which an operator grants it.
@@ -110,10 +110,10 @@ fn capabilities(
     let secrets: Vec<Name> = nodes.iter().flat_map(|node| node.secrets.clone()).collect();
     let missing = grants.missing(imports, &secrets);
     let all = Grants::default().missing(imports, &secrets).into_iter();
-    all.map(|asked| Capability {
-        granted: !missing.contains(&asked),
-        remedy: asked.remedy(namespace, name),
-        asked,
+    all.map(|requested| Capability {
+        granted: !missing.contains(&requested),
+        remedy: requested.remedy(namespace, name),
+        requested,
     })
     .collect()
 }
@@ -221,12 +221,12 @@ mod tests {
             outputs: serde_json::json!({}),
             secrets: vec![name.clone()],
         };
-        let asked = capabilities((&name, &name), &grants, &imports, &[node]);
-        let found: Vec<_> = asked
+        let requested = capabilities((&name, &name), &grants, &imports, &[node]);
+        let found: Vec<_> = requested
             .iter()
-            .map(|capability| (capability.asked.capability(), capability.granted))
+            .map(|capability| (capability.requested.capability(), capability.granted))
             .collect();
         assert_eq!(found, [(grant::Capability::Http, false), (grant::Capability::Secrets, true)]);
-        assert!(asked[0].remedy.starts_with("exosphere grant add web --http"));
+        assert!(requested[0].remedy.starts_with("exosphere grant add web --http"));
     }
 }

@@ -183,7 +183,7 @@ impl Host {
         };
         let done = work.run(turn, Bounds::steps(REQUEST_STEPS), validate).await;
         let valid = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
-        valid.map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
+        valid.map_err(|problems| Error::Invalid { subject: format!("the graph {name}"), problems })
     }
 
     /// Reads the newest uploads that export the named nodes. Their descriptions together

@@ -103,12 +103,12 @@ impl Host {
             problems.push(Problem { path: "$.slots".into(), message: message.into() });
         }
         if !problems.is_empty() {
-            return Err(Error::Invalid { what: format!("the settings of {name}"), problems });
+            return Err(Error::Invalid { subject: format!("the settings of {name}"), problems });
         }
         let now = inner.db.clock.now();
         let set = inner.db.store.set_namespace(name, &limits, slots, expected, now).await?;
         if set == Setting::Unexpected {
-            return Err(Error::Changed { what: format!("what is set for {name}"), it: "it" });
+            return Err(Error::Changed { subject: format!("what is set for {name}"), it: "it" });
         }
         inner.caches.namespaces.forget(name);
         self.namespace(name).await
@@ -140,9 +140,9 @@ impl Host {
         expected: &Expected,
     ) -> Result<PluginGrants, Error> {
         let inner = &self.inner;
-        grants.check().map_err(|why| Error::Invalid {
-            what: format!("the grants of {plugin}"),
-            problems: why
+        grants.check().map_err(|cause| Error::Invalid {
+            subject: format!("the grants of {plugin}"),
+            problems: cause
                 .into_iter()
                 .map(|message| Problem { path: "$".into(), message })
                 .collect(),
@@ -150,7 +150,7 @@ impl Host {
         let now = inner.db.clock.now();
         let set = inner.db.store.set_grants(namespace, plugin, &grants, expected, now).await?;
         if set == Setting::Unexpected {
-            return Err(Error::Changed { what: format!("the grants of {plugin}"), it: "them" });
+            return Err(Error::Changed { subject: format!("the grants of {plugin}"), it: "them" });
         }
         inner.caches.namespaces.forget(namespace);
         PluginGrants::new(plugin.clone(), grants)

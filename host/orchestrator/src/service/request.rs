@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(4_500);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
     kind: RequestKind,
-    begun: Instant,
+    started: Instant,
 }
 
 /// A callback for an answer that comes too late for its caller.
@@ -43,12 +43,12 @@ pub(crate) enum RequestKind {
 
 impl Request {
     pub(crate) fn new(kind: RequestKind) -> Self {
-        Request { kind, begun: Instant::now() }
+        Request { kind, started: Instant::now() }
     }
 
     /// Returns the deadline of all work before the answer.
     pub(crate) fn deadline(&self) -> Instant {
-        self.begun + COMMIT_TIMEOUT
+        self.started + COMMIT_TIMEOUT
     }
 
     /// Waits for work that is needed before the commit, and that changes nothing.
@@ -71,9 +71,9 @@ impl Request {
         &mut self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let done = work.await;
-        self.begun += begun.elapsed();
+        self.started += started.elapsed();
         done
     }
 
@@ -106,7 +106,7 @@ impl Request {
         });
         match answered.await {
             Ok(Some(Ok(reply))) => Ok(reply),
-            Ok(Some(Err(StoreError::Data(why)))) => Err(StoreError::Data(why).into()),
+            Ok(Some(Err(StoreError::Data(cause)))) => Err(StoreError::Data(cause).into()),
             // Too late, or the committer has ended.
             _ if ticket.withdraw() => Err(self.not_done()),
             _ => {
@@ -129,7 +129,7 @@ impl Request {
         run: impl std::fmt::Display,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        match timeout_at(self.begun + ANSWER_TIMEOUT + wait, work).await {
+        match timeout_at(self.started + ANSWER_TIMEOUT + wait, work).await {
             Ok(Err(Error::Unavailable)) | Err(_) => Err(Error::Unanswered {
                 effect: Effect::Done,
                 message: format!(
@@ -190,14 +190,14 @@ impl RequestKind {
 
 /// Converts the answer of a commit into the result of the request.
 pub(crate) fn expect_done(
-    what: &'static str,
+    kind: &'static str,
     name: impl ToString,
     reply: Reply,
 ) -> Result<(), Error> {
     match reply {
         Reply::Done | Reply::ToSweep(_) | Reply::More(_) => Ok(()),
-        Reply::Refused(why) => Err(Error::Conflict(why)),
-        Reply::Missing => Err(Error::not_found(what, name)),
+        Reply::Refused(cause) => Err(Error::Conflict(cause)),
+        Reply::Missing => Err(Error::not_found(kind, name)),
         Reply::Outdated
         | Reply::Stale
         | Reply::Leftover(_)

@@ -124,7 +124,7 @@ impl Host {
     }
 
     /// Reopens all failed states of a run, except those that a unite has continued
-    /// without. Many states are reopened in pieces, and parked until the last one: no
+    /// without. Many states are reopened in pieces, and held back until the last one: no
     /// unite continues before that. The request is withdrawn if it times out before any
     /// state was reopened.
     async fn reopen_failed(

@@ -89,11 +89,11 @@ impl Host {
         let wait = request.wait;
         let has_key = request.idempotency_key.is_some();
         let mut pending = Request::new(RequestKind::Start { has_key });
-        let begun = self.commit_start(namespace, graph_name, &request, &mut pending).await;
-        let (began, digest) = begun?;
+        let committed = self.commit_start(namespace, graph_name, &request, &mut pending).await;
+        let (start, digest) = committed?;
         // No large inputs are kept while the run executes.
         drop(request);
-        let existing = match began {
+        let existing = match start {
             CommittedStart::New(_, _, Reply::Existing(existing))
             | CommittedStart::Existing(existing) => existing,
             CommittedStart::New(id, events, answer) => {
@@ -173,7 +173,8 @@ impl Host {
             }
         }
         Err(Error::Conflict(format!(
-            "the graph {graph_name} is applied anew again and again; start the run later"
+            "the graph {graph_name} was applied again during each of {MAX_START_ATTEMPTS} tries to start \
+             the run; start it later"
         )))
     }
 
@@ -209,7 +210,7 @@ impl Host {
             Ok(start) if problems.is_empty() => start,
             other => {
                 problems.extend(other.err().unwrap_or_default());
-                return Err(Error::Invalid { what: "the start request".into(), problems });
+                return Err(Error::Invalid { subject: "the start request".into(), problems });
             }
         };
         let now = inner.db.clock.now();

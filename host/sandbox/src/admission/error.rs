@@ -24,26 +24,28 @@ pub enum AdmissionError {
         found: String,
     },
     /// The upload is not a valid component.
-    #[error("the component is damaged or cut short: {why}; {FIX}")]
+    #[error("the component is damaged or cut short: {cause}; {FIX}")]
     Invalid {
         /// The validator's message.
-        why: String,
+        cause: String,
     },
     /// The component uses a WebAssembly proposal that is switched off here.
-    #[error("the component uses {proposal}, a WebAssembly proposal that is off here: {why}; {FIX}")]
+    #[error(
+        "the component uses {proposal}, a WebAssembly proposal that is off here: {cause}; {FIX}"
+    )]
     Proposal {
         /// The name of the proposal.
         proposal: String,
         /// The place, in the validator's words.
-        why: String,
+        cause: String,
     },
     /// The component has too many or too large parts.
-    #[error("the component has {has} {what}; at most {limit} are allowed (limit `{bound}`)")]
+    #[error("the component has {has} {part}; at most {limit} are allowed (limit `{bound}`)")]
     TooMany {
         /// The name of the limit.
         bound: String,
         /// The kind of part that exceeds it.
-        what: String,
+        part: String,
         /// The number of parts, as far as it was counted.
         has: u64,
         /// The largest number allowed.
@@ -59,34 +61,34 @@ pub enum AdmissionError {
     },
     /// The compiler failed on the component.
     #[error(
-        "the compiler fails on the component: {why}; change or leave out what is unusual in it"
+        "the compiler fails on the component: {cause}; change or leave out what is unusual in it"
     )]
     Uncompilable {
         /// The known details.
-        why: String,
+        cause: String,
     },
     /// The component's initial memory or tables exceed a sandbox of this host.
     #[error(
-        "the component does not fit into a sandbox of this host: {why}; let it begin with less \
+        "the component does not fit into a sandbox of this host: {cause}; let it begin with less \
          memory and smaller tables"
     )]
     DoesNotFit {
         /// The part that is too large, in the engine's words.
-        why: String,
+        cause: String,
     },
     /// The component has an import that the host does not offer, or offers with another
     /// type.
-    #[error("the component asks for what this host does not offer: {why}; {FIX}")]
+    #[error("the component asks for what this host does not offer: {cause}; {FIX}")]
     Imports {
         /// The import, and its problem.
-        why: String,
+        cause: String,
     },
     /// The component lacks an export that a plugin must have, or has it with another
     /// type.
-    #[error("the component is not a plugin: {why}; {FIX}")]
+    #[error("the component is not a plugin: {cause}; {FIX}")]
     Exports {
         /// The export, and its problem.
-        why: String,
+        cause: String,
     },
     /// The plugin failed to describe its nodes.
     #[error("the plugin could not describe its nodes: {0}")]
@@ -107,10 +109,10 @@ pub enum AdmissionError {
         times: u32,
     },
     /// An internal error, or a lack of resources on the host.
-    #[error("the component could not be compiled because of a mistake of the host: {why}")]
+    #[error("the component could not be compiled because of a mistake of the host: {cause}")]
     Internal {
         /// The known details.
-        why: String,
+        cause: String,
     },
 }
 
@@ -212,5 +214,5 @@ pub(crate) fn message_of(error: &dyn std::fmt::Display) -> String {
 
 /// Returns the refusal of a component that the parser or the validator rejects.
 pub(crate) fn invalid(error: &dyn std::fmt::Display) -> AdmissionError {
-    AdmissionError::Invalid { why: message_of(error) }
+    AdmissionError::Invalid { cause: message_of(error) }
 }

@@ -80,7 +80,7 @@ impl Sandbox {
             None => self.load_cached(digest).await,
         };
         let compiled = match known {
-            Some(plugin) => CompiledPlugin { plugin, artifact: None, took: Duration::ZERO },
+            Some(plugin) => CompiledPlugin { plugin, artifact: None, elapsed: Duration::ZERO },
             None => self.compile(digest, bytes, Purpose::Upload(namespace)).await?,
         };
         let plugin = &compiled.plugin;
@@ -93,7 +93,7 @@ impl Sandbox {
         let admitted = Admitted {
             digest,
             description,
-            compile: compiled.took,
+            compile: compiled.elapsed,
             imports: plugin.imports().to_vec(),
             summary: plugin.summary().clone(),
         };
@@ -129,7 +129,7 @@ impl Sandbox {
         let no_cancel = Cancel::default();
         let (answer, _) = self.call_guest(plugin, params, Describe, (false, &no_cancel)).await;
         answer.map_err(|error| match error {
-            CallError::Typecheck(error) => AdmissionError::Exports { why: message_of(&error) },
+            CallError::Typecheck(error) => AdmissionError::Exports { cause: message_of(&error) },
             CallError::Failed(failure) => AdmissionError::Describe(failure),
             CallError::Cancelled => {
                 let message = "the host has stopped asking";

@@ -16,19 +16,21 @@ use exosphere_sandbox::compiler::{Confinement, confine, main as compile};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let what = arguments.next().unwrap_or_default();
+    let behavior = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
-    if what == "compile" {
+    if behavior == "compile" {
         return compile(rest);
     }
-    if what == "host" {
+    if behavior == "host" {
         return host();
     }
-    if what == "killed" {
+    if behavior == "killed" {
         // As the system does when it is out of memory.
         let _ = kill_process(rustix::process::getpid(), Signal::KILL);
     }
-    if let Some(marker) = what.to_str().and_then(|what| what.strip_prefix("killed-once=")) {
+    if let Some(marker) =
+        behavior.to_str().and_then(|behavior| behavior.strip_prefix("killed-once="))
+    {
         if File::create_new(marker).is_ok() {
             let _ = kill_process(rustix::process::getpid(), Signal::KILL);
         }
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     let environment = names.join(",");
     let confined = confine(&confinement);
-    match what.to_str().unwrap_or_default() {
+    match behavior.to_str().unwrap_or_default() {
         "probe" => probe(parent, environment, format!("{confined:?}")),
         "hang" | "drop-hang" | "open-hang" => std::thread::sleep(Duration::from_secs(600)),
         "spin" => loop {

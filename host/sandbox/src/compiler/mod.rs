@@ -190,19 +190,19 @@ impl Compiler {
             }
             ExitCause::Abort | ExitCause::Other(_) => {
                 tracing::warn!(?ended, stderr = message, "the compiler broke on an upload");
-                let why = message.lines().next().filter(|line| !line.is_empty());
-                let why = cut(why.unwrap_or("it ended early"), 512).to_owned();
-                return Err(AdmissionError::Uncompilable { why });
+                let cause = message.lines().next().filter(|line| !line.is_empty());
+                let cause = cut(cause.unwrap_or("it ended early"), 512).to_owned();
+                return Err(AdmissionError::Uncompilable { cause });
             }
         }
         let Some(answer) = protocol::CompilerAnswer::parse(output.stdout) else {
             tracing::error!(stderr = message, "the compiler's answer makes no sense");
             return Err(internal("the compiler's answer makes no sense"));
         };
-        if let Some(why) = answer.unfiltered {
+        if let Some(cause) = answer.unfiltered {
             static ONCE: Once = Once::new();
             ONCE.call_once(|| {
-                tracing::warn!(why, "compilations run without a filter of system calls")
+                tracing::warn!(cause, "compilations run without a filter of system calls")
             });
         }
         match answer.verdict {
@@ -231,8 +231,8 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum bytes of the process's standard error that are kept.
 const MAX_STDERR_BYTES: u64 = 16 * 1024;
 
-fn internal(why: &str) -> AdmissionError {
-    AdmissionError::Internal { why: why.to_owned() }
+fn internal(cause: &str) -> AdmissionError {
+    AdmissionError::Internal { cause: cause.to_owned() }
 }
 
 /// The host's ends of the process's pipes.

@@ -24,9 +24,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let unfiltered = match confine(&confinement) {
         Ok(()) => None,
-        Err(ConfinementError::NoFilter(why)) => Some(why),
-        Err(ConfinementError::NoLimits(why)) => {
-            report(&format!("the process cannot limit itself: {why}"));
+        Err(ConfinementError::NoFilter(cause)) => Some(cause),
+        Err(ConfinementError::NoLimits(cause)) => {
+            report(&format!("the process cannot limit itself: {cause}"));
             return ExitCode::FAILURE;
         }
     };
@@ -53,8 +53,8 @@ fn serve(unfiltered: Option<String>) -> io::Result<()> {
         Ok(Ok(artifact)) => (Verdict::Compiled, artifact),
         Ok(Err(verdict)) => (verdict, Artifact::empty()),
         Err(_) => {
-            let why = "it panicked".to_owned();
-            (Verdict::Refused(AdmissionError::Uncompilable { why }), Artifact::empty())
+            let cause = "it panicked".to_owned();
+            (Verdict::Refused(AdmissionError::Uncompilable { cause }), Artifact::empty())
         }
     };
     CompilerAnswer { verdict, unfiltered, artifact }.write(&mut io::stdout().lock())
@@ -72,7 +72,8 @@ fn compile(bytes: &[u8]) -> Result<Artifact, Verdict> {
     let engine = engine::for_compiling().map_err(|error| failed_verdict(&error))?;
     let code = engine.precompile_component(bytes).map_err(|error| failed_verdict(&error))?;
     let artifact = Artifact::from_code(&summary, &code);
-    artifact.map_err(|error| Verdict::Refused(AdmissionError::Internal { why: error.to_string() }))
+    artifact
+        .map_err(|error| Verdict::Refused(AdmissionError::Internal { cause: error.to_string() }))
 }
 
 /// Returns the verdict of a failed compilation. The inspection has found the component

@@ -161,11 +161,12 @@ impl Logs {
         let kept = cut(line, bytes);
         let clean = clean_line(kept);
         let is_cut = kept.len() < line.len();
-        let hidden = if is_cut { self.secrets.redact_cut(clean) } else { self.secrets.hide(clean) };
-        if is_cut || hidden.len() > bytes {
-            format!("{}… (cut)", cut(&hidden, bytes))
+        let redacted =
+            if is_cut { self.secrets.redact_cut(clean) } else { self.secrets.redact(clean) };
+        if is_cut || redacted.len() > bytes {
+            format!("{}… (cut)", cut(&redacted, bytes))
         } else {
-            hidden.into_owned()
+            redacted.into_owned()
         }
     }
 

@@ -117,41 +117,41 @@ impl Secrets {
         Some(self.0.as_deref()?.all.patterns())
     }
 
-    /// Hides the secrets of a cleaned text. Costs nothing if there are no secrets.
-    pub fn hide<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
-        self.hidden(text.into(), false)
+    /// Redacts the secrets of a cleaned text. Costs nothing if there are no secrets.
+    pub fn redact<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+        self.redact_text(text.into(), false)
     }
 
-    /// Hides the secrets of a cleaned text that was cut, and the beginning of a secret
+    /// Redacts the secrets of a cleaned text that was cut, and the beginning of a secret
     /// at its end.
     pub(crate) fn redact_cut<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
-        self.hidden(text.into(), true)
+        self.redact_text(text.into(), true)
     }
 
-    fn hidden<'a>(&self, text: Cow<'a, str>, is_cut: bool) -> Cow<'a, str> {
+    fn redact_text<'a>(&self, text: Cow<'a, str>, is_cut: bool) -> Cow<'a, str> {
         let Some(patterns) = self.patterns() else { return text };
-        match patterns.hide(&text, is_cut) {
-            Cow::Owned(hidden) => Cow::Owned(hidden),
+        match patterns.redact(&text, is_cut) {
+            Cow::Owned(redacted) => Cow::Owned(redacted),
             Cow::Borrowed(_) => text,
         }
     }
 
-    /// Hides the secrets in the message and the details of a failure.
+    /// Redacts the secrets in the message and the details of a failure.
     pub(crate) fn redact_failure(&self, mut failure: Failure) -> Failure {
         if self.patterns().is_none() {
             return failure;
         }
-        failure.message = self.hide(failure.message).into_owned();
+        failure.message = self.redact(failure.message).into_owned();
         failure.details = failure.details.map(|details| self.redact_json(details));
         failure
     }
 
-    /// Hides the secrets of a text that is not cleaned. Without a secret in it, the
+    /// Redacts the secrets of a text that is not cleaned. Without a secret in it, the
     /// text stays as it is.
     fn redact_uncleaned(&self, text: String) -> String {
-        match self.hide(clean_lines(&text)) {
-            hidden if hidden == clean_lines(&text) => text,
-            hidden => hidden.into_owned(),
+        match self.redact(clean_lines(&text)) {
+            redacted if redacted == clean_lines(&text) => text,
+            redacted => redacted.into_owned(),
         }
     }
 
@@ -160,13 +160,14 @@ impl Secrets {
             Value::String(text) => Value::String(self.redact_uncleaned(text)),
             Value::Array(list) => list.into_iter().map(|value| self.redact_json(value)).collect(),
             Value::Object(map) => {
-                let hide = |(key, value)| (self.redact_uncleaned(key), self.redact_json(value));
-                Value::Object(map.into_iter().map(hide).collect::<Map<_, _>>())
+                let redact_entry =
+                    |(key, value)| (self.redact_uncleaned(key), self.redact_json(value));
+                Value::Object(map.into_iter().map(redact_entry).collect::<Map<_, _>>())
             }
             // A secret may be a number.
-            Value::Number(number) => match self.hide(number.to_string()) {
-                hidden if hidden == number.to_string() => Value::Number(number),
-                hidden => Value::String(hidden.into_owned()),
+            Value::Number(number) => match self.redact(number.to_string()) {
+                redacted if redacted == number.to_string() => Value::Number(number),
+                redacted => Value::String(redacted.into_owned()),
             },
             value => value,
         }

@@ -173,7 +173,7 @@ impl Finder {
             if let Some((length, owner)) = self.needles.get(self.longest[node] as usize) {
                 let start = (at + 1).saturating_sub(*length as usize);
                 let end = if self.hides_rest[node] { text.len() } else { at + 1 };
-                hide(&mut found, (start..end, *owner));
+                add_find(&mut found, (start..end, *owner));
                 if self.hides_rest[node] {
                     return found;
                 }
@@ -188,7 +188,7 @@ impl Finder {
             if text.get(start..whole).is_some_and(is_enough)
                 && let Some((_, owner)) = self.needles.get(self.first[last as usize] as usize)
             {
-                hide(&mut found, (start..whole, *owner));
+                add_find(&mut found, (start..whole, *owner));
             }
         }
         found
@@ -202,7 +202,7 @@ impl Finder {
 
 /// Adds a find that ends after all others. Finds that it covers are removed, and a find
 /// that it overlaps grows.
-fn hide(found: &mut Vec<Find>, (range, owner): Find) {
+fn add_find(found: &mut Vec<Find>, (range, owner): Find) {
     while found.last().is_some_and(|(last, _)| last.start >= range.start) {
         found.pop();
     }

@@ -97,7 +97,7 @@ impl Patterns {
 
     /// Hides the secrets of a text. If it was cut, the beginning of a secret at its end
     /// is hidden, too.
-    pub(crate) fn hide<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
+    pub(crate) fn redact<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
         let Some(finder) = &self.finder else { return Cow::Borrowed(text) };
         let found = finder.find(text, is_cut.then_some(MIN_SECRET_CHARS));
         if found.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(self.without(text, &found)) }
@@ -106,16 +106,16 @@ impl Patterns {
     /// Replaces some ranges of a text, which are in order, by the names of their
     /// secrets.
     fn without(&self, text: &str, found: &[Find]) -> String {
-        let mut hidden = String::with_capacity(text.len());
+        let mut redacted = String::with_capacity(text.len());
         let mut end = 0;
         for (range, owner) in found {
-            hidden.push_str(text.get(end..range.start).unwrap_or_default());
+            redacted.push_str(text.get(end..range.start).unwrap_or_default());
             let name = self.names.get(*owner).map_or("", String::as_str);
-            hidden.push_str(&format!("[secret {name}]"));
+            redacted.push_str(&format!("[secret {name}]"));
             end = range.end;
         }
-        hidden.push_str(text.get(end..).unwrap_or_default());
-        hidden
+        redacted.push_str(text.get(end..).unwrap_or_default());
+        redacted
     }
 }
 
@@ -162,23 +162,23 @@ impl Spellings {
 fn spellings(value: &str) -> Vec<Spelling> {
     // White space around a secret, such as the line end of a file, reveals nothing.
     let value = value.trim();
-    let begun = cut(value, MAX_SPELLED_BYTES);
-    let mut texts = Spellings { all: Vec::new(), is_whole: begun.len() == value.len() };
+    let beginning = cut(value, MAX_SPELLED_BYTES);
+    let mut texts = Spellings { all: Vec::new(), is_whole: beginning.len() == value.len() };
     if value.lines().nth(1).is_none() {
-        texts.add(begun, MIN_SECRET_CHARS);
+        texts.add(beginning, MIN_SECRET_CHARS);
     } else {
         let mut lines = Spellings { all: Vec::new(), is_whole: true };
         for line in value.lines().map(str::trim).take(MAX_LINES) {
-            let begun = cut(line, MAX_SPELLED_BYTES);
-            lines.is_whole = begun.len() == line.len();
-            lines.add(begun, MIN_PART_CHARS);
+            let beginning = cut(line, MAX_SPELLED_BYTES);
+            lines.is_whole = beginning.len() == line.len();
+            lines.add(beginning, MIN_PART_CHARS);
         }
         texts.all = lines.all;
     }
     if value.chars().nth(MIN_SECRET_CHARS - 1).is_none() {
         return texts.all;
     }
-    let value = begun;
+    let value = beginning;
     texts.add(&in_json(value, false), MIN_SECRET_CHARS);
     texts.add(&in_json(value, true), MIN_SECRET_CHARS);
     texts.add(&value.escape_debug().to_string(), MIN_SECRET_CHARS);
@@ -260,14 +260,14 @@ mod tests {
         all.iter().map(owned).collect()
     }
 
-    fn hidden(value: &str, text: &str) -> String {
-        secrets(&[("k", value)]).hide(text).into_owned()
+    fn redacted(value: &str, text: &str) -> String {
+        secrets(&[("k", value)]).redact(text).into_owned()
     }
 
     #[test]
     fn a_secret_and_its_spellings_are_hidden() {
         let value = "p\"ss wörd/+?";
-        for (what, text) in [
+        for (case, text) in [
             ("itself", "p\"ss wörd/+?"),
             ("JSON", r#"p\"ss wörd/+?"#),
             ("JSON in ASCII", r#"p\"ss w\u00f6rd/+?"#),
@@ -277,12 +277,12 @@ mod tests {
             ("hexadecimal", "702273732077c3b672642f2b3f"),
             ("base64", "cCJzcyB3w7ZyZC8rPw"),
         ] {
-            assert_eq!(hidden(value, &format!("a {text} b")), "a [secret k] b", "{what}");
+            assert_eq!(redacted(value, &format!("a {text} b")), "a [secret k] b", "{case}");
         }
-        assert_eq!(hidden("hush-hush", "a=hush-hush&b=hush-hush"), "a=[secret k]&b=[secret k]");
-        assert_eq!(hidden("hush-hush\n", "a hush-hush b"), "a [secret k] b", "its line end");
-        assert_eq!(hidden("tab\there", "Err(\"tab\\there\")"), "Err(\"[secret k]\")");
-        assert_eq!(hidden("hu\u{200b}sh\u{1b}[1m!", "a hush! b"), "a [secret k] b", "as cleaned");
+        assert_eq!(redacted("hush-hush", "a=hush-hush&b=hush-hush"), "a=[secret k]&b=[secret k]");
+        assert_eq!(redacted("hush-hush\n", "a hush-hush b"), "a [secret k] b", "its line end");
+        assert_eq!(redacted("tab\there", "Err(\"tab\\there\")"), "Err(\"[secret k]\")");
+        assert_eq!(redacted("hu\u{200b}sh\u{1b}[1m!", "a hush! b"), "a [secret k] b", "as cleaned");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
             for suffix in ["", "x", "xy", "xyz"] {
                 let whole = format!("{before}{value}{suffix}");
                 for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-                    let expected = hidden(value, &engine.encode(&whole));
+                    let expected = redacted(value, &engine.encode(&whole));
                     assert!(expected.contains("[secret k]"), "{whole}: {expected}");
                     assert!(expected.len() < "[secret k]".len() + 16, "{whole}: {expected}");
                 }
@@ -303,22 +303,25 @@ mod tests {
     #[test]
     fn lines_are_hidden_but_not_words() {
         let key = "-----BEGIN KEY-----\nAAAABBBB\nCC==\n-----END KEY-----\n";
-        assert_eq!(hidden(key, "AAAABBBB"), "[secret k]");
-        assert_eq!(hidden(key, "CC=="), "CC==", "a short line");
-        assert_eq!(hidden(key, &json!({"key": key.trim()}).to_string()), r#"{"key":"[secret k]"}"#);
+        assert_eq!(redacted(key, "AAAABBBB"), "[secret k]");
+        assert_eq!(redacted(key, "CC=="), "CC==", "a short line");
+        assert_eq!(
+            redacted(key, &json!({"key": key.trim()}).to_string()),
+            r#"{"key":"[secret k]"}"#
+        );
         for short in ["", "a", "abc", "äöü", " abc ", "   \n  "] {
-            assert_eq!(hidden(short, "a abc äöü b   "), "a abc äöü b   ", "{short:?}");
+            assert_eq!(redacted(short, "a abc äöü b   "), "a abc äöü b   ", "{short:?}");
         }
-        assert_eq!(hidden("abcd", "abcd"), "[secret k]");
+        assert_eq!(redacted("abcd", "abcd"), "[secret k]");
     }
 
     #[test]
     fn overlapping_secrets_are_hidden_as_one() {
         let both = secrets(&[("a", "one-common"), ("b", "common-two")]);
-        assert_eq!(both.hide("x one-common-two y"), "x [secret a] y");
-        assert_eq!(both.hide("common-twone-common"), "[secret b]");
+        assert_eq!(both.redact("x one-common-two y"), "x [secret a] y");
+        assert_eq!(both.redact("common-twone-common"), "[secret b]");
         let inner = secrets(&[("a", "abcdefgh"), ("b", "cdef")]);
-        assert_eq!(inner.hide("abcdefgh cdef"), "[secret a] [secret b]");
+        assert_eq!(inner.redact("abcdefgh cdef"), "[secret a] [secret b]");
     }
 
     #[test]
@@ -334,7 +337,7 @@ mod tests {
         ] {
             assert_eq!(secret.redact_cut(text), expected, "{text}");
         }
-        assert_eq!(secret.hide("say hush-ä-hus"), "say hush-ä-hus", "nobody cut it");
+        assert_eq!(secret.redact("say hush-ä-hus"), "say hush-ä-hus", "nobody cut it");
         let two = secrets(&[("a", "hello-abc"), ("b", "abc-defgh")]);
         assert_eq!(two.redact_cut("x hello-abc-de"), "x [secret a]");
     }
@@ -355,7 +358,7 @@ mod tests {
     fn debug_output_shows_names_of_secrets_only() {
         let none = Secrets::default();
         assert!(none.patterns().is_none());
-        assert!(matches!(none.hide("text"), Cow::Borrowed("text")));
+        assert!(matches!(none.redact("text"), Cow::Borrowed("text")));
         let secrets_set = secrets(&[("k", "hush-hush")]);
         assert_eq!(format!("{secrets_set:?}"), r#"{"k"}"#);
         let _shared = Arc::new(secrets_set);
@@ -364,9 +367,9 @@ mod tests {
     /// Returns the time of some work, the shortest of three runs.
     fn time(mut work: impl FnMut()) -> Duration {
         let once = |_| {
-            let begun = Instant::now();
+            let started = Instant::now();
             work();
-            begun.elapsed()
+            started.elapsed()
         };
         (0..3).map(once).min().unwrap_or_default()
     }
@@ -381,7 +384,7 @@ mod tests {
         let texts = ["a".repeat(256 << 10), "ab".repeat(128 << 10), "aab".repeat(85 << 10)];
         for value in [&equal, &periodic, &random, &format!("{}b", &equal[..900])] {
             let secret = secrets(&[("k", value)]);
-            let build_time = time(|| drop(secrets(&[("k", value)]).hide("text")));
+            let build_time = time(|| drop(secrets(&[("k", value)]).redact("text")));
             assert!(build_time < Duration::from_millis(500), "{build_time:?} to build");
             assert!(secret.patterns().unwrap().memory_bytes() < 1 << 20);
             for text in &texts {
@@ -400,7 +403,7 @@ mod tests {
         let secret = secrets(&[("k", &format!("{}b", "a".repeat(900)))]);
         let [all, none] = ["a", "x"].map(|text| {
             let text = text.repeat(256 << 10);
-            time(|| drop(secret.hide(text.as_str())))
+            time(|| drop(secret.redact(text.as_str())))
         });
         assert!(all < 20 * none + Duration::from_millis(50), "{all:?}, {none:?}");
     }
@@ -410,9 +413,9 @@ mod tests {
         let value: String = (0..20_000).map(|n| format!("{n:x}-")).collect();
         for spelled in [value.clone(), hex::encode(&value), STANDARD_NO_PAD.encode(&value)] {
             let text = format!("it is {spelled} and more");
-            assert_eq!(hidden(&value, &text), "it is [secret k]");
-            let begun = &text[..3000];
-            assert_eq!(hidden(&value, begun), "it is [secret k]");
+            assert_eq!(redacted(&value, &text), "it is [secret k]");
+            let beginning = &text[..3000];
+            assert_eq!(redacted(&value, beginning), "it is [secret k]");
         }
     }
 
@@ -427,7 +430,7 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let all = secrets(&all);
-        assert_eq!(all.hide("x 42-17-line y"), "x [secret k42] y");
+        assert_eq!(all.redact("x 42-17-line y"), "x [secret k42] y");
         let bytes = all.patterns().unwrap().memory_bytes();
         assert!(bytes <= ((MAX_NEEDLES_BYTES + 1) * STATE_BYTES) as u64, "{bytes}");
     }
@@ -440,7 +443,7 @@ mod tests {
             around in proptest::collection::vec("[a-c ]{0,6}", 1..6),
         ) {
             let text = around.join(&secret);
-            prop_assert!(!hidden(&secret, &text).contains(&secret));
+            prop_assert!(!redacted(&secret, &text).contains(&secret));
         }
 
         /// No beginning of four characters is left at a cut.
@@ -448,9 +451,9 @@ mod tests {
         fn a_cut_secret_shows_no_prefix(
             secret in "[a-cä]{5,9}", before in "[a-cä ]{0,12}", kept in 4..9usize,
         ) {
-            let begun: String = secret.chars().take(kept).collect();
+            let beginning: String = secret.chars().take(kept).collect();
             let expected = secrets(&[("k", &secret)]);
-            let expected = expected.redact_cut(format!("{before}{begun}"));
+            let expected = expected.redact_cut(format!("{before}{beginning}"));
             prop_assert!(expected.ends_with("[secret k]"), "{}", expected);
         }
     }

@@ -428,8 +428,11 @@ async fn a_request_ends_at_its_timeout() {
         let request = at(&server, path);
         let done = web.run(node, request, |call| limit(call, Limit::HttpCallMs, 400)).await;
         assert_limit(&done, "http_call_ms");
-        let took = started.elapsed();
-        assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(4), "{took:?}");
+        let elapsed = started.elapsed();
+        assert!(
+            elapsed >= Duration::from_millis(400) && elapsed < Duration::from_secs(4),
+            "{elapsed:?}"
+        );
         server.wait_until_closed().await;
     }
 }

@@ -88,11 +88,11 @@ pub fn config(folder: &std::path::Path) -> SandboxConfig {
     }
 }
 
-/// Returns the test compiler, told to be `what`.
-pub fn compiler(what: &str) -> Compiler {
+/// Returns the test compiler, told to be `behavior`.
+pub fn compiler(behavior: &str) -> Compiler {
     Compiler {
         program: env!("CARGO_BIN_EXE_exosphere-test-compiler").into(),
-        arguments: vec![what.into()],
+        arguments: vec![behavior.into()],
         limits: AdmissionLimits::default(),
     }
 }

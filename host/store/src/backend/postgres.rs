@@ -175,12 +175,12 @@ impl PgTx {
             (Ok(_), Err(error)) => Err(error.into()),
             // Drops the connection: a new one sees the current configuration of the database, such
             // as read-only mode and the statement timeout.
-            (Err(why @ StoreError::Unavailable(_)), Ok(_)) => Err(why),
-            (Err(why), Ok(_)) => {
+            (Err(cause @ StoreError::Unavailable(_)), Ok(_)) => Err(cause),
+            (Err(cause), Ok(_)) => {
                 self.guard.release();
-                Err(why)
+                Err(cause)
             }
-            (Err(why), Err(_)) => Err(why),
+            (Err(cause), Err(_)) => Err(cause),
         }
     }
 }

@@ -96,23 +96,26 @@ impl Reader {
         // its next use.
         let mut immediate_retries = MAX_CONNECTIONS;
         loop {
-            let began = Instant::now();
-            let last =
-                if self.retry_for.is_zero() { start + READ_TIMEOUT } else { began + TRY_TIMEOUT };
-            let why = match timeout_at(last, self.try_rows(statement, params, read)).await {
+            let try_start = Instant::now();
+            let last = if self.retry_for.is_zero() {
+                start + READ_TIMEOUT
+            } else {
+                try_start + TRY_TIMEOUT
+            };
+            let cause = match timeout_at(last, self.try_rows(statement, params, read)).await {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(StoreError::Unavailable(_)))
-                    if immediate_retries > 0 && self.may_be_dead(began) =>
+                    if immediate_retries > 0 && self.may_be_dead(try_start) =>
                 {
                     immediate_retries -= 1;
                     continue;
                 }
-                Ok(Err(StoreError::Unavailable(why))) => why,
+                Ok(Err(StoreError::Unavailable(cause))) => cause,
                 Ok(Err(other)) => return Err(other),
-                Err(_) => self.replace_pool(last - began),
+                Err(_) => self.replace_pool(last - try_start),
             };
             if Instant::now() + backoff.peek() > end {
-                return Err(StoreError::Unavailable(why));
+                return Err(StoreError::Unavailable(cause));
             }
             tokio::time::sleep(backoff.advance()).await;
         }

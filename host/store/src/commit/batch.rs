@@ -43,8 +43,8 @@ pub enum Control {
     Pause,
     /// Resumes the run: its states can be claimed again.
     Resume,
-    /// Sweeps some states of the run: ends them if the run was cancelled, else parks or unparks
-    /// them for a pause.
+    /// Sweeps some states of the run: ends them if the run was cancelled, else holds them back
+    /// or releases them, as the pause of the run requires.
     Sweep {
         /// The number of the event that asked for the sweep.
         event: i64,
@@ -121,7 +121,7 @@ pub struct Finished {
     pub usage: Option<Usage>,
     /// The time at which the attempt began, by this host's clock; `None` if it never did, or its
     /// host was lost.
-    pub began: Option<Instant>,
+    pub began_at: Option<Instant>,
     /// The random jitter for a retry's backoff, if the commit has to plan the outcome again.
     pub jitter: f64,
     /// The limits of the run and of its store.
@@ -263,8 +263,8 @@ pub struct Batch {
     pub claim_mode: ClaimMode,
     /// The claim quota of each namespace and run.
     pub quotas: Quotas,
-    /// Round-robin cursor: which namespace this claim serves first.
-    pub turn: usize,
+    /// Number of the claim, which selects the namespace that is served first.
+    pub rotation: usize,
     /// Round-robin cursors of the namespaces' runs, as the last claim returned them.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
     /// The known queues of staged children; if none is, a claim looks for them.

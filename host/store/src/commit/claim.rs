@@ -78,7 +78,7 @@ impl CommitTx<'_> {
         let (mut ready, other_queues) = self.ready_runs(tx, &claimable, max_claims).await?;
         let mut left = max_claims;
         while left > 0 {
-            let parts = ready.parts(left, &self.quotas, self.turn);
+            let parts = ready.parts(left, &self.quotas, self.rotation);
             if parts.is_empty() {
                 break;
             }

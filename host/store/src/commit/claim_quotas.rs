@@ -65,7 +65,7 @@ impl ReadyRuns {
         &mut self,
         left: u32,
         quotas: &Quotas,
-        turn: usize,
+        rotation: usize,
     ) -> Vec<(ReadyRun, u32)> {
         let is_claimable = |(namespace, namespace_runs): &(NamespaceKey, &NamespaceRuns)| {
             let has_quota = |ready: &ReadyRun| quotas.remaining_of_run(ready.run) > 0;
@@ -77,7 +77,7 @@ impl ReadyRuns {
         if !open.is_empty() {
             // The first namespace rotates with each claim, so that each gets its turn if a claim
             // takes fewer states than there are namespaces.
-            let first = turn % open.len();
+            let first = rotation % open.len();
             open.rotate_left(first);
         }
         let (mut left, mut parts) = (left, Vec::new());

@@ -48,8 +48,8 @@ impl CommitTx<'_> {
         if !self.is_live(run.key) {
             return Ok(Reply::Stale);
         }
-        let begun = tx.execute_each(sql::RECORD_BEGIN, &claims(std::iter::once(state))).await?;
-        Ok(if begun == 1 { Reply::Done } else { Reply::Stale })
+        let recorded = tx.execute_each(sql::RECORD_BEGIN, &claims(std::iter::once(state))).await?;
+        Ok(if recorded == 1 { Reply::Done } else { Reply::Stale })
     }
 
     fn cancel(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {

@@ -49,8 +49,8 @@ impl<'b> CommitTx<'b> {
                 self.count(run, &changes.counts)?;
             }
         }
-        let began_at = finished.began.map(|began| {
-            let run_ms = Millis::try_from(began.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let began_at = finished.began_at.map(|began_at| {
+            let run_ms = Millis::try_from(began_at.elapsed().as_millis()).unwrap_or(Millis::MAX);
             self.now.saturating_sub(run_ms)
         });
         let is_replanned = replanned.is_some();
@@ -135,7 +135,7 @@ impl<'b> CommitTx<'b> {
         self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
     }
 
-    /// Creates an ordinary state, claimed immediately if it is due and the birth quota allows.
+    /// Creates an ordinary state, claimed at once if it is due and the quotas allow.
     pub(super) fn create_state(
         &mut self,
         run: RunKey,
@@ -168,8 +168,8 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Takes one birth from the quotas for a state that is due now. Returns the run's namespace if
-    /// the state is born claimed.
+    /// Takes one new state, which is due now, from the quotas. Returns the run's namespace if
+    /// the state is claimed at once.
     pub(super) fn claim_new_state(
         &mut self,
         run: RunKey,
@@ -181,7 +181,7 @@ impl<'b> CommitTx<'b> {
         }
         let saturated = self.quotas.remaining(namespace) == 0;
         let saturated_run = self.quotas.remaining_of_run(run) == 0;
-        if saturated || saturated_run || self.births == 0 {
+        if saturated || saturated_run || self.new_state_quota == 0 {
             self.done.added = true;
             match (saturated, saturated_run) {
                 (true, _) => drop(self.done.saturated.insert(namespace)),
@@ -190,7 +190,7 @@ impl<'b> CommitTx<'b> {
             }
             return Ok(None);
         }
-        self.births -= 1;
+        self.new_state_quota -= 1;
         self.quotas.take(namespace, run, 1);
         Ok(Some(namespace))
     }

@@ -103,9 +103,9 @@ impl CommitTx<'_> {
         let reopened = self.reopen(tx, run, failed).await?;
         match (reopened.states.len(), reopened.too_late) {
             (0, late) => {
-                let why = late.first().map(String::as_str).unwrap_or_default();
+                let cause = late.first().map(String::as_str).unwrap_or_default();
                 Ok(Reply::Refused(format!(
-                    "none of its {} failed states can be retried: {why}",
+                    "none of its {} failed states can be retried: {cause}",
                     late.len()
                 )))
             }
@@ -178,7 +178,7 @@ impl CommitTx<'_> {
         for node in reopened.unites.values() {
             row.change_status(*node, Status::Errored, Status::Waiting);
         }
-        let held_back = row.parks_reopened();
+        let held_back = row.holds_back_reopened();
         self.done.more_due |= !held_back;
         self.done.added |= !held_back;
         let states = reopened.states.iter().map(|(id, _)| (id, Status::Created, held_back));

@@ -23,7 +23,7 @@ impl RunRow {
 
     /// Returns whether reopened states are held back: they wait for the end of a pause or of a
     /// redrive.
-    pub(crate) fn parks_reopened(&self) -> bool {
+    pub(crate) fn holds_back_reopened(&self) -> bool {
         self.paused || self.redrive > 0
     }
 
@@ -59,15 +59,15 @@ impl RunRow {
             Transition::Success { .. } => self.change_status(node, Status::Queued, Status::Success),
             Transition::Pruned { .. } => self.change_status(node, Status::Queued, Status::Pruned),
             Transition::Errored { .. } => self.change_status(node, Status::Queued, Status::Errored),
-            Transition::Reschedule { why: RescheduleReason::Requeued, .. } => self.requeues += 1,
+            Transition::Reschedule { reason: RescheduleReason::Requeued, .. } => self.requeues += 1,
             // A lost host or a conflict uses up no retry.
-            Transition::Reschedule { attempts, why: RescheduleReason::Failed(_), .. } => {
+            Transition::Reschedule { attempts, reason: RescheduleReason::Failed(_), .. } => {
                 if attempts.retries > state.attempts.retries {
                     self.retries += 1;
                     self.node_counts.add_retry(node);
                 }
             }
-            Transition::Reschedule { why: RescheduleReason::Released, .. } => {}
+            Transition::Reschedule { reason: RescheduleReason::Released, .. } => {}
         }
     }
 

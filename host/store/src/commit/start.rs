@@ -42,9 +42,9 @@ impl<'b> CommitTx<'b> {
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref));
-        let begun = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
+        let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
-            if !begun.contains(&new.info.key.0) {
+            if !inserted.contains(&new.info.key.0) {
                 let answer = answer_existing(tx, new, id).await?;
                 self.existing_runs.insert(new.info.key, answer);
             }

@@ -38,7 +38,7 @@ impl CommitTx<'_> {
         if row.sweep_event != event {
             return Ok(Reply::Stale);
         }
-        let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
+        let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.holds_back_reopened());
         let states = tx
             .query(sql::STATES_TO_SWEEP, &params![run.key.0, from, limit], read_sweep_row)
             .await?;
@@ -52,7 +52,7 @@ impl CommitTx<'_> {
             if cancelled {
                 tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?;
             } else {
-                tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?;
+                tx.execute_each(sql::HOLD_BACK, &rows.all(i64::from(paused))).await?;
             }
             self.done.more_due |= !cancelled && !paused;
             self.done.added |= !cancelled && !paused;

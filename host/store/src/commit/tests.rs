@@ -57,7 +57,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         now: 1,
         claim_mode: ClaimMode::NewOnly(1),
         quotas: Quotas::unbounded(),
-        turn: 0,
+        rotation: 0,
         cursors: BTreeMap::new(),
         staged_queues: StagedQueues::default(),
     }
@@ -86,14 +86,14 @@ async fn guarded_writes_reject_an_old_fence() {
         rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
     };
     let repeat = |rows: ParamRows<'static>| (0..8).fold(rows, |rows, _| rows.all(0));
-    let begun = |rows: ParamRows<'static>| rows;
+    let record_begin = |rows: ParamRows<'static>| rows;
     for database in databases {
         let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
         let session = store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
         for (text, rest) in [
             (sql::FINISH, finish as fn(_) -> _),
             (sql::RESCHEDULE, repeat),
-            (sql::RECORD_BEGIN, begun),
+            (sql::RECORD_BEGIN, record_begin),
         ] {
             let done = store.commit(start(&store, session, 1).await).await.unwrap();
             let (id, session) = (done.claimed[0].state.id.0, session.0);

@@ -168,8 +168,8 @@ impl Store {
             let Some(last) = rows.last() else { return Ok(()) };
             cursor = Cursor::at(last);
             for row in rows {
-                if let Err(why) = row.scope().open(keys, &row.key, &row.ciphertext) {
-                    done.lost.push(why.to_string());
+                if let Err(cause) = row.scope().open(keys, &row.key, &row.ciphertext) {
+                    done.lost.push(cause.to_string());
                     if lost_secrets == LostSecrets::Delete {
                         in_transaction!(self, 0, |tx| delete_secret(tx, &row))?;
                     }

@@ -100,7 +100,7 @@ impl SecretCipher {
             *last_reload = Some(Instant::now());
             match tokio::task::spawn_blocking(move || source()).await {
                 Ok(Ok(keys)) => self.replace_keys(keys),
-                Ok(Err(why)) => tracing::warn!(why, "the keys cannot be read again"),
+                Ok(Err(cause)) => tracing::warn!(cause, "the keys cannot be read again"),
                 Err(error) => tracing::warn!(%error, "the keys cannot be read again"),
             }
         }
@@ -149,7 +149,7 @@ impl SecretScope<'_> {
         id: &KeyId,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<String>, DecryptError> {
-        keys.decrypt(id, &self.associated_data(), ciphertext).map_err(|why| match why {
+        keys.decrypt(id, &self.associated_data(), ciphertext).map_err(|cause| match cause {
             KeyringError::Unknown => {
                 DecryptError::Unknown { scope: self.to_string(), key: id.clone() }
             }
@@ -178,8 +178,8 @@ mod tests {
         let keys = Keyring::from(&[1; 32]);
         let ciphertext = scope.encrypt(&keys, "hush").unwrap();
         assert_eq!(*scope.open(&keys, keys.current(), &ciphertext).unwrap(), "hush");
-        let why = other.open(&keys, keys.current(), &ciphertext).unwrap_err();
-        assert_eq!(why, DecryptError::Broken("a of the graph b in a".into()));
+        let cause = other.open(&keys, keys.current(), &ciphertext).unwrap_err();
+        assert_eq!(cause, DecryptError::Broken("a of the graph b in a".into()));
         assert!(!format!("{:?}", SecretCipher::new(keys)).contains('\u{1}'));
     }
 
@@ -201,13 +201,13 @@ mod tests {
         let ciphertext = scope.encrypt(&new, "hush").unwrap();
         assert_eq!(*cipher.open(&scope, new.current(), &ciphertext).await.unwrap(), "hush");
         assert_eq!(loads.load(Ordering::Relaxed), 1);
-        let begun = Instant::now();
+        let started = Instant::now();
         let removed_keys = Keyring::from(&[3; 32]);
         let all = (0..100).map(|_| cipher.open(&scope, removed_keys.current(), &ciphertext));
         for end in futures::future::join_all(all).await {
             assert!(matches!(end, Err(DecryptError::Unknown { .. })));
         }
         let times = loads.load(Ordering::Relaxed);
-        assert!(times <= 3 && begun.elapsed() < Duration::from_secs(3), "asked {times} times");
+        assert!(times <= 3 && started.elapsed() < Duration::from_secs(3), "asked {times} times");
     }
 }

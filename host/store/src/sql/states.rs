@@ -212,7 +212,7 @@ statements! {
         unnest!(id: int, now: int),
         " WHERE state.id = n.id"
     );
-    PARK_STATE =
+    HOLD_BACK =
         "UPDATE state \
          SET held_back = $2 \
          WHERE id = $1 AND status = 'CREATED' AND held_back <> $2",

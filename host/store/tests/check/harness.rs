@@ -237,7 +237,7 @@ impl Harness {
             now: self.now,
             claim_mode,
             quotas: Quotas::unbounded(),
-            turn: 0,
+            rotation: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),
         };
@@ -280,7 +280,7 @@ impl Harness {
             journal,
             logs: None,
             usage: None,
-            began: None,
+            began_at: None,
             jitter: 0.0,
             limits: limits(),
             staged: None,

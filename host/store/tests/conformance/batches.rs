@@ -165,8 +165,8 @@ async fn only_the_last_100_attempts_are_kept(kind: Kind) {
     let run = harness.start_of("A").await;
     let mut state = run.root;
     for _ in 0..103 {
-        let again = harness.finish_plain(&run.info, &state, Outcome::RequeueAfter(1)).await;
-        harness.commit_one(again).await;
+        let requeue = harness.finish_plain(&run.info, &state, Outcome::RequeueAfter(1)).await;
+        harness.commit_one(requeue).await;
         let due = format!("UPDATE state SET due_at = 0 WHERE id = {}", state.id);
         harness.database.execute(&due).await.unwrap();
         state = harness.claim(1).await.remove(0);
@@ -225,9 +225,9 @@ async fn one_commit_inserts_100_000_children(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, MANY).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(100)).await;
-    println!("{kind:?}: {MANY} children in {:?}", begun.elapsed());
+    println!("{kind:?}: {MANY} children in {:?}", started.elapsed());
     assert_eq!(done.claimed.len(), 100);
     assert_eq!(harness.number("SELECT open FROM unite").await, MANY as i64);
     assert_eq!(harness.states().await, "CREATED 99900, QUEUED 100, SUCCESS 1, WAITING 1");

@@ -29,7 +29,7 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
     let fan = harness.finish_with_outputs(&run.info, &run.root, STATES).await;
     assert_eq!(harness.commit_one(fan).await, Reply::Done);
 
-    let begun = Instant::now();
+    let started = Instant::now();
     let first = claim_concurrently(&hosts).await;
     assert!(first.iter().all(|state| state.claim.fence.0 == 1));
     each_once(&first, STATES);
@@ -39,7 +39,7 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
     each_once(&second, released);
     let sessions: HashSet<_> = hosts.iter().map(|host| host.session).collect();
     assert!(second.iter().all(|state| sessions.contains(&state.claim.session)));
-    println!("{kind:?}: {STATES} and {released} states in {:?}", begun.elapsed());
+    println!("{kind:?}: {STATES} and {released} states in {:?}", started.elapsed());
     // The claims match the rows.
     let held =
         harness.database.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;

@@ -206,7 +206,10 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     };
     for operation in operations(&finished) {
         let answer = harness.commit_one(operation).await;
-        assert!(matches!(&answer, Reply::Refused(why) if why.contains("SUCCESS")), "{answer:?}");
+        assert!(
+            matches!(&answer, Reply::Refused(cause) if cause.contains("SUCCESS")),
+            "{answer:?}"
+        );
     }
     // A run that failed while it was paused can be resumed before a retry.
     let failed = harness.start_of("A").await;

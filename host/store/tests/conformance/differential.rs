@@ -45,7 +45,7 @@ async fn history(seed: u64) {
     let operations = from_environment("OPERATIONS").map_or(OPERATIONS, |number| number as usize);
     // Shown if the test fails.
     println!("SEED={seed} OPERATIONS={operations}");
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut ops = RandomOps::new(DatabasePair::new().await, seed).await;
     let mut next_comparison = COMPARE_INTERVAL;
     while ops.operations < operations {
@@ -57,5 +57,5 @@ async fn history(seed: u64) {
     }
     ops.databases.compare().await;
     ops.databases.check().await;
-    println!("{} in {:?}", ops.answer_counts(), begun.elapsed());
+    println!("{} in {:?}", ops.answer_counts(), started.elapsed());
 }

@@ -196,9 +196,9 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     assert_eq!(reclaimed.claim.fence, Fence(3));
     assert!(!held().await);
     // The begin may be in one batch with the finish.
-    let begun = begin_op(&run, &reclaimed);
+    let record_begin = begin_op(&run, &reclaimed);
     let end = other.finish(&run.info, &reclaimed, outputs(0), Journal::default()).await;
-    let done = other.commit_ok(vec![begun, end], ClaimMode::NewOnly(0)).await;
+    let done = other.commit_ok(vec![record_begin, end], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.replies, [Reply::Stale, Reply::Done], "finishes are written first");
     harness.check().await;
 }

@@ -211,7 +211,7 @@ impl Host {
 
     pub fn batch(&self, operations: Vec<Operation>, claim_mode: ClaimMode) -> Batch {
         let (range, session) = (0..operations.len(), self.session);
-        let (now, quotas, turn) = (self.now(), Quotas::unbounded(), number() as usize);
+        let (now, quotas, rotation) = (self.now(), Quotas::unbounded(), number() as usize);
         let (cursors, staged_queues) = (BTreeMap::new(), StagedQueues::default());
         Batch {
             operations: operations.into(),
@@ -220,7 +220,7 @@ impl Host {
             now,
             claim_mode,
             quotas,
-            turn,
+            rotation,
             cursors,
             staged_queues,
         }
@@ -277,7 +277,7 @@ impl Host {
             journal,
             logs: None,
             usage: None,
-            began: None,
+            began_at: None,
             jitter: 0.0,
             limits: self.limits.clone(),
             staged: None,

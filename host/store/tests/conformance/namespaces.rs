@@ -77,12 +77,12 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     assert_eq!(done.saturated, [a, b].into());
     assert!(!done.more_due, "nothing that may be claimed now");
 
-    // Claims at birth keep to the share, too.
+    // Claims of new states keep to the share, too.
     let template = harness.template_of("a", GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 9).await;
-    let births = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(100)) };
-    let done = harness.store.commit(births).await.unwrap();
+    let batch = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(100)) };
+    let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2)]));
     assert_eq!((done.saturated, done.more_due), ([a].into(), false));
     harness.check().await;

@@ -55,8 +55,8 @@ fn retry(run: &Run, state: StateId) -> Operation {
     Operation::Control(run.info.clone(), Control::Retry(state))
 }
 
-fn is_refused(answer: &Reply, why: &str) -> bool {
-    matches!(answer, Reply::Refused(message) if message.contains(why))
+fn is_refused(answer: &Reply, cause: &str) -> bool {
+    matches!(answer, Reply::Refused(message) if message.contains(cause))
 }
 
 async fn a_failed_state_can_be_retried(kind: Kind) {

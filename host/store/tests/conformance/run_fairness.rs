@@ -118,8 +118,8 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let fan = harness.finish_with_outputs(&new.info, &new.root, 9).await;
     let runs = HashMap::from([(new.info.key, RunQuota { held: 1, left: 4 })]);
     let quotas = Quotas { runs, ..Quotas::unbounded() };
-    let births = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(99)) };
-    let done = harness.store.commit(births).await.unwrap();
+    let batch = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(99)) };
+    let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(new.info.key, 4)]));
     assert_eq!(done.saturated_runs, [(new.info.namespace_key, new.info.key)].into());
     assert!(done.added && !done.more_due);

@@ -90,8 +90,8 @@ fn unstage(run: &Run, state: &Claimed, limit: u32) -> Operation {
     Operation::Control(run.info.clone(), Control::Unstage(Leftover { state, fence, limit }))
 }
 
-/// Returns the same piece once more.
-fn again(piece: &Stage) -> Stage {
+/// Copies a piece.
+fn copy_piece(piece: &Stage) -> Stage {
     let Stage { run, state, piece, first, outputs, children, new_states, limits } = piece;
     Stage {
         run: run.clone(),
@@ -163,7 +163,7 @@ async fn a_repeated_piece_is_written_once(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 6, 3).await;
     for piece in pieces {
-        assert_eq!(harness.commit_one(stage(again(&piece))).await, Reply::Done);
+        assert_eq!(harness.commit_one(stage(copy_piece(&piece))).await, Reply::Done);
         assert_eq!(harness.commit_one(stage(piece)).await, Reply::Done);
     }
     assert_eq!(harness.commit_one(finish(end)).await, Reply::Done);
@@ -198,7 +198,7 @@ fn again_without(end: &mut Finished) -> Finished {
         journal: end.journal.clone(),
         logs: None,
         usage: None,
-        began: None,
+        began_at: None,
         jitter: 0.0,
         limits: end.limits.clone(),
         staged: end.staged,
@@ -209,16 +209,16 @@ async fn a_stale_fence_stages_nothing(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let old_pieces = in_pieces(&harness, &run, &run.root, 6, 3).await;
-    assert_eq!(harness.commit_one(stage(again(&old_pieces.pieces[0]))).await, Reply::Done);
+    assert_eq!(harness.commit_one(stage(copy_piece(&old_pieces.pieces[0]))).await, Reply::Done);
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     harness.commit_one(lost).await;
-    assert_eq!(harness.commit_one(stage(again(&old_pieces.pieces[1]))).await, Reply::Stale);
+    assert_eq!(harness.commit_one(stage(copy_piece(&old_pieces.pieces[1]))).await, Reply::Stale);
     let held = harness.claim(1).await.remove(0);
-    assert_eq!(harness.commit_one(stage(again(&old_pieces.pieces[1]))).await, Reply::Stale);
+    assert_eq!(harness.commit_one(stage(copy_piece(&old_pieces.pieces[1]))).await, Reply::Stale);
     assert_eq!(harness.commit_one(finish(old_pieces.end)).await, Reply::Stale);
     let InPieces { pieces, end } = in_pieces(&harness, &run, &held, 6, 3).await;
     let fence = run.root.claim.fence;
-    assert_eq!(harness.commit_one(stage(again(&pieces[0]))).await, Reply::Leftover(fence));
+    assert_eq!(harness.commit_one(stage(copy_piece(&pieces[0]))).await, Reply::Leftover(fence));
     harness.check().await;
     assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Reply::Done);
     for piece in pieces {
@@ -371,10 +371,10 @@ async fn a_failed_staged_finish_leaves_a_leftover(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let limits = Arc::new(Limits::default().with(Limit::RunStates, 11));
     let InPieces { mut pieces, mut end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
-    let mut refused = again(&pieces[0]);
+    let mut refused = copy_piece(&pieces[0]);
     refused.limits = limits.clone();
     let answer = harness.commit_one(stage(refused)).await;
-    assert!(matches!(&answer, Reply::Refused(why) if why.contains("run_states")), "{answer:?}");
+    assert!(matches!(&answer, Reply::Refused(cause) if cause.contains("run_states")), "{answer:?}");
     // The run has more states at the end than when the pieces were staged.
     for piece in pieces.drain(..) {
         harness.commit_one(stage(piece)).await;

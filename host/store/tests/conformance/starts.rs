@@ -82,7 +82,7 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
     for (at, host) in hosts.into_iter().enumerate() {
         let template = template.clone();
         all.spawn(async move {
-            let mut begun = 0;
+            let mut claimed = 0;
             for round in 0..5 {
                 let mut keys: Vec<_> = (0..6).map(|key| format!("{round} {key}")).collect();
                 if at % 2 == 1 {
@@ -96,9 +96,9 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
                 let known = |answer: &&Reply| matches!(answer, Reply::Existing(_));
                 let existing = done.replies.iter().filter(known).count();
                 assert_eq!(done.replies.len() - existing, done.claimed.len());
-                begun += done.claimed.len();
+                claimed += done.claimed.len();
             }
-            begun
+            claimed
         });
     }
     assert_eq!(all.join_all().await.into_iter().sum::<usize>(), 30);

@@ -22,13 +22,13 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Number of states claimed at a time, as by a host of 128 slots.
-const HELD: u32 = 512;
+const CLAIM_BATCH: u32 = 512;
 /// Duration of the measurement.
-const DURATION: Duration = Duration::from_millis(1500);
+const MEASURED_TIME: Duration = Duration::from_millis(1500);
 /// Number of branches of the run whose middle part is measured.
 const BRANCHES: usize = 150_000;
 
-const FANOUT: &str = "U > W; W > M; M(U)";
+const FANOUT_GRAPH: &str = "U > W; W > M; M(U)";
 
 type Runs = BTreeMap<RunKey, Arc<RunInfo>>;
 
@@ -77,24 +77,25 @@ impl StorePipeline {
     /// and claims their successors.
     pub fn rate(self, batch: usize) -> Result<f64> {
         self.measure(async |pipeline| {
-            let fanout = pipeline.apply(FANOUT).await?;
+            let fanout = pipeline.apply(FANOUT_GRAPH).await?;
             let (runs, held) = pipeline.fan_out(&fanout, BRANCHES).await?;
-            let begun = Instant::now();
-            let states = pipeline.end_all(&runs, held, batch, ClaimMode::AllDue, DURATION).await?;
-            Ok(states as f64 / begun.elapsed().as_secs_f64())
+            let started = Instant::now();
+            let states =
+                pipeline.end_all(&runs, held, batch, ClaimMode::AllDue, MEASURED_TIME).await?;
+            Ok(states as f64 / started.elapsed().as_secs_f64())
         })
     }
 
     /// Returns the states per second of a whole run, from its start to the end of its unite.
     pub fn fanout(self, branches: usize, batch: usize) -> Result<f64> {
         self.measure(async |pipeline| {
-            let fanout = pipeline.apply(FANOUT).await?;
-            let begun = Instant::now();
+            let fanout = pipeline.apply(FANOUT_GRAPH).await?;
+            let started = Instant::now();
             let (runs, held) = pipeline.fan_out(&fanout, branches).await?;
             let states =
                 pipeline.end_all(&runs, held, batch, ClaimMode::AllDue, Duration::MAX).await?;
             ensure!(states == branches + 1, "{states} states ended");
-            Ok((states + 1) as f64 / begun.elapsed().as_secs_f64())
+            Ok((states + 1) as f64 / started.elapsed().as_secs_f64())
         })
     }
 
@@ -104,12 +105,12 @@ impl StorePipeline {
         self.measure(async |pipeline| {
             let links: Vec<_> = (1..length).map(|at| format!("n{} > n{at}", at - 1)).collect();
             let chain = pipeline.apply(&links.join("; ")).await?;
-            let begun = Instant::now();
+            let started = Instant::now();
             let (runs, held) = pipeline.start(&chain, chains).await?;
             let states =
                 pipeline.end_all(&runs, held, batch, ClaimMode::NewOnly, Duration::MAX).await?;
             ensure!(states == chains * length, "{states} states ended");
-            Ok(states as f64 / begun.elapsed().as_secs_f64())
+            Ok(states as f64 / started.elapsed().as_secs_f64())
         })
     }
 
@@ -124,7 +125,7 @@ impl StorePipeline {
         let graph =
             GraphBuilder::from_text(text).build().map_err(|problems| anyhow!("{problems:?}"))?;
         let graph = Arc::new(graph);
-        let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
+        let name: Name = "bench".parse().map_err(|cause| anyhow!("{cause}"))?;
         let none = BTreeMap::new();
         let applied = self.store.apply_graph(&name, &name, &graph, &none, 1).await?;
         Ok(AppliedGraph {
@@ -144,7 +145,7 @@ impl StorePipeline {
             infos.insert(new.info.key, Arc::clone(&new.info));
             starts.push(Operation::Start(new.into()));
         }
-        let held = self.commit(starts, ClaimMode::NewOnly(HELD)).await?;
+        let held = self.commit(starts, ClaimMode::NewOnly(CLAIM_BATCH)).await?;
         Ok((infos, held))
     }
 
@@ -157,7 +158,7 @@ impl StorePipeline {
         let (runs, root) = self.start(ready, 1).await?;
         let root = root.into_iter().next().context("no first state")?;
         let fan = self.ended(&runs, root, branches).await?;
-        let held = self.commit(vec![fan], ClaimMode::NewOnly(HELD)).await?;
+        let held = self.commit(vec![fan], ClaimMode::NewOnly(CLAIM_BATCH)).await?;
         Ok((runs, held))
     }
 
@@ -171,11 +172,11 @@ impl StorePipeline {
         claim_mode: fn(u32) -> ClaimMode,
         duration: Duration,
     ) -> Result<usize> {
-        let (begun, mut states) = (Instant::now(), 0);
+        let (started, mut states) = (Instant::now(), 0);
         let mut operations = self.ends(runs, &mut held, batch).await?;
-        while !operations.is_empty() && begun.elapsed() < duration {
+        while !operations.is_empty() && started.elapsed() < duration {
             states += operations.len();
-            let free = HELD - u32::try_from(held.len())?;
+            let free = CLAIM_BATCH - u32::try_from(held.len())?;
             // The next batch is prepared while this one is committed, as in a host.
             let commit = self.commit(operations, claim_mode(free));
             let (claimed, next) = tokio::join!(commit, self.ends(runs, &mut held, batch));
@@ -241,11 +242,11 @@ impl StorePipeline {
         Ok(Operation::Finish(Box::new(Finished {
             run: Arc::clone(run),
             state,
-            changes: changes.map_err(|why| anyhow!("{why}"))?,
+            changes: changes.map_err(|cause| anyhow!("{cause}"))?,
             journal: Journal::default(),
             logs: None,
             usage: None,
-            began: None,
+            began_at: None,
             jitter: 0.0,
             limits: Arc::clone(&self.limits),
             staged: None,
@@ -264,7 +265,7 @@ impl StorePipeline {
             now: 1,
             claim_mode,
             quotas: Quotas::unbounded(),
-            turn: 0,
+            rotation: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),
         };

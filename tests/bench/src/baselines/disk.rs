@@ -18,10 +18,10 @@ pub fn syncs(folder: &Path) -> Result<Vec<f64>> {
     file.sync_all()?;
     let mut all = Vec::new();
     for turn in 0..SYNCS {
-        let begun = Instant::now();
+        let started = Instant::now();
         file.write_all_at(&[turn as u8; 4096], 0)?;
         file.sync_data()?;
-        all.push(begun.elapsed().as_secs_f64() * 1000.0);
+        all.push(started.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(all)
 }

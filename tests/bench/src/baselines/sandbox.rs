@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Runtime;
 
 /// Time for which each node is called.
-const DURATION: Duration = Duration::from_secs(1);
+const TIME_PER_NODE: Duration = Duration::from_secs(1);
 
 /// Two threads that call a node repeatedly.
 pub struct SandboxLoop {
@@ -102,8 +102,8 @@ async fn call(
     inputs: &'static str,
 ) -> Result<f64> {
     let store = Arc::new(EmptyStore);
-    let (begun, mut calls) = (Instant::now(), 0u32);
-    while begun.elapsed() < DURATION {
+    let (started, mut calls) = (Instant::now(), 0u32);
+    while started.elapsed() < TIME_PER_NODE {
         let invocation = Invocation {
             node: node.parse().ok().context("no name")?,
             inputs: inputs.into(),
@@ -119,5 +119,5 @@ async fn call(
         ensure!(matches!(completion.outcome, Outcome::Outputs(_)), "{:?}", completion.outcome);
         calls += 1;
     }
-    Ok(f64::from(calls) / begun.elapsed().as_secs_f64())
+    Ok(f64::from(calls) / started.elapsed().as_secs_f64())
 }

@@ -36,7 +36,7 @@ pub fn output_of(command: &mut Command) -> Result<String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     // The first error is the clearest: warnings come before it, and the path of a log after it.
     let error = |line: &&str| line.trim_start_matches("npm ").to_lowercase().starts_with("error");
-    let why = stderr.lines().find(error).or(stderr.lines().last()).unwrap_or_default().trim();
-    ensure!(output.status.success(), "{name}: {}: {why}", output.status);
+    let cause = stderr.lines().find(error).or(stderr.lines().last()).unwrap_or_default().trim();
+    ensure!(output.status.success(), "{name}: {}: {cause}", output.status);
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -62,21 +62,21 @@ impl Peers {
     /// Returns a sentence for each peer that failed, which is left out from then on.
     pub fn round(&mut self, number: u32, results: &mut Results) -> Vec<String> {
         let mut failed = Vec::new();
-        let mut note = |name: &str, why: Error| {
+        let mut note = |name: &str, cause: Error| {
             failed.push(format!(
-                "{name} is left out from round {number} on, for it failed: {why:#}."
+                "{name} is left out from round {number} on, for it failed: {cause:#}."
             ));
         };
         if let Some(restate) = &self.restate
-            && let Err(why) = restate.round().map(|times| times.note("Restate", results))
+            && let Err(cause) = restate.round().map(|times| times.note("Restate", results))
         {
-            note("Restate", why);
+            note("Restate", cause);
             self.restate = None;
         }
         if let Some(dbos) = &mut self.dbos
-            && let Err(why) = dbos.round(results)
+            && let Err(cause) = dbos.round(results)
         {
-            note("DBOS", why);
+            note("DBOS", cause);
             self.dbos = None;
         }
         failed
@@ -92,7 +92,7 @@ fn note<P>(
 ) -> Option<P> {
     notes.push(match &peer {
         Ok(peer) => describe(peer),
-        Err(why) => format!("{name} is left out, for it could not be installed: {why:#}."),
+        Err(cause) => format!("{name} is left out, for it could not be installed: {cause:#}."),
     });
     peer.ok()
 }
@@ -109,7 +109,7 @@ struct Times {
 impl Times {
     /// Adds the results. A step counts as a state.
     fn note(mut self, subject: &str, results: &mut Results) {
-        let rate = |count: u64, took: Duration| count as f64 / took.as_secs_f64();
+        let rate = |count: u64, elapsed: Duration| count as f64 / elapsed.as_secs_f64();
         let (fanout, chains) =
             (rate(BRANCHES, self.fanout), rate(CHAIN_RUNS * CHAIN_LENGTH, self.chains));
         results.add(FANOUT, subject, Unit::StatesPerSecond, fanout);

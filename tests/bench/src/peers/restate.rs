@@ -181,14 +181,14 @@ impl Running {
             for _ in 0..clients {
                 connections.push(Connection::open(&self.ingress).await?);
             }
-            let begun = Instant::now();
-            let start = |connection| tokio::spawn(call.clone().again(connection, left.clone()));
+            let started = Instant::now();
+            let start = |connection| tokio::spawn(call.clone().repeat(connection, left.clone()));
             let clients: Vec<_> = connections.into_iter().map(start).collect();
             let mut latencies = Vec::new();
             for client in clients {
                 latencies.extend(client.await??);
             }
-            Ok((begun.elapsed(), latencies))
+            Ok((started.elapsed(), latencies))
         };
         // The server retries a failing handler forever, so its call never answers.
         let done = self.runtime.block_on(async { timeout(MAX_WAIT, all).await });
@@ -214,13 +214,13 @@ impl Call {
     }
 
     /// Repeats the call in one client, until none is left.
-    async fn again(self, mut connection: Connection, left: Arc<AtomicU64>) -> Result<Vec<f64>> {
+    async fn repeat(self, mut connection: Connection, left: Arc<AtomicU64>) -> Result<Vec<f64>> {
         let decrement = |left: u64| left.checked_sub(1);
         let mut latencies = Vec::new();
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).is_ok() {
-            let begun = Instant::now();
+            let started = Instant::now();
             let answer = connection.call("POST", &self.path, self.argument.clone()).await?;
-            latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
+            latencies.push(started.elapsed().as_secs_f64() * 1000.0);
             ensure!(answer == self.result, "{}: {answer:?}", self.path);
         }
         Ok(latencies)

@@ -136,7 +136,7 @@ impl Budgets {
 
     /// Cancels the runs, and waits for the end of their executions.
     fn cancel(&self, runs: &[String]) -> Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         for run in runs {
             self.send("POST", &format!("/runs/{run}/cancel"), "{}")?;
         }
@@ -146,8 +146,8 @@ impl Budgets {
                 .context("/health has no `holding`")?;
             Ok((holding <= HONEST_STATES).then_some(()))
         })?;
-        let (took, max) = (begun.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
-        ensure!(took <= max, "the cancel of {} runs took {took:.1?}", runs.len());
+        let (elapsed, max) = (started.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
+        ensure!(elapsed <= max, "the cancel of {} runs took {elapsed:.1?}", runs.len());
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Grant a plugin more than its sandbox: HTTP requests, configuration, secrets
 ///
-/// A grant holds for every upload under this name in the namespace, also for
+/// A grant applies to every upload under this name in the namespace, also for
 /// later ones: every user who may upload under it may use the grant.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Remove grants of a plugin
 ///
-/// The change holds for executions that begin a second later, also for those of
+/// The change applies to executions that begin a second later, also to those of
 /// running runs. Graphs that use the plugin stay; a host refuses them when they
 /// are applied again.
 #[derive(Debug, clap::Args)]

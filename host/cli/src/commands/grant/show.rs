@@ -39,7 +39,7 @@ pub fn lines(all: &[PluginGrants]) -> String {
         let config = grants.config.keys().map(|key| ("config", key.clone()));
         let secrets = grants.secrets.iter().map(|name| ("secret", name.to_string()));
         let rows = http.chain(header).chain(config).chain(secrets);
-        rows.map(move |(what, which)| [cell(plugin), cell(what), cell(which)])
+        rows.map(move |(grant, value)| [cell(plugin), cell(grant), cell(value)])
     });
     table(["PLUGIN", "GRANT", "OF"], rows)
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// Set limits and slots of the namespace
 ///
 /// Settings that are not named stay as they are. A limit can be lower than the
-/// host's, not higher. The change holds for executions that begin a second later.
+/// host's, not higher. The change applies to executions that begin a second later.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -9,7 +9,7 @@ use crate::commands::Context;
 use crate::commands::run::show::status_text;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::format::{cell, table, took, utc};
+use crate::format::{cell, elapsed, table, utc};
 use crate::sanitize;
 
 /// List runs, the newest first
@@ -51,7 +51,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
             cell(run.counts.states),
             cell(run.counts.errored),
             cell(utc(run.created_at)),
-            took(run.created_at, run.ended_at),
+            elapsed(run.created_at, run.ended_at),
         ]
     });
     let mut text = table(["RUN", "GRAPH", "STATUS", "STATES", "FAILED", "STARTED", "TOOK"], rows);

@@ -11,7 +11,7 @@ use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::format::{bytes, cell, optional_cell, record, table, took, utc};
+use crate::format::{bytes, cell, elapsed, optional_cell, record, table, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -59,7 +59,7 @@ pub fn summary(details: &RunDetails) -> String {
         ("PRUNED", cell(counts.pruned)),
         ("FAILED", cell(counts.errored)),
         ("RETRIES", cell(counts.retries)),
-        ("TOOK", took(run.created_at, run.ended_at)),
+        ("TOOK", elapsed(run.created_at, run.ended_at)),
     ]);
     let ran = |node: &&NodeCounts| !node.is_unused();
     if details.nodes.iter().any(|node| ran(&node)) {
@@ -71,8 +71,8 @@ pub fn summary(details: &RunDetails) -> String {
             [
                 cell(&failed.state),
                 optional_cell(failed.identifier.as_ref()),
-                optional_cell(failed.failure.as_ref().map(|why| &why.kind)),
-                optional_cell(failed.failure.as_ref().map(|why| &why.message)),
+                optional_cell(failed.failure.as_ref().map(|failure| &failure.kind)),
+                optional_cell(failed.failure.as_ref().map(|failure| &failure.message)),
             ]
         });
         text.push_str("\n\n");
@@ -121,7 +121,7 @@ fn state(details: &StateDetails) -> String {
         ("CREATED", cell(utc(state.created_at))),
         ("BEGAN", optional_cell(state.began_at.map(utc))),
         ("HOST", optional_cell(state.host)),
-        ("TOOK", took(state.created_at, state.ended_at)),
+        ("TOOK", elapsed(state.created_at, state.ended_at)),
     ]);
     if let Some(failure) = &state.failure {
         section(&mut text, "failure", &failure_text(failure));

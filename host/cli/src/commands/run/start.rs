@@ -162,7 +162,7 @@ struct Sent {
 /// is unavailable or its answer is lost.
 fn send_repeatedly(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
     let mut backoff = Backoff::new(REPEAT_BACKOFF.0, REPEAT_BACKOFF.1);
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut is_first = true;
     loop {
         let error = match send() {
@@ -179,7 +179,7 @@ fn send_repeatedly(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Resul
         if !is_transient {
             return Err(error);
         }
-        if begun.elapsed() + backoff.peek() >= REPEAT_TIMEOUT {
+        if started.elapsed() + backoff.peek() >= REPEAT_TIMEOUT {
             eprintln!("to repeat this start safely, add --idempotency-key {key}");
             return Err(error);
         }

@@ -9,7 +9,7 @@ use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::format::{cell, optional_cell, table, took};
+use crate::format::{cell, elapsed, optional_cell, table};
 use crate::sanitize;
 
 /// List the states of a run
@@ -62,9 +62,12 @@ fn show(answer: &Answer) -> Result<String, Error> {
             cell(state.attempt),
             cell(state.retries),
             cell(state.requeues),
-            took(state.created_at, state.ended_at),
+            elapsed(state.created_at, state.ended_at),
             optional_cell(
-                state.failure.as_ref().map(|why| format!("{}: {}", why.kind, why.message)),
+                state
+                    .failure
+                    .as_ref()
+                    .map(|failure| format!("{}: {}", failure.kind, failure.message)),
             ),
         ]
     });

@@ -211,9 +211,9 @@ fn nest() -> GraphBuilder {
 #[test]
 fn a_thousand_nodes_are_quick() {
     for (builder, size) in [(layers(), 991), (nest(), 1000)] {
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let graph = builder.build().unwrap();
-        let elapsed = begun.elapsed();
+        let elapsed = started.elapsed();
         // A fraction of a second on an idle machine, unoptimised. The test
         // machine may be busy; an exponential algorithm takes minutes.
         assert!(elapsed < std::time::Duration::from_secs(10), "{elapsed:?}");

@@ -87,7 +87,7 @@ impl CommitLoop {
         let whole = 0..view.operations.len();
         let mut pending = PendingRanges(VecDeque::from([(whole, budget)]));
         while let Some((range, budget)) = pending.next() {
-            let why = match self.try_commit(view, range.clone(), budget, quotas).await {
+            let cause = match self.try_commit(view, range.clone(), budget, quotas).await {
                 Ok(mut done) => {
                     summary.replies.extend(done.replies.drain(..).map(Ok));
                     summary.add(done);
@@ -104,7 +104,7 @@ impl CommitLoop {
                     }
                     continue;
                 }
-                Err(Halt::Data(why)) => why,
+                Err(Halt::Data(cause)) => cause,
             };
             // The halves claim nothing, so they do not report which states are due.
             summary.done.more_due |= claims_due(budget);
@@ -114,13 +114,13 @@ impl CommitLoop {
             }
             match &view.operations[range] {
                 [Operation::Finish(finished)] => {
-                    let done = self.fail_uncommittable(finished, &why).await;
+                    let done = self.fail_uncommittable(finished, &cause).await;
                     summary.replies.push(Ok(Reply::Done));
                     summary.add(done);
                 }
-                [_] => summary.replies.push(Err(StoreError::Data(why))),
+                [_] => summary.replies.push(Err(StoreError::Data(cause))),
                 _ => {
-                    tracing::error!(why, "a claim failed");
+                    tracing::error!(cause, "a claim failed");
                     tokio::time::sleep(MAX_PAUSE).await;
                 }
             }
@@ -129,8 +129,8 @@ impl CommitLoop {
     }
 
     /// Ends a state whose outcome cannot be committed, with an `internal` failure.
-    async fn fail_uncommittable(&mut self, finished: &Finished, why: &str) -> Committed {
-        let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
+    async fn fail_uncommittable(&mut self, finished: &Finished, cause: &str) -> Committed {
+        let failure = internal(&format!("the outcome of state {} {cause}", finished.state.id));
         let changes = match fail_permanently(&finished.run.graph, &finished.state, failure) {
             Ok(changes) => changes,
             Err(mismatch) => {
@@ -145,7 +145,7 @@ impl CommitLoop {
             journal: Default::default(),
             logs: None,
             usage: finished.usage,
-            began: None,
+            began_at: None,
             jitter: finished.jitter,
             limits: finished.limits.clone(),
             staged: None,
@@ -154,8 +154,8 @@ impl CommitLoop {
         let quotas = self.quotas(&[]);
         let view = BatchView { operations: &operations, senders: &[] };
         let committed = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &quotas).await;
-        committed.unwrap_or_else(|why| {
-            tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");
+        committed.unwrap_or_else(|cause| {
+            tracing::error!(?cause, state = %finished.state.id, "a state cannot be ended");
             Committed::default()
         })
     }

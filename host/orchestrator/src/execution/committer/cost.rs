@@ -66,7 +66,7 @@ pub(crate) fn end(finished: &Finished) -> u64 {
             rows(outputs.len() + children.len() + 2 * unites.len()) + bytes(text)
         }
         Transition::Pruned { data } => bytes(data.as_ref().map_or(0, String::len)),
-        Transition::Reschedule { why: RescheduleReason::Failed(failure), .. }
+        Transition::Reschedule { reason: RescheduleReason::Failed(failure), .. }
         | Transition::Errored { failure } => {
             // The message is written twice: with the state and with the attempt.
             rows(1) + 2 * bytes(failure.message.len())
@@ -133,7 +133,7 @@ pub(super) mod tests {
             journal: Journal::default(),
             logs: None,
             usage: None,
-            began: None,
+            began_at: None,
             jitter: 0.0,
             limits: Arc::new(Limits::default()),
             staged: None,

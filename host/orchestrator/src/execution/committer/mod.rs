@@ -221,12 +221,12 @@ impl CommitLoop {
         if operations.is_empty() && !claims_due(claim_mode) {
             return true;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let view = BatchView { operations: &operations, senders: &senders };
         let CommitSummary { replies, mut done } =
             self.commit_bisected(view, claim_mode, &quotas).await;
         self.mailbox.queue.end_commit();
-        tracing::trace!(operations = operations.len(), took = ?begun.elapsed(), "committed");
+        tracing::trace!(operations = operations.len(), elapsed = ?started.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.
         drop((permits, operations, charges));

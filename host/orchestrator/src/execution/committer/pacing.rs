@@ -32,8 +32,8 @@ pub(super) struct Pacing {
     saturated: BTreeSet<NamespaceKey>,
     /// Runs that have more due states than their quota here allows now.
     saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
-    /// The number of commits, which selects the namespace that the next claim serves first.
-    turn: usize,
+    /// The number of commits so far, which selects the namespace that the next claim serves first.
+    commits: usize,
     /// Round-robin cursors: where the next claim continues among the runs of each
     /// namespace.
     cursors: BTreeMap<NamespaceKey, RunKey>,
@@ -51,7 +51,7 @@ impl Pacing {
             clock_anchor: (Instant::now(), now),
             saturated: BTreeSet::new(),
             saturated_runs: BTreeSet::new(),
-            turn: 0,
+            commits: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),
         }
@@ -81,11 +81,11 @@ impl Pacing {
 
     /// Counts the next commit, so that its claim serves another namespace first.
     pub(super) fn begin_commit(&mut self) {
-        self.turn = self.turn.wrapping_add(1);
+        self.commits = self.commits.wrapping_add(1);
     }
 
-    pub(super) fn turn(&self) -> usize {
-        self.turn
+    pub(super) fn commits(&self) -> usize {
+        self.commits
     }
 
     pub(super) fn cursors(&self) -> &BTreeMap<NamespaceKey, RunKey> {
@@ -284,7 +284,7 @@ mod tests {
         let due = |next_due, more_due| Committed { next_due, more_due, ..Committed::default() };
         pacing.update_pacing(&due(Some(5_000), false), ClaimMode::NewOnly(8));
         pacing.update_pacing(&due(Some(9_000), false), ClaimMode::NewOnly(8));
-        assert_eq!(pacing.next_due, Some(5_000), "of births, the earliest");
+        assert_eq!(pacing.next_due, Some(5_000), "of new states, the earliest");
         pacing.update_pacing(&due(Some(9_000), true), ClaimMode::AllDue(8));
         assert_eq!(pacing.next_due, Some(5_000), "the claim has not seen all states");
         pacing.update_pacing(&due(Some(9_000), false), ClaimMode::AllDue(8));
@@ -364,11 +364,11 @@ mod tests {
 
     #[test]
     fn each_commit_advances_the_round_robin() {
-        let mut pacing = Pacing { turn: usize::MAX - 1, ..idle() };
+        let mut pacing = Pacing { commits: usize::MAX - 1, ..idle() };
         pacing.begin_commit();
-        assert_eq!(pacing.turn(), usize::MAX);
+        assert_eq!(pacing.commits(), usize::MAX);
         pacing.begin_commit();
-        assert_eq!(pacing.turn(), 0);
+        assert_eq!(pacing.commits(), 0);
     }
 
     #[test]

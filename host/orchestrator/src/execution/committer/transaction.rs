@@ -52,7 +52,7 @@ impl CommitLoop {
                 now: self.inner.db.clock.now(),
                 claim_mode: budget,
                 quotas: quotas.clone(),
-                turn: self.pacing.turn(),
+                rotation: self.pacing.commits(),
                 cursors: self.pacing.cursors().clone(),
                 staged_queues: self.pacing.staged_queues(),
             };
@@ -68,25 +68,25 @@ impl CommitLoop {
                 }
                 Err(_) => senders().flatten().for_each(ReplySender::leave),
             }
-            let why = match commit {
+            let cause = match commit {
                 Ok(done) => {
                     self.confirm_commit();
                     return Ok(done);
                 }
-                Err(StoreError::Data(why)) => return Err(Halt::Data(why)),
+                Err(StoreError::Data(cause)) => return Err(Halt::Data(cause)),
                 Err(StoreError::Contention(_)) if conflicts < MAX_CONFLICTS => {
                     conflicts += 1;
                     continue;
                 }
                 Err(
-                    StoreError::Contention(why)
-                    | StoreError::Unavailable(why)
-                    | StoreError::Unknown(why),
-                ) => why,
+                    StoreError::Contention(cause)
+                    | StoreError::Unavailable(cause)
+                    | StoreError::Unknown(cause),
+                ) => cause,
             };
-            tracing::error!(why, "the database is unavailable; trying again");
+            tracing::error!(cause, "the database is unavailable; trying again");
             self.last_commit_confirmed = false;
-            self.mailbox.set_last_error(Some(why));
+            self.mailbox.set_last_error(Some(cause));
             pause(&mut backoff).await;
         }
     }

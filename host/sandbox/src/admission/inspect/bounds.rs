@@ -83,8 +83,8 @@ impl Part {
 }
 
 /// Returns the refusal of a part that exceeds its bound.
-pub(crate) fn too_many(bound: &str, what: &str, has: u64, limit: u64) -> AdmissionError {
-    AdmissionError::TooMany { bound: bound.to_owned(), what: what.to_owned(), has, limit }
+pub(crate) fn too_many(bound: &str, part: &str, has: u64, limit: u64) -> AdmissionError {
+    AdmissionError::TooMany { bound: bound.to_owned(), part: part.to_owned(), has, limit }
 }
 
 /// The counts of all parts so far.

@@ -27,6 +27,6 @@ fn named(proposal: WasmFeatures, error: &Error) -> AdmissionError {
     let name = proposal.iter_names().next().map_or("unknown", |(name, _)| name);
     AdmissionError::Proposal {
         proposal: name.to_ascii_lowercase().replace('_', "-"),
-        why: crate::admission::error::message_of(error),
+        cause: crate::admission::error::message_of(error),
     }
 }

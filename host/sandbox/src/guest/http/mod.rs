@@ -171,7 +171,7 @@ impl Hooks {
         }
         let (parts, body) = request.into_parts();
         let target = Target::parse(&parts.method, &parts.uri);
-        let target = target.map_err(|why| self.refuse_malformed(&why))?;
+        let target = target.map_err(|cause| self.refuse_malformed(&cause))?;
         if !target.is_granted(&self.grants) {
             return Err(self.deny(&target));
         }
@@ -216,11 +216,11 @@ impl Hooks {
         Error::HttpRequestDenied
     }
 
-    fn refuse_malformed(&mut self, why: &BadTarget) -> Error {
-        let message = format!("a request was refused: {why}");
+    fn refuse_malformed(&mut self, cause: &BadTarget) -> Error {
+        let message = format!("a request was refused: {cause}");
         self.logs.add_host_line(LogLevel::Warn, &message);
         self.denied = Some(message);
-        match why {
+        match cause {
             BadTarget::Scheme | BadTarget::Connect => Error::HttpRequestDenied,
             BadTarget::Path(BadPath::TooLong) => Error::HttpRequestUriTooLong,
             BadTarget::Host(_) | BadTarget::Path(_) | BadTarget::Query => {

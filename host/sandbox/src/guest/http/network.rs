@@ -163,8 +163,8 @@ impl Network {
             let connector_result = tokio::task::spawn_blocking(move || connector(extra)).await;
             connector_result.map_err(|error| error.to_string()).flatten()
         });
-        connector_result.await.map_err(|why| {
-            tracing::error!(why, "guests cannot use https");
+        connector_result.await.map_err(|cause| {
+            tracing::error!(cause, "guests cannot use https");
             Error::ConfigurationError
         })
     }
@@ -181,9 +181,9 @@ fn connector(extra_roots: Vec<Vec<u8>>) -> Result<TlsConnector, String> {
         added.map_err(|error| format!("an extra root certificate is none: {error}"))?;
     }
     if roots.is_empty() {
-        let why = native.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        let cause = native.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         return Err(format!(
-            "the system has no root certificates{why}; install them (`ca-certificates`)"
+            "the system has no root certificates{cause}; install them (`ca-certificates`)"
         ));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -27,7 +27,7 @@ pub struct DatabasePair {
     /// Simulated time that has passed, in milliseconds.
     simulated_ms: i64,
     /// Commits so far.
-    turns: usize,
+    commits: usize,
     /// Round-robin cursor of the next claim among the runs.
     cursors: BTreeMap<NamespaceKey, RunKey>,
     /// The known queues of staged children.
@@ -64,8 +64,8 @@ fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
     (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())
 }
 
-fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
-    assert_eq!(sqlite, postgres, "{what}: SQLite (left) and Postgres (right)");
+fn same<T: Debug + PartialEq>(compared: &str, sqlite: T, postgres: T) -> T {
+    assert_eq!(sqlite, postgres, "{compared}: SQLite (left) and Postgres (right)");
     sqlite
 }
 
@@ -77,14 +77,14 @@ impl DatabasePair {
             sqlite,
             postgres,
             simulated_ms: 0,
-            turns: 0,
+            commits: 0,
             cursors,
             staged_queues: StagedQueues::default(),
             last: Instant::now(),
         }
     }
 
-    /// Commits on both. Returns `None` if both reject the data.
+    /// Commits on both. Recommits `None` if both reject the data.
     pub async fn commit(
         &mut self,
         session: SessionId,
@@ -92,8 +92,8 @@ impl DatabasePair {
         claim_mode: ClaimMode,
     ) -> Option<Committed> {
         let range = 0..operations.len();
-        let (quotas, turn) = (Quotas::unbounded(), self.turns);
-        self.turns += 1;
+        let (quotas, rotation) = (Quotas::unbounded(), self.commits);
+        self.commits += 1;
         let operations: Arc<[Operation]> = operations.into();
         let mut batch = Batch {
             operations,
@@ -102,10 +102,10 @@ impl DatabasePair {
             now: 0,
             claim_mode,
             quotas,
-            turn,
+            rotation,
             cursors: self.cursors.clone(),
-            // On some turns, the claim looks for queues that it does not know.
-            staged_queues: match turn % 3 {
+            // In some commits, the claim looks for queues that it does not know.
+            staged_queues: match rotation % 3 {
                 0 => StagedQueues::default(),
                 _ => self.staged_queues.clone(),
             },
@@ -147,8 +147,8 @@ impl DatabasePair {
     pub async fn begin_session(&self) -> SessionId {
         let theirs =
             self.postgres.store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
-        let begun = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
-        let now = self.postgres.database.number(&begun).await + self.simulated_ms;
+        let started_at = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
+        let now = self.postgres.database.number(&started_at).await + self.simulated_ms;
         same(
             "session",
             self.sqlite.store.begin_session(&HostIdentity::new("host", "host"), now).await.unwrap(),
@@ -177,7 +177,7 @@ impl DatabasePair {
         Template { namespace: namespace_name, namespace_key, name: graph_name, revision, graph }
     }
 
-    /// Reserves `count` ids for states, and returns the first.
+    /// Reserves `count` ids for states, and recommits the first.
     pub async fn numbers(&self, count: u64) -> StateId {
         let sqlite_ids = self.sqlite.store.state_ids(count, 0).await.unwrap();
         let postgres_ids = self.postgres.store.state_ids(count, 0).await.unwrap();
@@ -217,7 +217,7 @@ impl DatabasePair {
         same("sweep_event", sqlite_sweeps, postgres_sweeps)
     }
 
-    /// Returns failed states, with their runs.
+    /// Recommits failed states, with their runs.
     pub async fn errored(&self) -> Vec<(RunKey, StateId)> {
         let sql = "SELECT run, id FROM state WHERE status = 'ERRORED' ORDER BY id";
         let rows = self.sqlite.database.rows(sql).await.into_iter();
@@ -256,7 +256,7 @@ impl DatabasePair {
         }
     }
 
-    /// Returns a table of Postgres with the times and texts that SQLite would have.
+    /// Recommits a table of Postgres with the times and texts that SQLite would have.
     fn to_sqlite_form(&self, table: Table) -> Table {
         let ours = |column: &str, text: String| {
             if is_time(column) {
@@ -304,7 +304,7 @@ impl DatabasePair {
     }
 }
 
-/// Returns a text as it was before the store escaped it for Postgres, which has no NUL.
+/// Recommits a text as it was before the store escaped it for Postgres, which has no NUL.
 fn unescaped(text: &str) -> String {
     text.replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}")
 }

@@ -165,7 +165,7 @@ impl RandomOps {
     fn record(
         &mut self,
         done: Committed,
-        asked: Vec<(usize, RunKey)>,
+        sweep_requests: Vec<(usize, RunKey)>,
         swept: Vec<(usize, RunKey, i64, String)>,
     ) {
         self.held.extend(done.claimed.into_iter().map(|claimed| claimed.state));
@@ -175,7 +175,7 @@ impl RandomOps {
                 self.live.push(run.run);
             }
         }
-        for (at, run) in asked {
+        for (at, run) in sweep_requests {
             if let Reply::ToSweep(event) = done.replies[at] {
                 self.sweeps.push((run, event, String::new()));
             }
@@ -304,7 +304,7 @@ impl RandomOps {
             journal,
             logs,
             usage,
-            began: None,
+            began_at: None,
             jitter,
             limits: limits(),
             staged: None,
@@ -336,8 +336,9 @@ impl RandomOps {
         let mut states: Vec<_> =
             errored.filter(|(of, _)| *of == run.key).map(|(_, state)| state).collect();
         states.truncate(1 + self.rng.below(5));
-        let begun = self.redrives.iter().find(|(of, _)| *of == run.key).map(|(_, event)| *event);
-        let part = match (self.rng.below(4), begun) {
+        let redrive_event =
+            self.redrives.iter().find(|(of, _)| *of == run.key).map(|(_, event)| *event);
+        let part = match (self.rng.below(4), redrive_event) {
             (0, Some(event)) => RedrivePart::End { event },
             (_, Some(event)) => RedrivePart::Some { event, states },
             (0 | 1, None) => RedrivePart::Begin,

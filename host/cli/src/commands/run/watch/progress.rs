@@ -116,7 +116,7 @@ fn remarks(counts: &RunCounts) -> String {
     [(retries, "retries"), (pruned, "pruned"), (errored, "failed")]
         .into_iter()
         .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!(", {n} {what}"))
+        .map(|(n, label)| format!(", {n} {label}"))
         .collect()
 }
 
