@@ -52,7 +52,7 @@ fn excess_and_slow_uploads_are_rejected() -> Result<()> {
     ensure!(refused.status() == 429, "{}", refused.status());
     ensure!(refused.headers()["retry-after"] == "5");
     let (_, found) = problem(refused)?;
-    ensure!(found["type"] == "urn:exosphere:problem:too-many-uploads", "{found:#}");
+    ensure!(found["type"] == "/problems/too-many-uploads", "{found:#}");
     ensure!(is_read(&upload(&host, "two")?), "another namespace has its own permits");
     let second: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "two")).collect::<Result<_>>()?;
     ensure!(upload(&host, "three")?.status() == 429, "all permits of the host are taken");
@@ -115,7 +115,7 @@ fn unusual_plugins_get_warnings() -> Result<()> {
 fn refusal(host: &Host, bytes: Vec<u8>) -> Result<Value> {
     let (status, found) = problem(host.upload("bad", bytes)?)?;
     ensure!(status == 422, "{found:#}");
-    ensure!(found["type"] == "urn:exosphere:problem:plugin-refused", "{found:#}");
+    ensure!(found["type"] == "/problems/plugin-refused", "{found:#}");
     Ok(found)
 }
 

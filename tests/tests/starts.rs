@@ -285,7 +285,7 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
             .extend(change.as_object().cloned().unwrap_or_default());
         let (status, problem) = start(graph, &body)?;
         ensure!(
-            status == 422 && problem["type"] == "urn:exosphere:problem:key-reused",
+            status == 422 && problem["type"] == "/problems/key-reused",
             "{problem}"
         );
         let id = run["run"].as_str().context("an id")?;

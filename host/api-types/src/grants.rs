@@ -4,9 +4,10 @@
 use exosphere_domain::grant::Grants;
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A page of the grants of a namespace, by name of plugin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GrantList {
     /// The grants of this page.
     pub grants: Vec<PluginGrants>,
@@ -16,7 +17,7 @@ pub struct GrantList {
 }
 
 /// The grants of the plugins of one name. The header `ETag` has their version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PluginGrants {
     /// The name of the plugins. The grants hold for every upload under it, also for later ones.
     pub plugin: String,

@@ -2,11 +2,12 @@
 
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::json::Json;
 
 /// The answer to an applied graph: its current revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GraphApplied {
     /// The name of the graph.
     pub name: String,
@@ -24,7 +25,7 @@ pub struct GraphApplied {
 }
 
 /// A node of a revision, with the plugin to which it was resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolvedNode {
     /// The identifier of the node in the graph.
     pub identifier: String,
@@ -37,14 +38,14 @@ pub struct ResolvedNode {
 }
 
 /// The answer to a valid graph. An invalid graph is answered with a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GraphValid {
     /// Always true.
     pub valid: bool,
 }
 
 /// A page of the graphs of a namespace, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GraphList {
     /// The graphs of this page.
     pub graphs: Vec<GraphSummary>,
@@ -54,7 +55,7 @@ pub struct GraphList {
 }
 
 /// A graph at its current revision, as a list shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GraphSummary {
     /// The name of the graph.
     pub name: String,
@@ -67,7 +68,7 @@ pub struct GraphSummary {
 }
 
 /// A graph at its current revision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GraphDetails {
     /// The name of the graph.
     pub name: String,
@@ -78,6 +79,7 @@ pub struct GraphDetails {
     /// The time at which the revision was created, in milliseconds since 1970 (UTC).
     pub created_at: i64,
     /// The graph as it is stored, with every node resolved.
+    #[schema(value_type = serde_json::Value)]
     pub template: Json,
 }
 

@@ -2,9 +2,10 @@
 
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The answer of a healthy host. An unhealthy one answers with a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Always `ok`.
     pub status: String,

@@ -2,17 +2,18 @@
 
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The hosts of a database, by number. Hosts are named by their data folders: a host that starts
 /// again on its folder is the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostList {
     /// The hosts, at most 1,000.
     pub hosts: Vec<HostDetails>,
 }
 
 /// A host of a database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostDetails {
     /// The number of the host.
     pub number: i64,

@@ -2,15 +2,19 @@
 
 use exosphere_domain::ids::Name;
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 /// The query parameters of a list in the order of names.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// The cursor: `next` of the page before. The page begins after this name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub after: Option<Name>,
     /// The maximum number of items of the page, from 1 to 1000 [default: 1000].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use exosphere_domain::json::Typed;
 use exosphere_domain::limits::LimitValues;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The settings of a namespace, as an operator sends them. They replace all earlier ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceSettings {
     /// The limits of the namespace, by name. Each may be at most the host's [default: none].
@@ -19,7 +20,7 @@ pub struct NamespaceSettings {
 }
 
 /// A page of the namespaces of a host, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NamespaceList {
     /// The namespaces of this page.
     pub namespaces: Vec<NamespaceDetails>,
@@ -29,7 +30,7 @@ pub struct NamespaceList {
 }
 
 /// A namespace with its settings. The header `ETag` has their version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NamespaceDetails {
     /// The name of the namespace.
     pub name: String,
@@ -42,7 +43,7 @@ pub struct NamespaceDetails {
 }
 
 /// The effective limits and slots of a namespace, on the answering host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EffectiveSettings {
     /// The value of every limit, by name. A newer host may have limits that a client does not
     /// know.

@@ -4,14 +4,17 @@ use exosphere_domain::ids::Name;
 use exosphere_domain::json::Typed;
 use exosphere_domain::node::NodeDescription;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::json::{AnyJson, Json};
 
 /// The query parameters of an upload. Its body is the component.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct UploadQuery {
     /// The name of the plugin.
+    #[param(inline)]
     pub name: Name,
     /// A label for people, at most 64 characters [default: empty].
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -19,16 +22,18 @@ pub struct UploadQuery {
 }
 
 /// The query parameters of a check. Its body is the component.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct CheckQuery {
     /// The name of the plugin to check; the grants of that name apply. Required.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub name: Option<Name>,
 }
 
 /// A page of the plugins of a namespace, by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginList {
     /// The plugins of this page, each with its newest upload.
     pub plugins: Vec<PluginSummary>,
@@ -38,7 +43,7 @@ pub struct PluginList {
 }
 
 /// A plugin, as a list shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginSummary {
     /// The name of the plugin.
     pub name: String,
@@ -53,11 +58,12 @@ pub struct PluginSummary {
     pub uploaded_at: i64,
     /// The names of the plugin's nodes.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub nodes: Json<Vec<String>>,
 }
 
 /// A plugin with its nodes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginDetails {
     /// The name of the plugin.
     pub name: String,
@@ -84,7 +90,7 @@ pub struct PluginDetails {
 }
 
 /// A node of a plugin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeDetails {
     /// The name by which graphs refer to the node.
     pub name: String,
@@ -93,9 +99,11 @@ pub struct NodeDetails {
     pub description: String,
     /// The JSON Schema of the inputs.
     #[serde(default)]
+    #[schema(value_type = serde_json::Value)]
     pub inputs: AnyJson,
     /// The JSON Schema of each output.
     #[serde(default)]
+    #[schema(value_type = serde_json::Value)]
     pub outputs: AnyJson,
     /// The names of the secrets that the node declares.
     #[serde(default)]
@@ -117,7 +125,7 @@ impl From<NodeDescription> for NodeDetails {
 
 /// The answer to an upload, and to a check of a plugin that would be admitted: the plugin, and
 /// remarks on it. The status of an upload is 201 if the plugin is new, and 200 if it existed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginReport {
     /// The plugin. After a check it has no version.
     #[serde(flatten)]
@@ -132,7 +140,7 @@ pub struct PluginReport {
 
 /// A capability that a plugin asks for and that needs a grant, with the import or the secret
 /// that asks for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capability {
     /// The import that needs the grant; absent if a secret needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

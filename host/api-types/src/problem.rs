@@ -4,12 +4,13 @@ use std::fmt;
 
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A problem document: the reason why a request failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Problem {
-    /// The kind of the problem, a stable word for programs: `urn:exosphere:problem:KIND`.
+    /// The kind of the problem, a stable word for programs: `/problems/KIND`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The meaning of the status code.
@@ -29,7 +30,7 @@ pub struct Problem {
 impl Typed for Problem {}
 
 /// One of several mistakes in a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ProblemItem {
     /// The JSON path of the mistake: `$.nodes[2].inputs.text`.

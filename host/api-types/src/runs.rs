@@ -6,12 +6,13 @@ use exosphere_domain::ids::Name;
 use exosphere_domain::json::Typed;
 use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::json::AnyJson;
 use crate::states::StateSummary;
 
 /// A request to start a run. Each member may be absent or null.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartRun {
     /// The idempotency key, at most 256 bytes: a second start with the same key returns the
@@ -20,9 +21,11 @@ pub struct StartRun {
     pub idempotency_key: Option<String>,
     /// The inputs of the root node, an object. They override those of the template.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub inputs: Option<AnyJson>,
     /// The initial entries of the run's store, an object of texts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub store: Option<AnyJson>,
     /// The delay before the first state is due, in milliseconds [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,8 +33,9 @@ pub struct StartRun {
 }
 
 /// The query parameters of a start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct StartQuery {
     /// The longest wait for the end of the run before the answer, in milliseconds, at most
     /// 30,000 [default: 0].
@@ -40,26 +44,31 @@ pub struct StartQuery {
 }
 
 /// The query parameters of a list of runs: filters and page.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct RunListQuery {
     /// Only runs of this graph.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub graph: Option<Name>,
     /// Only runs with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub status: Option<RunStatus>,
     /// The cursor: `next` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
     /// The maximum number of items of the page, from 1 to 1000 [default: 50].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }
 
 /// The query parameters of a run. With `after`, the request is a long poll.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct RunQuery {
     /// The latest version that the caller knows: the host waits for a later one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +79,7 @@ pub struct RunQuery {
 }
 
 /// A page of the runs of a namespace, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
     /// The runs of this page.
     pub runs: Vec<RunSummary>,
@@ -80,7 +89,7 @@ pub struct RunList {
 }
 
 /// A run, as a list shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunSummary {
     /// The id of the run, a UUID.
     pub run: String,
@@ -107,7 +116,7 @@ pub struct RunSummary {
 }
 
 /// Counts of a run's states by status, and of its retries and requeues.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RunCounts {
     /// The number of states so far.
@@ -129,7 +138,7 @@ pub struct RunCounts {
 }
 
 /// A run with its store and its first failures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunDetails {
     /// The status and the counts of the run.
     #[serde(flatten)]
@@ -146,7 +155,7 @@ pub struct RunDetails {
 }
 
 /// The states of a run at one node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeCounts {
     /// The identifier of the node in the graph.
     pub identifier: String,
@@ -183,7 +192,7 @@ impl NodeCounts {
 
 /// The answer to a start. The status is 201 if the request created the run, and 200 if an
 /// earlier one with the same idempotency key did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunStarted {
     /// The run, with its end if that came within the wait.
     #[serde(flatten)]
@@ -194,7 +203,7 @@ pub struct RunStarted {
 }
 
 /// The answer to a redrive.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunRedriven {
     /// The run after the redrive.
     #[serde(flatten)]

@@ -5,29 +5,34 @@ use exosphere_domain::limits::Usage;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::Status;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::json::Json;
 
 /// The query parameters of a list of states: filters and page.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct StateListQuery {
     /// Only states of the node with this identifier in the graph.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identifier: Option<String>,
     /// Only states with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub status: Option<Status>,
     /// The cursor: `next` of the page before. The page begins after this path.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub after: Option<Path>,
     /// The maximum number of items of the page, from 1 to 1000 [default: 50].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }
 
 /// A page of the states of a run, in the order of their paths.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StateList {
     /// The states of this page.
     pub states: Vec<StateSummary>,
@@ -38,7 +43,7 @@ pub struct StateList {
 }
 
 /// A state, as a list shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StateSummary {
     /// The run and the number of the state: `RUN/NUMBER`.
     pub state: String,
@@ -87,7 +92,7 @@ pub struct StateSummary {
 }
 
 /// A state with its outputs and attempts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StateDetails {
     /// The place, the status and the counters of the state.
     #[serde(flatten)]
@@ -97,9 +102,11 @@ pub struct StateDetails {
     pub usage: Option<Usage>,
     /// The first outputs of the state, at most 1000.
     #[serde(default)]
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub outputs: Vec<Json>,
     /// The data that a pruned state left for people; null if there is none.
     #[serde(default)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Json>,
     /// The stored attempts, in their order. An attempt that succeeded at first and logged
     /// nothing is not stored.
@@ -108,7 +115,7 @@ pub struct StateDetails {
 }
 
 /// A failure of an attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// The kind of the failure, a stable word: `retryable`, `permanent`, `trap`, `exit`,
     /// `timeout`, `limit`, `invalid-output`, `invalid-input`, `store`, `blocked`, `internal`
@@ -118,11 +125,12 @@ pub struct Failure {
     pub message: String,
     /// The details that the node gave, in any shape. Absent if it gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub details: Option<Json>,
 }
 
 /// One attempt of a state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptDetails {
     /// The number of the attempt, from 1.
     pub number: u32,
@@ -147,11 +155,12 @@ pub struct AttemptDetails {
     pub failure: Option<Failure>,
     /// The log of the attempt, in the order in which it was written.
     #[serde(default)]
+    #[schema(value_type = Vec<LogLine>)]
     pub logs: Json<Vec<LogLine>>,
 }
 
 /// A line of an attempt's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// The severity: `debug`, `info`, `warn` or `error`.
     pub level: String,

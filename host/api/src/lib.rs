@@ -12,6 +12,9 @@ mod middleware;
 mod connections;
 mod body;
 mod uploads;
+mod route;
+mod description;
+mod openapi;
 mod offload;
 mod lists;
 mod answer;
@@ -26,22 +29,26 @@ mod states;
 mod operator;
 
 use std::future::Future;
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::middleware::from_fn_with_state;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use exosphere_api_types::Health;
 use exosphere_orchestrator::Host;
+use exosphere_orchestrator::domain::role::Needs;
 use tokio::net::TcpListener;
 
 pub use connections::ConnectionLimits;
+pub use route::{QuotaClass, Requirement, Verb};
 
 use answer::Answer;
 use problem::Problem;
 use problem_kind::Kind;
+use route::Verb::Get;
+use route::{ApiState, Route, route};
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]
@@ -65,40 +72,65 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// Returns the router with every route. Handlers that read bodies or make large responses run
-/// on the work runtime, and not on the threads that serve the other requests. Checks of every
-/// request are not here: `connections` does them before routing.
+/// Returns every route, grouped by tags with their descriptions. Handlers that read bodies or make
+/// large responses run on the work runtime, and not on the threads that serve the other requests.
+fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
+    vec![
+        ("Runs", "Starts of graphs, and their progress.", runs::routes()),
+        ("States", "The executions of nodes in a run.", states::routes()),
+        ("Graphs", "Nodes wired to each other.", graphs::routes()),
+        ("Plugins", "WebAssembly components that have nodes.", plugins::routes()),
+        ("Operator", "Namespaces, grants and hosts; for operators.", operator::routes()),
+        ("Host", "The host itself.", host_routes()),
+    ]
+}
+
+fn host_routes() -> Vec<Route> {
+    vec![
+        route(Get, "/health", Needs::Nothing, QuotaClass::Exempt, health)
+            .describe("health", "Returns whether the host can work")
+            .answers::<Health>(200)
+            .fails(&[Kind::Unavailable]),
+        route(Get, "/v1/openapi.json", Needs::Nothing, QuotaClass::Exempt, openapi_json)
+            .describe("openapi", "Returns this document")
+            .answers_bytes(200, "application/json"),
+    ]
+}
+
+/// A route of the API, as a list shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The method.
+    pub verb: Verb,
+    /// The path, with the names of its parameters in braces.
+    pub path: &'static str,
+    /// What the route demands of each request.
+    pub requirement: Requirement,
+}
+
+/// Returns every route with its requirement.
+pub fn route_list() -> Vec<RouteInfo> {
+    let routes = routes().into_iter().flat_map(|(_, _, routes)| routes);
+    let info = |Route { verb, path, requirement, .. }| RouteInfo { verb, path, requirement };
+    routes.map(info).collect()
+}
+
+/// Returns the OpenAPI document of the API, as JSON for people.
+///
+/// # Errors
+/// If the document cannot be written as JSON. It can.
+pub fn openapi_document() -> serde_json::Result<String> {
+    openapi::document(&routes()).to_pretty_json()
+}
+
+/// Returns the router with every route. Checks of every request are not here: `connections` does
+/// them before routing.
 fn router(host: Host) -> Router {
-    let offload = from_fn_with_state(host.clone(), offload::offload);
-    let heavy = Router::new()
-        .route("/plugins", post(plugins::push))
-        .route("/plugins/{name}", get(plugins::show).post(plugins::check))
-        .route("/graphs/{name}", get(graphs::show).put(graphs::apply))
-        .route("/graphs/{name}/validate", post(graphs::validate))
-        .route("/runs/{run}/states/{state}", get(states::show))
-        .route_layer(axum::Extension(uploads::Uploads::default()))
-        .route_layer(offload.clone());
-    let start = from_fn_with_state(host.clone(), offload::offload_long_start);
-    let namespace = Router::new()
-        .route("/plugins", get(plugins::list))
-        .route("/graphs", get(graphs::list))
-        .route("/graphs/{name}/runs", post(runs::start).route_layer(start))
-        .route("/runs", get(runs::list))
-        .route("/runs/{run}", get(runs::show))
-        .route("/runs/{run}/cancel", post(runs::cancel))
-        .route("/runs/{run}/pause", post(runs::pause))
-        .route("/runs/{run}/resume", post(runs::resume))
-        .route("/runs/{run}/redrive", post(runs::redrive))
-        .route("/runs/{run}/states", get(states::list))
-        .route("/runs/{run}/states/{state}/retry", post(states::retry))
-        .merge(heavy);
-    Router::new()
-        .route("/health", get(health))
-        .nest("/v1/operator", operator::router().route_layer(offload))
-        .nest("/v1/namespaces/{namespace}", namespace)
+    let routes = routes().into_iter().flat_map(|(_, _, routes)| routes).collect();
+    route::router(routes)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(host)
+        .with_state(ApiState { host, uploads: uploads::Uploads::default() })
 }
 
 /// Serves the API until `stop` resolves, and lets requests under way finish.
@@ -125,6 +157,18 @@ async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Respo
             let message = "the database is unavailable: the host's log has the reason";
             Problem::new(Kind::Unavailable, message).into_response()
         }
+    }
+}
+
+/// The OpenAPI document, made once.
+static OPENAPI_JSON: LazyLock<Option<String>> = LazyLock::new(|| openapi_document().ok());
+
+async fn openapi_json() -> Response {
+    match &*OPENAPI_JSON {
+        Some(document) => {
+            ([(header::CONTENT_TYPE, "application/json")], document.as_str()).into_response()
+        }
+        None => Problem::new(Kind::Internal, "internal error: no document").into_response(),
     }
 }
 

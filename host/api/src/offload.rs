@@ -1,8 +1,7 @@
 //! Offloads slow handlers from the threads that serve requests to the work runtime, where nodes
-//! run. Not here: the list of these handlers (`lib`), and the fair semaphore that orders them.
+//! run. Not here: which handlers (`Route::offloaded`), and the fair semaphore that orders them.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Host;
 use tokio::task::JoinHandle;
@@ -10,11 +9,12 @@ use tokio::task::JoinHandle;
 use crate::body::announced;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
+use crate::route::HandlerFuture;
 
 /// Runs a handler on the work runtime. If the caller disconnects, the handler is
 /// aborted.
-pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Next) -> Response {
-    let mut task = Task(host.work().spawn(next.run(request)));
+pub(crate) async fn offload(host: Host, handler: HandlerFuture) -> Response {
+    let mut task = Task(host.work().spawn(handler));
     match (&mut task.0).await {
         Ok(response) => response,
         Err(error) => {
@@ -25,23 +25,20 @@ pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Ne
     }
 }
 
-/// Runs a start on the work runtime, unless its body is short: two switches of threads would
-/// cost more than parsing it. (Slow checks have threads of their own.)
-pub(crate) async fn offload_long_start(
-    State(host): State<Host>,
+/// Runs a handler on the work runtime, unless the body of its request is short: two switches of
+/// threads would cost more than parsing it. (Slow checks have threads of their own.)
+pub(crate) fn offload_long(
+    host: &Host,
     request: Request,
-    next: Next,
-) -> Response {
-    if announced(request.headers()).is_some_and(|bytes| bytes <= SHORT_START_BYTES) {
-        next.run(request).await
-    } else {
-        offload(State(host), request, next).await
-    }
+    handle: impl FnOnce(Request) -> HandlerFuture,
+) -> HandlerFuture {
+    let is_short = announced(request.headers()).is_some_and(|bytes| bytes <= SHORT_BODY_BYTES);
+    let handler = handle(request);
+    if is_short { handler } else { Box::pin(offload(host.clone(), handler)) }
 }
 
-/// The largest body of a short start, in bytes: it is parsed within a fraction of a
-/// millisecond.
-const SHORT_START_BYTES: u64 = 16 * 1024;
+/// The largest short body, in bytes: it is parsed within a fraction of a millisecond.
+const SHORT_BODY_BYTES: u64 = 16 * 1024;
 
 /// A task that is aborted when its handle is dropped.
 struct Task(JoinHandle<Response>);

@@ -2,33 +2,85 @@
 //! the limits and slots of namespaces and the grants of plugins. By their path prefix, a proxy in front of the
 //! host tells operators from other callers.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
 use exosphere_api_types::{
-    GrantList, Grants, HostList, ListQuery, NamespaceList, NamespaceSettings,
+    GrantList, Grants, HostList, ListQuery, NamespaceDetails, NamespaceList, NamespaceSettings,
+    PluginGrants,
 };
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::domain::role::Role;
 
 use crate::answer::Answer;
 use crate::etag::{expected_versions, with_etag};
 use crate::problem::Problem;
+use crate::route::Verb::{Delete, Get, Put};
+use crate::route::{QuotaClass, Route, route};
 use crate::{Path, Query, body, lists, views};
 
-pub(crate) fn router() -> Router<Host> {
-    Router::new()
-        .route("/hosts", get(list_hosts))
-        .route("/namespaces", get(list_namespaces))
-        .route("/namespaces/{namespace}", get(show_namespace).put(set_namespace))
-        .route("/namespaces/{namespace}/grants", get(list_grants))
-        .route(
-            "/namespaces/{namespace}/grants/{plugin}",
-            get(show_grants).put(set_grants).delete(remove_grants),
+/// Returns the routes for operators.
+pub(crate) fn routes() -> Vec<Route> {
+    const GRANTS: &str = "/v1/operator/namespaces/{namespace}/grants/{plugin}";
+    let all = vec![
+        route(Get, "/v1/operator/hosts", Role::Admin, QuotaClass::Read, list_hosts)
+            .describe("listHosts", "Lists the hosts of the database, by number")
+            .answers::<HostList>(200),
+        route(Get, "/v1/operator/namespaces", Role::Admin, QuotaClass::Read, list_namespaces)
+            .describe("listNamespaces", "Lists the namespaces, by name")
+            .query::<ListQuery>()
+            .answers::<NamespaceList>(200),
+        route(
+            Get,
+            "/v1/operator/namespaces/{namespace}",
+            Role::Admin,
+            QuotaClass::Read,
+            show_namespace,
         )
+        .describe("showNamespace", "Returns a namespace with its settings")
+        .answers::<NamespaceDetails>(200)
+        .with_etag(),
+        route(
+            Put,
+            "/v1/operator/namespaces/{namespace}",
+            Role::Admin,
+            QuotaClass::Write,
+            set_namespace,
+        )
+        .describe("setNamespace", "Replaces the settings of a namespace")
+        .if_match()
+        .takes::<NamespaceSettings>()
+        .answers::<NamespaceDetails>(200)
+        .with_etag(),
+        route(
+            Get,
+            "/v1/operator/namespaces/{namespace}/grants",
+            Role::Admin,
+            QuotaClass::Read,
+            list_grants,
+        )
+        .describe("listGrants", "Lists the grants of a namespace, by name of plugin")
+        .query::<ListQuery>()
+        .answers::<GrantList>(200),
+        route(Get, GRANTS, Role::Admin, QuotaClass::Read, show_grants)
+            .describe("showGrants", "Returns the grants of a plugin")
+            .answers::<PluginGrants>(200)
+            .with_etag(),
+        route(Put, GRANTS, Role::Admin, QuotaClass::Write, set_grants)
+            .describe("setGrants", "Replaces the grants of a plugin")
+            .if_match()
+            .takes::<Grants>()
+            .answers::<PluginGrants>(200)
+            .with_etag(),
+        route(Delete, GRANTS, Role::Admin, QuotaClass::Write, remove_grants)
+            .describe("removeGrants", "Removes the grants of a plugin")
+            .if_match()
+            .answers::<PluginGrants>(200)
+            .with_etag(),
+    ];
+    all.into_iter().map(Route::offloaded).collect()
 }
 
 async fn list_hosts(State(host): State<Host>) -> Result<Answer<HostList>, Problem> {

@@ -1,6 +1,5 @@
 //! `/plugins`: upload, check, list, inspect.
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -8,17 +7,63 @@ use exosphere_api_types::{
     CheckQuery, ListQuery, PluginDetails, PluginList, PluginReport, UploadQuery,
 };
 use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{Host, PluginUpload};
 
 use crate::answer::Answer;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
+use crate::route::Verb::{Get, Post};
+use crate::route::{QuotaClass, Route, route};
 use crate::uploads::Uploads;
 use crate::{Path, Query, lists, views};
 
+/// Returns the routes of plugins.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        route(Get, "/v1/namespaces/{namespace}/plugins", Role::Viewer, QuotaClass::Read, list)
+            .describe("listPlugins", "Lists the plugins of a namespace, by name")
+            .query::<ListQuery>()
+            .answers::<PluginList>(200),
+        route(Post, "/v1/namespaces/{namespace}/plugins", Role::Deployer, QuotaClass::Upload, push)
+            .describe("pushPlugin", "Uploads a plugin")
+            .details("The status is 200 if the plugin existed.")
+            .query::<UploadQuery>()
+            .takes_upload()
+            .answers::<PluginReport>(200)
+            .answers::<PluginReport>(201)
+            .fails(&[Kind::Invalid])
+            .offloaded(),
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/plugins/{name}",
+            Role::Viewer,
+            QuotaClass::Read,
+            show,
+        )
+        .describe("showPlugin", "Returns a plugin at its newest upload")
+        .answers::<PluginDetails>(200)
+        .fails(&[Kind::NotFound])
+        .offloaded(),
+        route(
+            Post,
+            "/v1/namespaces/{namespace}/plugins/{name}",
+            Role::Deployer,
+            QuotaClass::Upload,
+            check,
+        )
+        .shown_as("/v1/namespaces/{namespace}/plugins/check")
+        .describe("checkPlugin", "Checks a plugin without storing it")
+        .query::<CheckQuery>()
+        .takes_upload()
+        .answers::<PluginReport>(200)
+        .offloaded(),
+    ]
+}
+
 pub(crate) async fn push(
     State(host): State<Host>,
-    Extension(uploads): Extension<Uploads>,
+    State(uploads): State<Uploads>,
     Path(namespace): Path<Name>,
     Query(UploadQuery { name, version }): Query<UploadQuery>,
     headers: HeaderMap,
@@ -36,7 +81,7 @@ pub(crate) async fn push(
 /// `check`, so the check and that plugin share one path.
 pub(crate) async fn check(
     State(host): State<Host>,
-    Extension(uploads): Extension<Uploads>,
+    State(uploads): State<Uploads>,
     Path((namespace, word)): Path<(Name, String)>,
     Query(CheckQuery { name }): Query<CheckQuery>,
     headers: HeaderMap,

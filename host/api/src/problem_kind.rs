@@ -7,16 +7,16 @@
 use axum::http::StatusCode;
 use exosphere_orchestrator::{AdmissionError, Error};
 
-/// Declares the kinds of problems, each with its status and its name for programs.
+/// Declares the kinds of problems, each with its status, its name for programs, its meaning, and
+/// what the caller does.
 macro_rules! kinds {
-    ($($kind:ident $status:ident $name:literal;)*) => {
+    ($($kind:ident $status:ident $name:literal: $meaning:literal, $remedy:literal;)*) => {
         /// The kind of a problem. Its name is stable.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Kind { $($kind,)* }
 
         impl Kind {
             /// Every kind, in the order of the list.
-            #[cfg(test)]
             pub(crate) const ALL: &[Kind] = &[$(Kind::$kind,)*];
 
             /// Returns the HTTP status.
@@ -24,38 +24,100 @@ macro_rules! kinds {
                 match self { $(Kind::$kind => StatusCode::$status,)* }
             }
 
-            /// Returns the type of the problem document.
-            pub(crate) fn urn(self) -> &'static str {
-                match self { $(Kind::$kind => concat!("urn:exosphere:problem:", $name),)* }
+            /// Returns the name for programs.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Kind::$kind => $name,)* }
+            }
+
+            /// Returns the type of the problem document: the path of its page on this host.
+            pub(crate) fn page(self) -> &'static str {
+                match self { $(Kind::$kind => concat!("/problems/", $name),)* }
+            }
+
+            /// Returns the meaning of the kind, in Markdown.
+            pub(crate) fn meaning(self) -> &'static str {
+                match self { $(Kind::$kind => $meaning,)* }
+            }
+
+            /// Returns what the caller does, in Markdown.
+            pub(crate) fn remedy(self) -> &'static str {
+                match self { $(Kind::$kind => $remedy,)* }
             }
         }
     };
 }
 
 kinds! {
-    BadPath BAD_REQUEST "bad-path";
-    BadQuery BAD_REQUEST "bad-query";
-    BadHeader BAD_REQUEST "bad-header";
-    BadHost BAD_REQUEST "bad-host";
-    BadJson BAD_REQUEST "bad-json";
-    BrokenBody BAD_REQUEST "broken-body";
-    OtherSite FORBIDDEN "other-site";
-    NotFound NOT_FOUND "not-found";
-    NoSuchRoute NOT_FOUND "no-such-route";
-    NoSuchMethod METHOD_NOT_ALLOWED "no-such-method";
-    TooSlow REQUEST_TIMEOUT "too-slow";
-    Conflict CONFLICT "conflict";
-    Changed PRECONDITION_FAILED "changed";
-    TooLarge PAYLOAD_TOO_LARGE "too-large";
-    TooManyValues PAYLOAD_TOO_LARGE "too-many-values";
-    Invalid UNPROCESSABLE_ENTITY "invalid";
-    KeyReused UNPROCESSABLE_ENTITY "key-reused";
-    PluginRefused UNPROCESSABLE_ENTITY "plugin-refused";
-    TooManyUploads TOO_MANY_REQUESTS "too-many-uploads";
-    Internal INTERNAL_SERVER_ERROR "internal";
-    CompilerKilled SERVICE_UNAVAILABLE "compiler-killed";
-    Full SERVICE_UNAVAILABLE "full";
-    Unavailable SERVICE_UNAVAILABLE "unavailable";
+    BadPath BAD_REQUEST "bad-path":
+        "A part of the path is not valid, or a namespace is percent-encoded.",
+        "Correct the path.";
+    BadQuery BAD_REQUEST "bad-query":
+        "A query parameter is unknown, missing or not valid.",
+        "Correct the query.";
+    BadHeader BAD_REQUEST "bad-header":
+        "`If-Match` is neither entity tags nor `*`.",
+        "Send the `ETag` of the answer as it is, in its quotation marks.";
+    BadHost BAD_REQUEST "bad-host":
+        "The request does not name its host exactly once.",
+        "Send one `Host` header that equals the host of the URL.";
+    BadJson BAD_REQUEST "bad-json":
+        "The body is not the JSON object that this path takes.",
+        "Correct the body.";
+    BrokenBody BAD_REQUEST "broken-body":
+        "The body ended before its announced length.",
+        "Repeat the request.";
+    OtherSite FORBIDDEN "other-site":
+        "The request comes from a page of another site, or under a host name that a host on the \
+        loopback address refuses.",
+        "Call the API from a program, or by `localhost` or the loopback address.";
+    NotFound NOT_FOUND "not-found":
+        "The object that the path names does not exist in this namespace.",
+        "Correct the name or the namespace.";
+    NoSuchRoute NOT_FOUND "no-such-route":
+        "The API has no such path.",
+        "Correct the path.";
+    NoSuchMethod METHOD_NOT_ALLOWED "no-such-method":
+        "The path does not take this method.",
+        "Correct the method.";
+    TooSlow REQUEST_TIMEOUT "too-slow":
+        "The body arrives too slowly.",
+        "Repeat the request over a faster connection.";
+    Conflict CONFLICT "conflict":
+        "The status of the run or of the state does not allow the request, or the graph keeps changing while a run starts.",
+        "Read the run; repeat the request if it still makes sense.";
+    Changed PRECONDITION_FAILED "changed":
+        "The setting has changed since it was read; nothing was set.",
+        "Read the setting again, and repeat the change on it.";
+    TooLarge PAYLOAD_TOO_LARGE "too-large":
+        "The body is larger than this path takes.",
+        "Send less, or ask the operator to raise the limit that `detail` names.";
+    TooManyValues PAYLOAD_TOO_LARGE "too-many-values":
+        "The body takes more memory as JSON than `json_bytes` allows.",
+        "Send fewer values, or ask the operator to raise the limit.";
+    Invalid UNPROCESSABLE_ENTITY "invalid":
+        "The graph, start, grant or setting is not valid.",
+        "Correct every problem in `errors`.";
+    KeyReused UNPROCESSABLE_ENTITY "key-reused":
+        "The idempotency key has started a run by a different request.",
+        "Repeat the first request unchanged, or use another key.";
+    PluginRefused UNPROCESSABLE_ENTITY "plugin-refused":
+        "The upload is not a plugin that this host admits; `reason` says why.",
+        "Correct the plugin.";
+    TooManyUploads TOO_MANY_REQUESTS "too-many-uploads":
+        "Too many uploads are under way, of all callers or of this namespace.",
+        "Repeat the upload after `Retry-After`.";
+    Internal INTERNAL_SERVER_ERROR "internal":
+        "Internal error. `detail` holds the incident id, under which the host's log has the cause.",
+        "Report it to the operator, with the id.";
+    CompilerKilled SERVICE_UNAVAILABLE "compiler-killed":
+        "The system killed the compiling process repeatedly.",
+        "Repeat the upload after `Retry-After`; if it persists, the host needs more memory.";
+    Full SERVICE_UNAVAILABLE "full":
+        "The host, or this address, has as many requests under way as it may have connections.",
+        "Repeat the request after `Retry-After`.";
+    Unavailable SERVICE_UNAVAILABLE "unavailable":
+        "The host is stopping, or its database does not answer. `reason` says whether the request had an effect.",
+        "Repeat the request after `Retry-After`; a start with the same idempotency key.";
 }
 
 impl From<&Error> for Kind {

@@ -8,18 +8,70 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
-    AnyJson, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted, StartQuery, StartRun,
+    AnyJson, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted, StartQuery,
+    StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{
     Object, Problems, string, whole as whole_number,
 };
 use exosphere_orchestrator::domain::ids::{Name, RunId};
-use exosphere_orchestrator::{Error, Host, RunDetails, RunFilter, StartRequest};
+use exosphere_orchestrator::domain::role::Role;
+use exosphere_orchestrator::{Error, Host, RunFilter, StartRequest};
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer};
 use crate::problem::Problem;
+use crate::problem_kind::Kind;
+use crate::route::Verb::{Get, Post};
+use crate::route::{QuotaClass, Route, route};
 use crate::{Path, Query, body, lists, views};
+
+/// Returns the routes of runs.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        route(Post, "/v1/namespaces/{namespace}/graphs/{name}/runs", Role::Operator, QuotaClass::Start, start)
+            .describe("startRun", "Starts a run of a graph")
+            .details("The status is 200 if an earlier start with the same idempotency key has started the run.")
+            .query::<StartQuery>()
+            .takes::<StartRun>()
+            .answers::<RunStarted>(200)
+            .answers::<RunStarted>(201)
+            .fails(&[Kind::NotFound, Kind::Conflict, Kind::KeyReused])
+            .shows_payloads()
+            .offloaded_if_long(),
+        route(Get, "/v1/namespaces/{namespace}/runs", Role::Viewer, QuotaClass::Read, list)
+            .describe("listRuns", "Lists the runs of a namespace, the newest first")
+            .query::<RunListQuery>()
+            .answers::<RunList>(200),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}", Role::Viewer, QuotaClass::Read, show)
+            .describe("showRun", "Returns a run")
+            .details("With `after`, the host waits for a version after it.")
+            .query::<RunQuery>()
+            .answers::<RunDetails>(200)
+            .fails(&[Kind::NotFound])
+            .shows_payloads(),
+        route(Post, "/v1/namespaces/{namespace}/runs/{run}/cancel", Role::Operator, QuotaClass::Write, cancel)
+            .describe("cancelRun", "Cancels a run")
+            .answers::<RunDetails>(200)
+            .fails(&[Kind::NotFound, Kind::Conflict])
+            .shows_payloads(),
+        route(Post, "/v1/namespaces/{namespace}/runs/{run}/pause", Role::Operator, QuotaClass::Write, pause)
+            .describe("pauseRun", "Pauses a run: none of its states starts")
+            .answers::<RunDetails>(200)
+            .fails(&[Kind::NotFound, Kind::Conflict])
+            .shows_payloads(),
+        route(Post, "/v1/namespaces/{namespace}/runs/{run}/resume", Role::Operator, QuotaClass::Write, resume)
+            .describe("resumeRun", "Resumes a paused run")
+            .answers::<RunDetails>(200)
+            .fails(&[Kind::NotFound, Kind::Conflict])
+            .shows_payloads(),
+        route(Post, "/v1/namespaces/{namespace}/runs/{run}/redrive", Role::Operator, QuotaClass::Write, redrive)
+            .describe("redriveRun", "Runs the failed states of a run again")
+            .answers::<RunRedriven>(200)
+            .fails(&[Kind::NotFound, Kind::Conflict])
+            .shows_payloads(),
+    ]
+}
 
 /// The longest wait of a long poll, in milliseconds.
 const MAX_WAIT_MS: u64 = 30_000;
@@ -135,7 +187,7 @@ pub(crate) async fn redrive(
 }
 
 /// Returns a run as a response, which holds its memory permit until it has been sent.
-fn details(details: RunDetails) -> Response {
+fn details(details: exosphere_orchestrator::RunDetails) -> Response {
     let (run, permit) = views::run_details(details);
     answer::respond(&run, permit)
 }

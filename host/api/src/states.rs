@@ -2,13 +2,57 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use exosphere_api_types::{StateList, StateListQuery};
+use exosphere_api_types::{RunDetails, StateDetails, StateList, StateListQuery};
 use exosphere_orchestrator::domain::ids::{Name, RunId, StateId};
+use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{Host, StateFilter};
 
 use crate::answer::{self, Answer};
 use crate::problem::Problem;
+use crate::problem_kind::Kind;
+use crate::route::Verb::{Get, Post};
+use crate::route::{QuotaClass, Route, route};
 use crate::{Path, Query, lists, views};
+
+/// Returns the routes of states.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/states",
+            Role::Viewer,
+            QuotaClass::Read,
+            list,
+        )
+        .describe("listStates", "Lists the states of a run, in the order of their paths")
+        .query::<StateListQuery>()
+        .answers::<StateList>(200)
+        .fails(&[Kind::NotFound]),
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/states/{state}",
+            Role::Viewer,
+            QuotaClass::Read,
+            show,
+        )
+        .describe("showState", "Returns a state with its outputs and attempts")
+        .answers::<StateDetails>(200)
+        .fails(&[Kind::NotFound])
+        .shows_payloads()
+        .offloaded(),
+        route(
+            Post,
+            "/v1/namespaces/{namespace}/runs/{run}/states/{state}/retry",
+            Role::Operator,
+            QuotaClass::Write,
+            retry,
+        )
+        .describe("retryState", "Runs a failed state again")
+        .answers::<RunDetails>(200)
+        .fails(&[Kind::NotFound, Kind::Conflict])
+        .shows_payloads(),
+    ]
+}
 
 pub(crate) async fn list(
     State(host): State<Host>,

@@ -82,6 +82,7 @@ impl fmt::Display for Capability {
 /// nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grants {
     /// The HTTP rules; a request is allowed if any of them allows it.
     #[serde(skip_serializing_if = "Vec::is_empty")]

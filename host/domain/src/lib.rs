@@ -8,6 +8,7 @@
 pub mod unicode;
 pub mod json;
 pub mod ids;
+pub mod role;
 pub mod clock;
 pub mod outage_backoff;
 pub mod path;
@@ -32,5 +33,7 @@ pub mod plan;
 pub mod unite;
 pub mod manual_retry;
 pub mod render;
+#[cfg(feature = "openapi")]
+mod openapi;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -125,7 +125,7 @@ fn a_full_host_still_answers_health() -> Result<()> {
     })?;
     ensure!(refused.headers()["retry-after"] == "1");
     let (_, found) = problem(refused)?;
-    ensure!(found["type"] == "urn:exosphere:problem:full", "{found:#}");
+    ensure!(found["type"] == "/problems/full", "{found:#}");
     ensure!(client().get(format!("{}/health", host.url())).send()?.status() == 200);
     let cancel = format!("{}/v1/namespaces/default/runs/{run}/cancel", host.url());
     ensure!(good(client().post(cancel).send()?)?["status"] == "CANCELLED");

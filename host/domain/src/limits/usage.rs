@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Resource usage of one attempt, so that limits can be set from evidence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Usage {
     /// CPU time of the guest, in microseconds.
     pub cpu_us: u64,

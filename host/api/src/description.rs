@@ -1,0 +1,151 @@
+//! The description of a route for the OpenAPI document: its summary, its parameters, its body,
+//! its answers and its problems. Each method that gives a route something to read also adds the
+//! problems of reading it.
+//!
+//! Not here: the document (`openapi`), and the schemas of types (`exosphere-api-types`).
+
+use std::borrow::Cow;
+
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::Schema;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::problem_kind::Kind;
+use crate::route::Route;
+
+/// The description of a route.
+#[derive(Default)]
+pub(crate) struct Description {
+    /// The id of the operation, in camel case. It is stable.
+    pub id: &'static str,
+    /// What the operation does, in one sentence without a full stop.
+    pub summary: &'static str,
+    /// More about the operation, in Markdown; may be empty.
+    pub details: &'static str,
+    /// The path in the document, if it is not that of the route.
+    pub path: Option<&'static str>,
+    /// The query parameters.
+    pub query: Option<fn() -> Vec<Parameter>>,
+    /// The headers of a request, each with its meaning.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The body of a request.
+    pub body: Option<Content>,
+    /// The statuses of success, each with its answer.
+    pub answers: Vec<(u16, Content)>,
+    /// Set if a successful answer has an `ETag`.
+    pub has_etag: bool,
+    /// The problems of this route, besides those of every route.
+    pub problems: Vec<Kind>,
+}
+
+/// The content of a body.
+#[derive(Clone, Copy)]
+pub(crate) enum Content {
+    /// JSON of a type.
+    Json(TypeSchema),
+    /// A JSON object of any shape.
+    Object(&'static str),
+    /// Bytes of a media type.
+    Bytes(&'static str),
+}
+
+/// The schema of a type.
+#[derive(Clone, Copy)]
+pub(crate) struct TypeSchema {
+    pub name: fn() -> Cow<'static, str>,
+    pub schema: fn() -> RefOr<Schema>,
+    /// Adds the schemas of the types that it refers to.
+    pub nested: fn(&mut Vec<(String, RefOr<Schema>)>),
+}
+
+impl TypeSchema {
+    fn of<T: ToSchema>() -> Self {
+        TypeSchema { name: T::name, schema: T::schema, nested: T::schemas }
+    }
+}
+
+/// Problems of every body.
+const BODY_PROBLEMS: [Kind; 3] = [Kind::BrokenBody, Kind::TooSlow, Kind::TooLarge];
+
+/// Problems of a JSON body, besides those of every body.
+const JSON_PROBLEMS: [Kind; 3] = [Kind::BadJson, Kind::TooManyValues, Kind::Invalid];
+
+/// Problems of an upload, besides those of every body.
+const UPLOAD_PROBLEMS: [Kind; 3] =
+    [Kind::TooManyUploads, Kind::PluginRefused, Kind::CompilerKilled];
+
+impl Route {
+    /// Gives the operation its id and its summary.
+    pub(crate) fn describe(mut self, id: &'static str, summary: &'static str) -> Self {
+        (self.description.id, self.description.summary) = (id, summary);
+        self
+    }
+
+    /// Says more about the operation, in Markdown.
+    pub(crate) fn details(mut self, details: &'static str) -> Self {
+        self.description.details = details;
+        self
+    }
+
+    /// Shows another path in the document: that of the only value which the handler takes.
+    pub(crate) fn shown_as(mut self, path: &'static str) -> Self {
+        self.description.path = Some(path);
+        self
+    }
+
+    /// Takes the query parameters of a type.
+    pub(crate) fn query<Q: IntoParams>(mut self) -> Self {
+        self.description.query = Some(|| Q::into_params(|| Some(ParameterIn::Query)));
+        self.fails(&[Kind::BadQuery])
+    }
+
+    /// Takes a JSON body of a type.
+    pub(crate) fn takes<T: ToSchema>(mut self) -> Self {
+        self.description.body = Some(Content::Json(TypeSchema::of::<T>()));
+        self.fails(&BODY_PROBLEMS).fails(&JSON_PROBLEMS)
+    }
+
+    /// Takes a JSON object that another page describes.
+    pub(crate) fn takes_object(mut self, about: &'static str) -> Self {
+        self.description.body = Some(Content::Object(about));
+        self.fails(&BODY_PROBLEMS).fails(&JSON_PROBLEMS)
+    }
+
+    /// Takes the bytes of a plugin.
+    pub(crate) fn takes_upload(mut self) -> Self {
+        self.description.body = Some(Content::Bytes("application/wasm"));
+        self.fails(&BODY_PROBLEMS).fails(&UPLOAD_PROBLEMS)
+    }
+
+    /// Answers with JSON of a type.
+    pub(crate) fn answers<T: ToSchema>(mut self, status: u16) -> Self {
+        self.description.answers.push((status, Content::Json(TypeSchema::of::<T>())));
+        self
+    }
+
+    /// Answers with bytes of a media type.
+    pub(crate) fn answers_bytes(mut self, status: u16, media_type: &'static str) -> Self {
+        self.description.answers.push((status, Content::Bytes(media_type)));
+        self
+    }
+
+    /// Answers with an `ETag`: the version of a setting.
+    pub(crate) fn with_etag(mut self) -> Self {
+        self.description.has_etag = true;
+        self
+    }
+
+    /// Takes `If-Match`, and refuses the change if the setting has another version.
+    pub(crate) fn if_match(mut self) -> Self {
+        let about = "Changes the setting only if this is its `ETag`.";
+        self.description.headers.push(("If-Match", about));
+        self.fails(&[Kind::BadHeader, Kind::Changed])
+    }
+
+    /// Adds problems.
+    pub(crate) fn fails(mut self, problems: &[Kind]) -> Self {
+        self.description.problems.extend_from_slice(problems);
+        self
+    }
+}

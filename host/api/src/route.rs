@@ -1,0 +1,212 @@
+//! Routes: [`route`] registers each with the rights that it needs, its quota and its description
+//! in the OpenAPI document, so that no route lacks one of them.
+//!
+//! [`Route`]s are data until [`router`] makes a router of them. Each request passes
+//! [`Guarded::call`] before its handler: the one place that knows the requirement of its route.
+//!
+//! Not here: the list of routes (`lib`, and `routes` in the module of each noun), and the
+//! methods that describe a route (`description`).
+
+use std::pin::Pin;
+
+use axum::Router;
+use axum::extract::{FromRef, Request};
+use axum::handler::Handler;
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use exosphere_orchestrator::Host;
+use exosphere_orchestrator::domain::role::Needs;
+
+use crate::description::Description;
+use crate::offload::{offload, offload_long};
+use crate::uploads::Uploads;
+
+/// The state that handlers share.
+#[derive(Clone)]
+pub(crate) struct ApiState {
+    pub host: Host,
+    pub uploads: Uploads,
+}
+
+impl FromRef<ApiState> for Host {
+    fn from_ref(state: &ApiState) -> Host {
+        state.host.clone()
+    }
+}
+
+impl FromRef<ApiState> for Uploads {
+    fn from_ref(state: &ApiState) -> Uploads {
+        state.uploads.clone()
+    }
+}
+
+/// The class of a route's quota: requests of one class count together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QuotaClass {
+    /// Not counted: `/health`, and pages that are the same for all callers.
+    Exempt,
+    /// Reads.
+    Read,
+    /// Small changes: a cancel, a retry, a setting, a graph.
+    Write,
+    /// Starts of runs.
+    Start,
+    /// Uploads of plugins.
+    Upload,
+}
+
+impl QuotaClass {
+    /// Returns the name of the class in the OpenAPI document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            QuotaClass::Exempt => "exempt",
+            QuotaClass::Read => "read",
+            QuotaClass::Write => "write",
+            QuotaClass::Start => "start",
+            QuotaClass::Upload => "upload",
+        }
+    }
+}
+
+/// What a route demands of each request. It is an extension of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Requirement {
+    /// The least role of the caller.
+    pub needs: Needs,
+    /// The class whose quota the request uses.
+    pub quota: QuotaClass,
+    /// Set if the answer holds payloads, which not every caller may see.
+    pub shows_payloads: bool,
+}
+
+/// Where a handler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the threads that serve requests.
+    Serving,
+    /// On the work runtime: the handler reads bodies or makes large answers.
+    Work,
+    /// On the work runtime, unless the body is short.
+    WorkIfLong,
+}
+
+/// The method of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// `GET`, and `HEAD` with it.
+    Get,
+    /// `POST`.
+    Post,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+    /// `DELETE`.
+    Delete,
+}
+
+impl Verb {
+    fn filter(self) -> MethodFilter {
+        match self {
+            Verb::Get => MethodFilter::GET,
+            Verb::Post => MethodFilter::POST,
+            Verb::Put => MethodFilter::PUT,
+            Verb::Patch => MethodFilter::PATCH,
+            Verb::Delete => MethodFilter::DELETE,
+        }
+    }
+}
+
+/// A route, before it is part of a router.
+pub(crate) struct Route {
+    pub verb: Verb,
+    pub path: &'static str,
+    pub requirement: Requirement,
+    pub place: Place,
+    pub description: Description,
+    /// Builds the handler behind its guard.
+    build: Box<dyn FnOnce(Requirement, Place) -> MethodRouter<ApiState>>,
+}
+
+/// Makes a route. It needs at least a role ([`Needs::Nothing`] if anyone may send the request)
+/// and uses a class of quota. The methods of [`Route`] describe the rest.
+pub(crate) fn route<H, T>(
+    verb: Verb,
+    path: &'static str,
+    needs: impl Into<Needs>,
+    quota: QuotaClass,
+    handler: H,
+) -> Route
+where
+    H: Handler<T, ApiState, Future = HandlerFuture>,
+    T: 'static,
+{
+    Route {
+        verb,
+        path,
+        requirement: Requirement { needs: needs.into(), quota, shows_payloads: false },
+        place: Place::Serving,
+        description: Description::default(),
+        build: Box::new(move |requirement, place| {
+            on(verb.filter(), Guarded { handler, requirement, place })
+        }),
+    }
+}
+
+impl Route {
+    /// Marks the answer as one that holds payloads: inputs, outputs, logs or the store.
+    pub(crate) fn shows_payloads(mut self) -> Self {
+        self.requirement.shows_payloads = true;
+        self
+    }
+
+    /// Runs the handler on the work runtime, off the threads that serve requests.
+    pub(crate) fn offloaded(mut self) -> Self {
+        self.place = Place::Work;
+        self
+    }
+
+    /// Runs the handler on the work runtime, unless the body of the request is short.
+    pub(crate) fn offloaded_if_long(mut self) -> Self {
+        self.place = Place::WorkIfLong;
+        self
+    }
+}
+
+/// Returns the router of some routes.
+pub(crate) fn router(routes: Vec<Route>) -> Router<ApiState> {
+    let add = |router: Router<ApiState>, route: Route| {
+        let handler = (route.build)(route.requirement, route.place);
+        router.route(route.path, handler)
+    };
+    routes.into_iter().fold(Router::new(), add)
+}
+
+/// The future of a handler.
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// A handler with the requirement of its route. It is a handler itself: a layer of the router
+/// would cost every request some allocations.
+#[derive(Clone)]
+struct Guarded<H> {
+    handler: H,
+    requirement: Requirement,
+    place: Place,
+}
+
+impl<H, T> Handler<T, ApiState> for Guarded<H>
+where
+    H: Handler<T, ApiState, Future = HandlerFuture>,
+{
+    type Future = HandlerFuture;
+
+    fn call(self, mut request: Request, state: ApiState) -> HandlerFuture {
+        request.extensions_mut().insert(self.requirement);
+        let host = state.host.clone();
+        match self.place {
+            Place::Serving => self.handler.call(request, state),
+            Place::Work => Box::pin(offload(host, self.handler.call(request, state))),
+            Place::WorkIfLong => offload_long(&host, request, |it| self.handler.call(it, state)),
+        }
+    }
+}
