@@ -89,7 +89,7 @@ fn value(limit: Limit) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(SchemaType::new(Type::Integer))
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .description(Some(format!("Bounds the {}.", limit.what())))
+        .description(Some(format!("Bounds the {}.", limit.bounded())))
         .minimum(Some(*range.start() as i64))
         .maximum(Some(*range.end() as i64))
 }
