@@ -2,16 +2,11 @@
 //! within a namespace. It also cuts the batches, which are bounded by number and by
 //! cost.
 //!
-//! Not here: locks, waiting and the database, and the pause after a slow commit
-//! (`heavy_pause`). All of it is plain data.
+//! Not here: locks, waiting and the database. All of it is plain data.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use exosphere_domain::ids::{NamespaceKey, RunKey};
-use tokio::time::Instant;
-
-use super::heavy_pause::HeavyPause;
 
 /// The urgency of an operation. Each lane has one queue per namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +45,6 @@ pub(crate) struct Label {
 
 /// All operations that wait.
 pub(crate) struct Lanes<T> {
-    bounds: BatchBounds,
     urgent: NamespaceQueues<T>,
     control: NamespaceQueues<T>,
     ends: NamespaceQueues<T>,
@@ -63,7 +57,6 @@ pub(crate) struct Lanes<T> {
     /// Set if the last batch had a heavy operation; the next one has none, if a light one
     /// waits.
     was_heavy: bool,
-    pause: HeavyPause,
 }
 
 /// A lane: a round-robin queue of namespaces.
@@ -92,10 +85,9 @@ struct Filling<T> {
     is_light: bool,
 }
 
-impl<T> Lanes<T> {
-    pub(crate) fn new(bounds: BatchBounds) -> Self {
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
         Lanes {
-            bounds,
             urgent: NamespaceQueues::default(),
             control: NamespaceQueues::default(),
             ends: NamespaceQueues::default(),
@@ -103,70 +95,38 @@ impl<T> Lanes<T> {
             owed: VecDeque::new(),
             was_urgent: false,
             was_heavy: false,
-            pause: HeavyPause::default(),
         }
     }
+}
 
+impl<T> Lanes<T> {
     pub(crate) fn is_empty(&self) -> bool {
         [&self.urgent, &self.control, &self.ends, &self.background]
             .iter()
             .all(|lane| lane.is_empty())
     }
 
-    pub(crate) fn push(&mut self, label: Label, item: T, now: Instant) {
+    pub(crate) fn push(&mut self, label: Label, item: T) {
         let Label { lane, namespace, run, cost } = label;
-        self.pause.record_arrival(namespace, cost >= self.bounds.heavy, now);
         self.lane(lane).push(namespace, run, Entry { cost, item });
     }
 
-    /// Takes the next batch out of the queue, which is committed next. It is empty if all that
-    /// waits is heavy and a pause goes on.
-    pub(crate) fn take(&mut self, now: Instant) -> Vec<T> {
-        let batch = self.next_batch(now);
-        self.pause.begin_commit(batch.heaviest >= self.bounds.heavy, now);
-        batch.items
-    }
-
-    /// Records that the last batch has been committed.
-    pub(crate) fn end_commit(&mut self, now: Instant) {
-        self.pause.end_commit(now);
-    }
-
-    /// Returns the time after which [`Self::take`] returns something, or `None` if nothing waits.
-    pub(crate) fn time_until_ready(&self, now: Instant) -> Option<Duration> {
-        if self.is_empty() {
-            return None;
-        }
-        let left = self.pause.time_left(now).unwrap_or_default();
-        let is_ready = left.is_zero() || !self.urgent.is_empty() || !self.has_only_heavy();
-        Some(if is_ready { Duration::ZERO } else { left })
-    }
-
-    /// Returns `true` if each start and end that is next in its namespace is heavy, and there is
-    /// one.
-    fn has_only_heavy(&self) -> bool {
-        let heavy = self.bounds.heavy;
-        let mut costs = self.control.next_costs().chain(self.ends.next_costs()).peekable();
-        costs.peek().is_some() && costs.all(|cost| cost >= heavy)
-    }
-
-    fn next_batch(&mut self, now: Instant) -> Filling<T> {
-        let bounds = self.bounds;
+    /// Takes the next batch out of the queue.
+    pub(crate) fn take(&mut self, bounds: BatchBounds) -> Vec<T> {
         let mut batch = Filling::new(false);
         // Urgent operations do not wait for the bytes of other lanes, and other lanes do
         // not wait for a stream of urgent operations.
         if !self.urgent.is_empty() && !std::mem::replace(&mut self.was_urgent, true) {
             self.urgent.fill(&mut batch, bounds);
-            return batch;
+            return batch.items;
         }
         self.was_urgent = false;
-        let is_paused = self.pause.time_left(now).is_some();
-        if std::mem::take(&mut self.was_heavy) || is_paused {
+        if std::mem::take(&mut self.was_heavy) {
             let mut light = Filling::new(true);
             self.control.fill(&mut light, bounds);
             self.ends.fill(&mut light, bounds);
-            if !light.items.is_empty() || (is_paused && self.has_only_heavy()) {
-                return light;
+            if !light.items.is_empty() {
+                return light.items;
             }
         }
         if let Some(first) = self.owed.pop_front().and_then(|lane| self.lane(lane).next()) {
@@ -176,7 +136,7 @@ impl<T> Lanes<T> {
             self.fill(&mut batch, bounds);
         }
         self.was_heavy = batch.heaviest >= bounds.heavy;
-        batch
+        batch.items
     }
 
     fn fill(&mut self, batch: &mut Filling<T>, bounds: BatchBounds) {
@@ -291,11 +251,6 @@ impl<T> NamespaceQueues<T> {
         let has_passed = !passed.is_empty();
         passed.into_iter().rev().for_each(|namespace| self.order.push_front(namespace));
         has_passed
-    }
-
-    /// Returns the cost of each namespace's next operation.
-    fn next_costs(&self) -> impl Iterator<Item = u64> {
-        self.order.iter().filter_map(|namespace| self.cost(*namespace))
     }
 
     /// Returns the cost of a namespace's next operation.

@@ -15,7 +15,6 @@ mod cost;
 mod budget;
 mod queue;
 mod lanes;
-mod heavy_pause;
 mod pacing;
 mod bisect;
 mod transaction;
@@ -153,16 +152,14 @@ impl CommitLoop {
         let has_room = self.room().spare(0) > 0;
         let is_stopping = self.mailbox.is_stopping();
         let may_claim = has_room && !is_stopping;
-        let time_until_batch = queue.time_until_ready();
         let is_ready = ((self.pacing.has_more_due() || self.has_room_again()) && may_claim)
             || claims.needs_reconcile()
-            || time_until_batch.is_some_and(|left| left.is_zero());
+            || !queue.is_empty();
         if is_ready {
             return;
         }
-        let due = if may_claim { self.pacing.time_until_due(self.pacing.now()) } else { None };
-        let left = due.into_iter().chain(time_until_batch).min();
-        let timer = async {
+        let left = if may_claim { self.pacing.time_until_due(self.pacing.now()) } else { None };
+        let due = async {
             match left {
                 Some(left) => tokio::time::sleep(left).await,
                 None => std::future::pending().await,
@@ -173,7 +170,7 @@ impl CommitLoop {
             () = queue.arrived() => {}
             // Free claim permits matter to a loop that wants to claim or that drains.
             () = claims.changed(), if !has_room || is_stopping || !self.pacing.has_more_due() => {}
-            () = timer => {}
+            () = due => {}
         }
     }
 
@@ -225,7 +222,6 @@ impl CommitLoop {
         let view = BatchView { operations: &operations, senders: &senders };
         let CommitSummary { replies, mut done } =
             self.commit_bisected(view, claim_mode, &quotas).await;
-        self.mailbox.queue.end_commit();
         tracing::trace!(operations = operations.len(), elapsed = ?started.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.

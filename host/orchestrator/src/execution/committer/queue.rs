@@ -5,12 +5,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use exosphere_domain::ids::RunKey;
 use exosphere_store::Operation;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 
 use super::budget::{Budgets, Charge};
 use super::cost::label;
@@ -45,6 +43,7 @@ pub(crate) struct Queue {
     budgets: Arc<Budgets>,
 }
 
+#[derive(Default)]
 struct QueueState {
     lanes: Lanes<QueuedOperation>,
     hints: Vec<WorkHint>,
@@ -94,15 +93,7 @@ pub(crate) struct QueueClosed;
 impl Queue {
     pub(crate) fn new() -> Self {
         Queue {
-            state: Mutex::new(QueueState {
-                lanes: Lanes::new(MAX_BATCH),
-                hints: Vec::new(),
-                drain: None,
-                cancelled: Cancelled::default(),
-                closed: false,
-                #[cfg(test)]
-                breaks_down: false,
-            }),
+            state: Mutex::default(),
             arrived: Notify::new(),
             budgets: Budgets::new(MAX_NAMESPACE_BYTES),
         }
@@ -140,7 +131,7 @@ impl Queue {
         if state.closed {
             return Err(QueueClosed);
         }
-        state.lanes.push(label, operation, Instant::now());
+        state.lanes.push(label, operation);
         drop(state);
         self.arrived.notify_one();
         Ok(())
@@ -191,21 +182,7 @@ impl Queue {
         state.lanes.is_empty() && state.hints.is_empty() && state.drain.is_none()
     }
 
-    /// Returns the time after which [`Self::take`] returns something, or `None` if nothing waits.
-    pub(crate) fn time_until_ready(&self) -> Option<Duration> {
-        let state = self.lock();
-        if !state.hints.is_empty() || state.drain.is_some() {
-            return Some(Duration::ZERO);
-        }
-        state.lanes.time_until_ready(Instant::now())
-    }
-
-    /// Records that the last batch has been committed.
-    pub(crate) fn end_commit(&self) {
-        self.lock().lanes.end_commit(Instant::now());
-    }
-
-    /// Takes the next batch, which is committed next.
+    /// Takes the next batch.
     pub(crate) fn take(&self) -> NextBatch {
         let mut state = self.lock();
         #[cfg(test)]
@@ -214,7 +191,7 @@ impl Queue {
             std::panic::resume_unwind(Box::new("a bug"));
         }
         NextBatch {
-            operations: state.lanes.take(Instant::now()),
+            operations: state.lanes.take(MAX_BATCH),
             hints: std::mem::take(&mut state.hints),
             drain: state.drain.take(),
         }
@@ -233,7 +210,7 @@ impl Queue {
             let mut state = self.lock();
             state.closed = true;
             state.drain = None;
-            std::mem::replace(&mut state.lanes, Lanes::new(MAX_BATCH))
+            std::mem::take(&mut state.lanes)
         };
         drop(waiting);
     }

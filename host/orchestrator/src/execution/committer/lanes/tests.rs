@@ -11,21 +11,21 @@ fn push(
     name: &'static str,
 ) {
     let (namespace, run) = (NamespaceKey(namespace), RunKey(run));
-    lanes.push(Label { lane, namespace, run, cost }, name, Instant::now());
+    lanes.push(Label { lane, namespace, run, cost }, name);
 }
 
 /// Takes batches until the queue is empty; returns the names in each.
 fn batches(lanes: &mut Lanes<&'static str>) -> Vec<String> {
     let mut batches = Vec::new();
     while !lanes.is_empty() {
-        batches.push(lanes.take(Instant::now()).join(" "));
+        batches.push(lanes.take(BOUNDS).join(" "));
     }
     batches
 }
 
 #[test]
 fn control_goes_before_ends() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     push(&mut lanes, (Lane::End, 1, 1, 1), "end");
     push(&mut lanes, (Lane::Background, 1, 1, 1), "sweep");
     push(&mut lanes, (Lane::Control, 1, 2, 1), "start");
@@ -35,7 +35,7 @@ fn control_goes_before_ends() {
 
 #[test]
 fn namespaces_and_their_runs_take_turns() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for name in ["a1", "a2", "a3"] {
         push(&mut lanes, (Lane::End, 1, 1, 1), name);
     }
@@ -47,12 +47,12 @@ fn namespaces_and_their_runs_take_turns() {
 
 #[test]
 fn batches_are_bounded_by_number() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for _ in 0..20 {
         push(&mut lanes, (Lane::End, 1, 1, 1), "x");
     }
     let sizes: Vec<usize> = std::iter::from_fn(|| {
-        let batch = lanes.take(Instant::now());
+        let batch = lanes.take(BOUNDS);
         (!batch.is_empty()).then_some(batch.len())
     })
     .collect();
@@ -61,7 +61,7 @@ fn batches_are_bounded_by_number() {
 
 #[test]
 fn batches_are_bounded_by_weight() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for name in ["a", "b", "c"] {
         push(&mut lanes, (Lane::End, 1, 1, 40), name);
     }
@@ -70,7 +70,7 @@ fn batches_are_bounded_by_weight() {
 
 #[test]
 fn a_heavy_operation_goes_alone() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     push(&mut lanes, (Lane::Control, 1, 1, 5), "start");
     push(&mut lanes, (Lane::Control, 2, 2, 5000), "heavy");
     push(&mut lanes, (Lane::End, 3, 3, 5), "end");
@@ -80,11 +80,11 @@ fn a_heavy_operation_goes_alone() {
 
 #[test]
 fn heavy_operations_delay_no_other_namespace() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for _ in 0..4 {
         push(&mut lanes, (Lane::Control, 1, 1, 5000), "heavy");
     }
-    assert_eq!(lanes.take(Instant::now()), ["heavy"]);
+    assert_eq!(lanes.take(BOUNDS), ["heavy"]);
     push(&mut lanes, (Lane::Control, 2, 2, 5), "start");
     push(&mut lanes, (Lane::Urgent, 2, 3, 5), "cancel");
     assert_eq!(batches(&mut lanes), ["cancel", "start", "heavy", "heavy", "heavy"]);
@@ -92,13 +92,13 @@ fn heavy_operations_delay_no_other_namespace() {
 
 #[test]
 fn a_heavy_end_is_not_starved() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     push(&mut lanes, (Lane::End, 1, 1, 90), "heavy");
     let mut next = || {
         for _ in 0..9 {
             push(&mut lanes, (Lane::Control, 2, 2, 20), "start");
         }
-        lanes.take(Instant::now())
+        lanes.take(BOUNDS)
     };
     let batches_waited = (0..10).take_while(|_| !next().contains(&"heavy")).count();
     assert!(batches_waited <= 2, "it waited for {batches_waited} batches");
@@ -106,30 +106,30 @@ fn a_heavy_end_is_not_starved() {
 
 #[test]
 fn starts_leave_room_for_ends() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for _ in 0..20 {
         push(&mut lanes, (Lane::Control, 1, 1, 1), "start");
         push(&mut lanes, (Lane::End, 2, 2, 1), "end");
     }
-    let batch = lanes.take(Instant::now());
+    let batch = lanes.take(BOUNDS);
     let starts = batch.iter().filter(|name| **name == "start").count();
     assert_eq!((starts, batch.len()), (6, 8));
 }
 
 #[test]
 fn urgent_operations_leave_every_second_batch() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     push(&mut lanes, (Lane::End, 1, 1, 1), "end");
     for _ in 0..20 {
         push(&mut lanes, (Lane::Urgent, 2, 2, 90), "cancel");
     }
-    assert_eq!(lanes.take(Instant::now()), ["cancel"]);
-    assert!(lanes.take(Instant::now()).contains(&"end"));
+    assert_eq!(lanes.take(BOUNDS), ["cancel"]);
+    assert!(lanes.take(BOUNDS).contains(&"end"));
 }
 
 #[test]
 fn one_sweep_goes_with_each_batch() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for name in ["s1", "s2"] {
         push(&mut lanes, (Lane::Background, 1, 1, 1), name);
     }
@@ -141,7 +141,7 @@ fn one_sweep_goes_with_each_batch() {
 
 #[test]
 fn lightened_operations_make_room() {
-    let mut lanes = Lanes::new(BOUNDS);
+    let mut lanes = Lanes::default();
     for _ in 0..4 {
         push(&mut lanes, (Lane::End, 1, 1, 5000), "heavy");
     }
@@ -155,41 +155,16 @@ fn lightened_operations_make_room() {
 
 #[test]
 fn light_operations_go_between_heavy_ones() {
-    let mut lanes = Lanes::new(BatchBounds { heavy: 50, ..BOUNDS });
+    let bounds = BatchBounds { heavy: 50, ..BOUNDS };
+    let mut lanes = Lanes::default();
     for name in ["h1", "h2", "h3"] {
         push(&mut lanes, (Lane::End, 1, 1, 90), name);
     }
-    assert_eq!(lanes.take(Instant::now()), ["h1"]);
+    assert_eq!(lanes.take(bounds), ["h1"]);
     push(&mut lanes, (Lane::End, 2, 2, 1), "end");
     push(&mut lanes, (Lane::Control, 2, 3, 1), "start");
-    assert_eq!(lanes.take(Instant::now()), ["start", "end"], "not beside the next heavy one");
+    assert_eq!(lanes.take(bounds), ["start", "end"], "not beside the next heavy one");
     push(&mut lanes, (Lane::End, 2, 2, 1), "late");
-    assert_eq!(
-        lanes.take(Instant::now()),
-        ["h2", "late"],
-        "a stream of light ones starves no heavy one"
-    );
-    assert_eq!(lanes.take(Instant::now()), ["h3"], "nothing light is there");
-}
-
-#[test]
-fn heavy_operations_pause_after_a_slow_commit() {
-    let mut lanes = Lanes::new(BOUNDS);
-    push(&mut lanes, (Lane::Control, 1, 1, 5000), "h1");
-    push(&mut lanes, (Lane::Control, 1, 2, 5000), "h2");
-    push(&mut lanes, (Lane::Control, 2, 3, 5), "start");
-    let began_at = Instant::now();
-    let ended_at = began_at + Duration::from_millis(100);
-    assert_eq!(lanes.take(began_at), ["h1"]);
-    lanes.end_commit(ended_at);
-    assert_eq!(lanes.take(ended_at), ["start"]);
-    assert_eq!(lanes.take(ended_at), [""; 0]);
-    assert_eq!(lanes.time_until_ready(ended_at), Some(Duration::from_millis(100)));
-    push(&mut lanes, (Lane::End, 2, 3, 5), "end");
-    assert_eq!(lanes.time_until_ready(ended_at), Some(Duration::ZERO));
-    assert_eq!(lanes.take(ended_at), ["end"], "it does not wait for a second heavy one");
-    let later = ended_at + Duration::from_millis(100);
-    assert_eq!(lanes.time_until_ready(later), Some(Duration::ZERO));
-    assert_eq!(lanes.take(later), ["h2"]);
-    assert_eq!(lanes.time_until_ready(later), None);
+    assert_eq!(lanes.take(bounds), ["h2", "late"], "a stream of light ones starves no heavy one");
+    assert_eq!(lanes.take(bounds), ["h3"], "nothing light is there");
 }
