@@ -12,6 +12,9 @@ use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
 
+/// The longest inputs, in bytes, that stand in the row of the run: one page of SQLite.
+const MAX_INLINE_INPUTS: usize = 8 << 10;
+
 impl<'b> CommitTx<'b> {
     pub(super) async fn insert_runs(
         &mut self,
@@ -38,7 +41,7 @@ impl<'b> CommitTx<'b> {
             .texts(ids.iter().map(String::as_str))
             .texts(new.iter().map(|new| new.info.namespace.as_str()))
             .ints(new.iter().map(|new| new.revision))
-            .texts(new.iter().map(|new| &*new.info.inputs))
+            .texts(new.iter().map(|new| if has_large_inputs(new) { "" } else { &new.info.inputs }))
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref));
@@ -49,7 +52,8 @@ impl<'b> CommitTx<'b> {
                 self.existing_runs.insert(new.info.key, answer);
             }
         }
-        Ok(())
+        new.retain(|new| has_large_inputs(new) && inserted.contains(&new.info.key.0));
+        insert_inputs(tx, &new).await
     }
 
     pub(super) fn start(&mut self, new: &'b NewRun) -> Result<Reply, StoreError> {
@@ -74,6 +78,23 @@ impl<'b> CommitTx<'b> {
         self.create_state(run, &new.root, new.delay, &[])?;
         Ok(Reply::Done)
     }
+}
+
+/// Returns `true` if the inputs have a row of their own, since every commit writes the row of the
+/// run again.
+fn has_large_inputs(new: &NewRun) -> bool {
+    new.info.inputs.len() > MAX_INLINE_INPUTS
+}
+
+/// Inserts the large inputs of runs.
+async fn insert_inputs(tx: &mut impl Tx, new: &[&NewRun]) -> Result<(), StoreError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let rows = ParamRows::default()
+        .ints(new.iter().map(|new| new.info.key.0))
+        .texts(new.iter().map(|new| &*new.info.inputs));
+    tx.execute_each(sql::NEW_INPUTS, &rows).await.map(drop)
 }
 
 /// Finds why a new run was not inserted. It may exist already, because a commit that seemed to

@@ -21,6 +21,16 @@ pub(crate) fn name() -> Name {
 
 /// Returns a batch that starts a run with `bytes` bytes in its store.
 pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Batch {
+    start_with_inputs(store, session, "{}", bytes).await
+}
+
+/// Returns a batch that starts a run with these inputs and `bytes` bytes in its store.
+pub(crate) async fn start_with_inputs(
+    store: &Store,
+    session: SessionId,
+    inputs: &str,
+    bytes: usize,
+) -> Batch {
     let graph = Arc::new(GraphBuilder::from_text("A").build().unwrap());
     let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
     let key = store.run_key(0).await.unwrap();
@@ -32,7 +42,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         graph_name: name(),
         revision: applied.revision.number,
         graph: graph.clone(),
-        inputs: "{}".into(),
+        inputs: inputs.into(),
     });
     let (root, counts) = root_state(&graph, &store.state_ids(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);

@@ -14,7 +14,7 @@ macro_rules! check_run {
             revision = "u.revision",
             status = "u.status",
             version = "u.version",
-            inputs = "u.inputs",
+            inputs = "COALESCE(i.inputs, u.inputs)",
             ended_at = "u.ended_at",
             open = "u.open",
             failed = "u.failed",
@@ -143,6 +143,7 @@ statements! {
         " FROM run u \
          LEFT JOIN graph g ON g.id = u.graph \
          LEFT JOIN revision r ON r.id = u.revision \
+         LEFT JOIN run_inputs i ON i.run = u.id \
          WHERE u.id > $1 \
          ORDER BY u.id LIMIT $2"
     );
@@ -186,6 +187,11 @@ statements! {
          FROM label l \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = l.run) \
          ORDER BY l.run, l.key";
+    CHECK_ORPHAN_INPUTS =
+        "SELECT i.run, i.run \
+         FROM run_inputs i \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = i.run) \
+         ORDER BY i.run";
     CHECK_ORPHAN_UNITES =
         "SELECT n.state, n.state \
          FROM unite n \

@@ -170,6 +170,14 @@ statements! {
          ON CONFLICT DO NOTHING \
          RETURNING id"
     );
+    /// Inserts the large inputs of a run.
+    NEW_INPUTS = "INSERT INTO run_inputs (run, inputs) VALUES ($1, $2)",
+    postgres concat!(
+        "INSERT INTO run_inputs (run, inputs) \
+         SELECT * \
+         FROM ",
+        arrays!(run: int, inputs: text)
+    );
     /// Reads the run that prevents a new one: it has the same id, or the same idempotency key.
     CONFLICTING_RUN =
         "SELECT u.uuid, g.name, u.start_digest \
@@ -206,11 +214,13 @@ statements! {
         "SELECT id, sweep_event, redrive FROM run WHERE sweep_event > 0 \
          UNION SELECT id, sweep_event, redrive FROM run WHERE redrive > 0";
     RUN_INFO =
-        "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id, n.id \
+        "SELECT u.uuid, u.namespace, g.name, r.number, r.body, COALESCE(i.inputs, u.inputs), \
+             r.id, n.id \
          FROM run u \
          JOIN graph g ON g.id = u.graph \
          JOIN revision r ON r.id = u.revision \
          JOIN namespace n ON n.name = u.namespace \
+         LEFT JOIN run_inputs i ON i.run = u.id \
          WHERE u.id = $1";
     /// Reads the statuses of several runs.
     RUN_STATUSES =

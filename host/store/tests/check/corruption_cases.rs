@@ -423,6 +423,11 @@ pub const VALUES: &[Case] = &[
         &["orphan label.run k"],
     ),
     Case(
+        "INSERT INTO run_inputs (run, inputs) VALUES (999999, '{}')",
+        &["orphan run_inputs.run 999999"],
+    ),
+    Case("UPDATE run SET inputs = '' WHERE id = <fan>", &["value run.inputs <fan>"]),
+    Case(
         "UPDATE state SET held_back = 2 WHERE id = <cancelled:0000>",
         &["value state.held_back <cancelled:0000>"],
     ),

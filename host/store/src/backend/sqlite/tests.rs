@@ -1,8 +1,13 @@
 //! Tests of a full disk and of the size of the log. Not here: a broken disk.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::commit::tests::{name, start};
-use crate::{Database, HostIdentity, Reply, RunFilter, SecretCipher, Store, StoreError};
+use crate::commit::tests::{name, start, start_with_inputs};
+use crate::{
+    Batch, Control, Database, HostIdentity, Operation, Reply, RunFilter, SecretCipher, Store,
+    StoreError,
+};
 
 /// Limits the growth of the file to `pages` pages, or removes the limit.
 async fn limit_growth(store: &Store, pages: Option<i64>) {
@@ -64,4 +69,27 @@ async fn the_log_restarts_under_steady_load() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert!(size(&file) >= 100_000_000, "{}", size(&file));
+}
+
+#[tokio::test]
+async fn commits_do_not_rewrite_large_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(folder.path().join("db"));
+    let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
+    let session = store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
+    let inputs = format!("{{\"text\":\"{}\"}}", "x".repeat(4_000_000));
+    let batch = start_with_inputs(&store, session, &inputs, 10).await;
+    let Operation::Start(new) = &batch.operations[0] else { panic!("a start") };
+    let run = new.info.clone();
+    assert_eq!(store.commit(batch.clone()).await.unwrap().replies, [Reply::Done]);
+    let log = || std::fs::metadata(folder.path().join("db-wal")).unwrap().len();
+    let before = log();
+    for control in [Control::Pause, Control::Resume, Control::Cancel] {
+        let operations = Arc::new([Operation::Control(run.clone(), control)]);
+        store.commit(Batch { operations, ..batch.clone() }).await.unwrap();
+    }
+    assert!(log() - before < 400_000, "{} bytes", log() - before);
+    let read = store.run_info(run.key).await.unwrap().unwrap();
+    assert!(*read.inputs == *inputs);
+    assert_eq!(crate::check(&database).await.unwrap().violations, []);
 }
