@@ -6,6 +6,7 @@ use exosphere_domain::node::NodeDescription;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{AnyJson, Json};
+use crate::known::or_default;
 
 /// The query parameters of an upload. Its body is the component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ pub struct PluginSummary {
     /// The name of the plugin.
     pub name: String,
     /// The label for people; may be empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub version: String,
     /// The SHA-256 of the component: 64 hexadecimal digits.
     pub digest: String,
@@ -62,7 +63,7 @@ pub struct PluginDetails {
     /// The name of the plugin.
     pub name: String,
     /// The label for people; may be empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub version: String,
     /// The SHA-256 of the component: 64 hexadecimal digits.
     pub digest: String,

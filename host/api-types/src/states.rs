@@ -7,6 +7,7 @@ use exosphere_domain::state::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::json::Json;
+use crate::known::Known;
 
 /// The query parameters of a list of states: filters and page.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub struct StateSummary {
     #[serde(default)]
     pub path: String,
     /// The status of the state.
-    pub status: Status,
+    pub status: Known<Status>,
     /// The number of the latest attempt, from 1; 0 before the first one.
     #[serde(default)]
     pub attempt: u32,
