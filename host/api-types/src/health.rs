@@ -4,12 +4,15 @@ use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::known::or_default;
+
 /// The answer of a healthy host. An unhealthy one answers with a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Always `ok`.
     pub status: String,
     /// The version of the host.
+    #[serde(default, deserialize_with = "or_default")]
     pub version: String,
     /// The number of states that the host has claimed: running, or about to run.
     pub holding: u32,

@@ -4,6 +4,8 @@ use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::known::or_default;
+
 /// The hosts of a database, by number. Hosts are named by their data folders: a host that starts
 /// again on its folder is the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,6 +22,7 @@ pub struct HostDetails {
     /// The name of the host: `--name`, or that of its machine.
     pub name: String,
     /// The version of its program; empty for a host that has not run for long.
+    #[serde(default, deserialize_with = "or_default")]
     pub version: String,
     /// Set if the host is running: it has not stopped, and its heartbeat is not overdue.
     pub alive: bool,

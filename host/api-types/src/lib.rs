@@ -2,7 +2,8 @@
 //! query parameters. The host writes them, the client reads them.
 //!
 //! Reading is strict for requests (an unknown member is refused) and lenient for answers: a
-//! newer host may send more members, and a missing member has its default. A time is in
+//! newer host may send more members and more values of a list ([`Known`]), and a missing member
+//! has its default. A time is in
 //! milliseconds since 1970 (UTC). The comment of an optional member says that it may be absent;
 //! every other member is always there, and may be null.
 //!
@@ -13,6 +14,7 @@
 //! `exosphere-domain` reads.
 
 mod json;
+mod known;
 mod lists;
 mod problem;
 mod health;
@@ -29,6 +31,7 @@ pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid
 pub use health::Health;
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
+pub use known::Known;
 pub use lists::ListQuery;
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
 pub use plugins::{

@@ -34,8 +34,9 @@ pub struct NamespaceList {
 pub struct NamespaceDetails {
     /// The name of the namespace.
     pub name: String,
-    /// The limits that an operator has set, by name.
-    pub limits: LimitValues,
+    /// The limits that an operator has set, by name. A newer host may have limits that a client
+    /// does not know.
+    pub limits: BTreeMap<String, u64>,
     /// The slots on one host that an operator has set; null if none has.
     pub slots: Option<u32>,
     /// The effective limits and slots on the answering host.

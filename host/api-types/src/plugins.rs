@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::json::{AnyJson, Json};
+use crate::known::or_default;
 
 /// The query parameters of an upload. Its body is the component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
@@ -48,7 +49,7 @@ pub struct PluginSummary {
     /// The name of the plugin.
     pub name: String,
     /// The label for people; may be empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub version: String,
     /// The SHA-256 of the component: 64 hexadecimal digits.
     pub digest: String,
@@ -68,7 +69,7 @@ pub struct PluginDetails {
     /// The name of the plugin.
     pub name: String,
     /// The label for people; may be empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub version: String,
     /// The SHA-256 of the component: 64 hexadecimal digits.
     pub digest: String,

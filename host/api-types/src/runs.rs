@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::json::AnyJson;
+use crate::known::{Known, or_default};
 use crate::states::StateSummary;
 
 /// A request to start a run. Each member may be absent or null.
@@ -98,11 +99,12 @@ pub struct RunSummary {
     /// The number of the graph's revision, from 1.
     pub revision: u64,
     /// The status of the run.
-    pub status: RunStatus,
+    pub status: Known<RunStatus>,
     /// Set if the run is paused: none of its states starts.
     #[serde(default)]
     pub paused: bool,
     /// The number of the run's latest event. It grows with every change of the run.
+    #[serde(default, deserialize_with = "or_default")]
     pub version: i64,
     /// The time at which the run was started, in milliseconds since 1970 (UTC).
     pub created_at: i64,

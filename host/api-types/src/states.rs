@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::json::Json;
+use crate::known::Known;
 
 /// The query parameters of a list of states: filters and page.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
@@ -60,7 +61,7 @@ pub struct StateSummary {
     #[serde(default)]
     pub path: String,
     /// The status of the state.
-    pub status: Status,
+    pub status: Known<Status>,
     /// The number of the latest attempt, from 1; 0 before the first one.
     #[serde(default)]
     pub attempt: u32,

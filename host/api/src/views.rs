@@ -134,7 +134,7 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
         run: run.id.to_string(),
         graph: run.graph.into(),
         revision: to_u64(run.revision),
-        status: run.status,
+        status: run.status.into(),
         paused: run.paused,
         version: run.version,
         created_at: run.created_at,
@@ -184,7 +184,7 @@ pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -
         identifier: node.map(|node| node.identifier.to_string()),
         node_name: node.map(|node| node.node_name.to_string()),
         path: state.path.to_string(),
-        status: state.status,
+        status: state.status.into(),
         attempt: state.attempt,
         retries: state.retries,
         requeues: state.requeues,
@@ -241,7 +241,7 @@ pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceD
     let effective: BTreeMap<_, _> = Limit::ALL.iter().map(limit_value).collect();
     NamespaceDetails {
         name: name.into(),
-        limits,
+        limits: limits.iter().map(|(limit, value)| (limit.name().to_owned(), value)).collect(),
         slots: own_slots,
         effective: EffectiveSettings { limits: effective, slots },
     }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
     match args.command {
         Command::Serve(serve) => serve::run(serve, master_key)?,
-        // Handled in `main`: it is not a command for people.
+        // `main` handles this command, which is not for people.
         Command::Compile { .. } => {}
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Secrets(command) => {

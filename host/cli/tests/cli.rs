@@ -185,6 +185,62 @@ fn watch_exits_by_the_runs_status() {
     }
 }
 
+/// The answers of a newer host: unknown values of lists, unknown members, and null for members
+/// that this version always fills.
+#[test]
+fn answers_of_newer_hosts_are_shown() {
+    let run = format!(
+        r#"{{"run":"{RUN}","graph":"g","revision":1,"status":"SUSPENDED","version":null,
+            "created_at":0,"ended_at":null,"mood":{{"a":[1]}},"counts":{{"states":3,"new":1}}}}"#
+    );
+    let states = format!(
+        r#"{{"states":[{{"state":"{RUN}/1","number":1,"identifier":"a","status":"DREAMING",
+            "created_at":0,"color":"red"}}],"next":null,"total":1}}"#
+    );
+    let runs = format!(r#"{{"runs":[{run}],"next":null,"total":1}}"#);
+    let plugins = r#"{"plugins":[{"name":"p","version":null,"digest":"00","size":1,
+        "uploaded_at":0,"nodes":["n"],"signed":true}],"next":null}"#;
+    let hosts = r#"{"hosts":[{"number":1,"name":"h","version":null,"alive":true,
+        "first_seen_at":0,"started_at":0,"ended_at":null,"zone":"a"}]}"#;
+    let namespaces = r#"{"namespaces":[{"name":"n","limits":{"newest_bytes":7},"slots":null,
+        "effective":{"limits":{"newest_bytes":7},"slots":2}}],"next":null}"#;
+    for (line, answer, shown) in [
+        (&format!("run show {RUN}")[..], &run[..], "SUSPENDED"),
+        ("run list", &runs, "SUSPENDED"),
+        (&format!("run states {RUN}"), &states, "DREAMING"),
+        ("plugin list", plugins, "00"),
+        ("host list", hosts, "h"),
+        ("namespace list", namespaces, "newest_bytes=7"),
+    ] {
+        let output = Canned::new(&[(200, answer)]).run(line);
+        assert_eq!(output.status.code(), Some(0), "{line}: {output:?}");
+        assert!(text(&output.stdout).contains(shown), "{line}: {output:?}");
+    }
+}
+
+#[test]
+fn watch_follows_an_unknown_status_to_the_end() {
+    let (open, ended) = (run_json("SUSPENDED", 3), run_json("ARCHIVED", 4));
+    let open = open.replace(r#""ended_at":5"#, r#""ended_at":null"#);
+    let host = Canned::new(&[(200, &open), (200, &ended)]);
+    let output = host.run(&format!("run watch {RUN}"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stdout).contains("ARCHIVED"), "{output:?}");
+    assert!(text(&output.stderr).contains("the run ended ARCHIVED"), "{output:?}");
+}
+
+/// A change sends the whole settings: a limit that the client does not know would be lost.
+#[test]
+fn unknown_limits_refuse_a_change() {
+    let settings = r#"{"name":"default","limits":{"newest_bytes":7},"slots":null,
+        "effective":{"limits":{"newest_bytes":7},"slots":2}}"#;
+    let host = Canned::new(&[(200, settings)]);
+    let output = host.run("namespace set --slots 3");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("newest_bytes"), "{output:?}");
+    assert_eq!(host.requests().len(), 1, "nothing was set");
+}
+
 #[test]
 fn starts_are_repeated_with_their_key() {
     let unavailable = r#"{"detail":"not started: the database is away","reason":"not-done"}"#;
@@ -220,7 +276,7 @@ fn watch_waits_for_a_restarted_host() {
     serve(&listener, 200, &ended);
     let output = watch.join().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(text(&output.stderr).contains("the host is away"), "{output:?}");
+    assert!(text(&output.stderr).contains("the host is unreachable"), "{output:?}");
     assert!(text(&output.stdout).contains("SUCCESS"), "{output:?}");
 }
 

@@ -221,10 +221,7 @@ impl Walk<'_> {
             return;
         }
         let Some(row) = state.unite else {
-            return note(
-                kind!(Unite, unite.state),
-                "is not there, and its state is a unite".into(),
-            );
+            return note(kind!(Unite, unite.state), "is missing, and its state is a unite".into());
         };
         if let (Some(Step::Unite(_)), Some(parent)) = (step, self.stack.last()) {
             if row.source != parent.id {

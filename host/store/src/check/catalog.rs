@@ -7,7 +7,7 @@ use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
 
 use super::report::{Findings, kind};
-use super::row_reader::{Columns, RowReader, check_json_object, json};
+use super::row_reader::{Columns, Joined, RowReader, check_json_object, json};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, Statement, params};
 use crate::error::StoreError;
@@ -27,31 +27,31 @@ const TABLES: [Table; 10] = [
     Table {
         name: "component",
         rows: sql::CHECK_COMPONENTS,
-        columns: &["digest", "nodes", "imports", "size", "bytes", "exported"],
+        columns: &["digest", "nodes", "imports", "size", "bytes", "exported_nodes"],
         check: component,
     },
     Table {
         name: "exported",
         rows: sql::CHECK_EXPORTED,
-        columns: &["key", "component"],
+        columns: &["key", "node", "component_digest"],
         check: exported,
     },
     Table {
         name: "plugin",
         rows: sql::CHECK_PLUGINS,
-        columns: &["id", "namespace", "name", "digest", "component"],
+        columns: &["id", "namespace", "name", "digest", "component_digest"],
         check: plugin,
     },
     Table {
         name: "graph",
         rows: sql::CHECK_GRAPHS,
-        columns: &["id", "namespace", "name", "current", "graph_of_current"],
+        columns: &["id", "namespace", "name", "current", "revision_graph"],
         check: graph,
     },
     Table {
         name: "revision",
         rows: sql::CHECK_REVISIONS,
-        columns: &["id", "graph", "number", "digest", "body", "known_graph"],
+        columns: &["id", "graph", "number", "digest", "body", "graph_id"],
         check: revision,
     },
     Table {
@@ -93,7 +93,7 @@ pub(super) async fn check(
     for Table { name, rows, columns, check } in TABLES {
         let visit = &mut |row: &dyn Row| {
             let key = row.int(0).map(|id| id.to_string()).or_else(|_| row.text(0));
-            let key = key.unwrap_or_default();
+            let key = key.unwrap_or_else(|_| "?".to_owned());
             check(&mut RowReader {
                 row,
                 columns: Columns::new(columns),
@@ -115,7 +115,12 @@ fn component(row: &mut RowReader<'_>) {
         let mut names: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
         names.sort();
         let names: Vec<_> = names.iter().map(Name::as_str).collect();
-        if row.maybe_text("exported").unwrap_or_default() != names.join(",") {
+        let exported = match row.joined_text("exported_nodes") {
+            Joined::Value(exported) => Some(exported),
+            Joined::Missing => Some(String::new()),
+            Joined::Unreadable => None,
+        };
+        if exported.is_some_and(|exported| exported != names.join(",")) {
             row.report_value("nodes", "are not those that table exported has");
         }
     }
@@ -129,8 +134,9 @@ fn component(row: &mut RowReader<'_>) {
 
 /// Checks an exported node.
 fn exported(row: &mut RowReader<'_>) {
-    if row.maybe_text("component").is_none() {
-        let message = "names a component that is not there";
+    row.text("node");
+    if matches!(row.joined_text("component_digest"), Joined::Missing) {
+        let message = "names a component that does not exist";
         row.findings.add(kind!(Orphan, exported.digest), &row.key, None, message);
     }
 }
@@ -140,8 +146,8 @@ fn plugin(row: &mut RowReader<'_>) {
     row.parsed("namespace", name);
     row.parsed("name", name);
     row.parsed("digest", |text| text.parse::<Digest>().ok());
-    if row.maybe_text("component").is_none() {
-        let message = "names a component that is not there";
+    if matches!(row.joined_text("component_digest"), Joined::Missing) {
+        let message = "names a component that does not exist";
         row.findings.add(kind!(Orphan, plugin.digest), &row.key, None, message);
     }
 }
@@ -151,10 +157,11 @@ fn graph(row: &mut RowReader<'_>) {
     row.parsed("namespace", name);
     row.parsed("name", name);
     let (Some(id), Some(current)) = (row.int("id"), row.int("current")) else { return };
-    let message = match row.maybe_int("graph_of_current") {
-        Some(graph) if graph == id => return,
-        Some(graph) => format!("is revision {current}, which is of graph {graph}"),
-        None => format!("is revision {current}, which is not there"),
+    let message = match row.joined_int("revision_graph") {
+        Joined::Unreadable => return,
+        Joined::Value(graph) if graph == id => return,
+        Joined::Value(graph) => format!("is revision {current}, which is of graph {graph}"),
+        Joined::Missing => format!("is revision {current}, which does not exist"),
     };
     row.findings.add(kind!(Orphan, graph.current), &row.key, None, message);
 }
@@ -163,8 +170,8 @@ fn graph(row: &mut RowReader<'_>) {
 fn revision(row: &mut RowReader<'_>) {
     row.findings.checked.revisions += 1;
     row.count("number");
-    if row.maybe_int("known_graph").is_none() {
-        let message = "names a graph that is not there";
+    if row.int("graph").is_some() && matches!(row.joined_int("graph_id"), Joined::Missing) {
+        let message = "names a graph that does not exist";
         row.findings.add(kind!(Orphan, revision.graph), &row.key, None, message);
     }
     let Some(body) = row.text("body") else { return };
@@ -205,7 +212,9 @@ fn capability(row: &mut RowReader<'_>) {
 
 /// Checks a counter against the highest number in use.
 fn number(row: &mut RowReader<'_>) {
-    let (Some(next), Some(highest)) = (row.int("next"), row.int("highest")) else { return };
+    let (Some(next), Joined::Value(highest)) = (row.int("next"), row.joined_int("highest")) else {
+        return;
+    };
     if next <= highest {
         let message = format!("is {next}, and there is a {highest} already");
         row.findings.add(kind!(Number, number.next), &row.key, None, message);

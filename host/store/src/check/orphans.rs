@@ -5,7 +5,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::outcome::AttemptOutcome;
 
 use super::report::{Findings, Kind, kind};
-use super::row_reader::{Columns, RowReader, check_json, check_json_object};
+use super::row_reader::{Columns, Joined, RowReader, check_json, check_json_object};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, Statement, params};
 use crate::error::StoreError;
@@ -46,7 +46,7 @@ async fn orphaned(
     let visit = &mut |row: &dyn Row| {
         let key = |at| row.int(at).map(|key| key.to_string()).or_else(|_| row.text(at));
         let (key, owner) = (key(0).unwrap_or_default(), key(1).unwrap_or_default());
-        let message = format!("belongs to {} {owner}, which is not there", kind.column);
+        let message = format!("belongs to {} {owner}, which does not exist", kind.column);
         findings.add(kind, key, None, message);
     };
     snapshot.visit_each(statement, &params![], visit).await
@@ -90,7 +90,7 @@ async fn counts_of_outputs(
         let (id, count, first, last) = (int(0), int(1), int(2), int(3));
         let run = row.maybe_text(5).ok().flatten();
         let Some(run) = run else {
-            let message = format!("{count} outputs belong to state {id}, which is not there");
+            let message = format!("{count} outputs belong to state {id}, which does not exist");
             return findings.add(kind!(Orphan, output.state), id, None, message);
         };
         let recorded = row.maybe_int(4).ok().flatten();
@@ -130,8 +130,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
 async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let visit = &mut |row: &dyn Row| {
         findings.checked.attempts += 1;
-        let columns =
-            &["state", "number", "outcome", "kind", "details", "logs", "attempt_of_state"];
+        let columns = &["state", "number", "outcome", "kind", "details", "logs", "last_attempt"];
         attempt(&mut part(row, columns, "attempt", findings));
     };
     snapshot.visit_each(sql::CHECK_ATTEMPTS, &params![], visit).await
@@ -141,18 +140,21 @@ fn attempt(row: &mut RowReader<'_>) {
     let outcome = row.parsed("outcome", AttemptOutcome::parse);
     let kind = row.maybe_text("kind");
     if outcome.is_some_and(|outcome| (outcome == AttemptOutcome::Failed) != kind.is_some()) {
-        row.report_value("kind", "is there where it did not fail, or missing where it did");
+        row.report_value(
+            "kind",
+            "is present though the attempt did not fail, or missing though it did",
+        );
     }
     row.maybe_parsed("kind", FailureKind::parse);
     row.maybe_parsed("details", check_json);
     row.maybe_parsed("logs", check_json);
     let number = row.int("number");
-    match (row.maybe_int("attempt_of_state"), number) {
-        (None, _) => {
-            let message = "belongs to a state that is not there";
+    match (row.joined_int("last_attempt"), number) {
+        (Joined::Missing, _) => {
+            let message = "belongs to a state that does not exist";
             row.findings.add(kind!(Orphan, attempt.state), &row.key, None, message);
         }
-        (Some(last), Some(number)) if number < 1 || number > last => {
+        (Joined::Value(last), Some(number)) if number < 1 || number > last => {
             row.report_value("number", format_args!("is {number}, and the last attempt is {last}"));
         }
         _ => {}

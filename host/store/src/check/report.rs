@@ -211,6 +211,6 @@ mod tests {
         assert_eq!(report.count, MAX_REPORTED_PER_KIND + 8);
         assert_eq!(report.violations.len() as u64, MAX_REPORTED_PER_KIND + 1);
         assert_eq!(report.more, [More { kind: kind!(Children, state.path), count: 7 }]);
-        assert_eq!(report.violations[0].message, "is none", "alike stand beside alike");
+        assert_eq!(report.violations[0].message, "is none", "violations of one kind are together");
     }
 }

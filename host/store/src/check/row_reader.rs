@@ -33,6 +33,26 @@ impl Columns {
     }
 }
 
+/// A value that a statement joins from another row.
+pub(super) enum Joined<T> {
+    /// The row is missing.
+    Missing,
+    /// The row is there, and its value cannot be decoded: the check of its own table reports that.
+    Unreadable,
+    /// The value.
+    Value(T),
+}
+
+impl<T> From<Result<Option<T>, StoreError>> for Joined<T> {
+    fn from(value: Result<Option<T>, StoreError>) -> Self {
+        match value {
+            Ok(Some(value)) => Joined::Value(value),
+            Ok(None) => Joined::Missing,
+            Err(_) => Joined::Unreadable,
+        }
+    }
+}
+
 /// A row that is being read.
 pub(super) struct RowReader<'a> {
     pub row: &'a dyn Row,
@@ -76,6 +96,16 @@ impl RowReader<'_> {
 
     pub(super) fn maybe_text(&mut self, column: &'static str) -> Option<String> {
         self.checked(column, self.row.maybe_text(self.columns.position(column))).flatten()
+    }
+
+    /// Reads a number of a joined row.
+    pub(super) fn joined_int(&self, column: &str) -> Joined<i64> {
+        self.row.maybe_int(self.columns.position(column)).into()
+    }
+
+    /// Reads a text of a joined row.
+    pub(super) fn joined_text(&self, column: &str) -> Joined<String> {
+        self.row.maybe_text(self.columns.position(column)).into()
     }
 
     /// Returns whether a column has a value, valid or not.

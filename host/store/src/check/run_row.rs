@@ -6,7 +6,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::RunStatus;
 
 use super::report::{Findings, kind};
-use super::row_reader::{Columns, RowReader, check_json_object};
+use super::row_reader::{Columns, Joined, RowReader, check_json_object};
 use crate::dialect::Row;
 use crate::sql::{self, run_counters};
 
@@ -109,7 +109,7 @@ impl RunRow {
         let Some(status) = self.status else { return };
         row.maybe_int("ended_at");
         if row.has_value("ended_at") == (status == RunStatus::Running) {
-            let is = if row.has_value("ended_at") { "is there" } else { "is missing" };
+            let is = if row.has_value("ended_at") { "is present" } else { "is missing" };
             row.report_value("ended_at", format_args!("{is} though it is {status}"));
         }
         let by_counts = RunStatus::from_counts(self.open, self.failed);
@@ -131,23 +131,23 @@ impl RunRow {
 fn check_owners(row: &mut RowReader<'_>) {
     let (graph, revision) = (row.int("graph"), row.int("revision"));
     let (id, run) = (row.key.clone(), row.run);
-    match (row.maybe_text("graph_namespace"), row.row.text(2)) {
-        (None, _) => {
-            let message = "names a graph that is not there";
+    match (row.joined_text("graph_namespace"), row.row.text(2)) {
+        (Joined::Missing, _) => {
+            let message = "names a graph that does not exist";
             row.findings.add(kind!(Orphan, run.graph), &id, run, message);
         }
-        (Some(other), Ok(namespace)) if other != namespace => {
+        (Joined::Value(other), Ok(namespace)) if other != namespace => {
             let message = format!("is {namespace:?}, and that of its graph is {other:?}");
             row.findings.add(kind!(Namespace, run.namespace), &id, run, message);
         }
         _ => {}
     }
-    match (row.maybe_int("revision_graph"), graph, revision) {
-        (None, ..) => {
-            let message = "names a revision that is not there";
+    match (row.joined_int("revision_graph"), graph, revision) {
+        (Joined::Missing, ..) => {
+            let message = "names a revision that does not exist";
             row.findings.add(kind!(Orphan, run.revision), &id, run, message);
         }
-        (Some(other), Some(graph), Some(revision)) if other != graph => {
+        (Joined::Value(other), Some(graph), Some(revision)) if other != graph => {
             let message = format!("is {revision}, which is of graph {other} and not of {graph}");
             row.findings.add(kind!(Namespace, run.revision), &id, run, message);
         }

@@ -90,7 +90,7 @@ impl StateRow {
         ];
         for (column, required) in of_a_status {
             if row.has_value(column) != required {
-                let is = if required { "is missing" } else { "is there" };
+                let is = if required { "is missing" } else { "is present" };
                 row.report_value(column, format_args!("{is} though it is {status}"));
             }
         }
@@ -101,14 +101,16 @@ impl StateRow {
 
     /// Checks the claim, its session and its fence: invariant 3.
     fn check_claim(&self, row: &mut RowReader<'_>) {
-        let attempt = row.count("attempt").unwrap_or_default();
+        let attempt = row.count("attempt");
         let begun_fence = row.count("begun_fence").unwrap_or_default();
         let session = row.maybe_int("session");
         let last_session = row.maybe_int("last_session");
         let held = row.has_value("session");
         let (id, run, fence) = (self.id, row.run, self.fence);
         let findings = &mut *row.findings;
-        if attempt > fence {
+        if let Some(attempt) = attempt
+            && attempt > fence
+        {
             let message = format!("is {attempt}, and it was claimed {fence} times");
             findings.add(kind!(Claim, state.attempt), id, run, message);
         }
@@ -118,7 +120,7 @@ impl StateRow {
         }
         let Some(status) = self.status else { return };
         if held != (status == Status::Queued) {
-            let presence = if held { "is there" } else { "is missing" };
+            let presence = if held { "is present" } else { "is missing" };
             let message = format!("{presence} though it is {status}");
             findings.add(kind!(Claim, state.session), id, run, message);
         }
@@ -128,8 +130,10 @@ impl StateRow {
         }
         // An executed state was claimed before; a waiting unite never was.
         let claimed = matches!(status, Status::Queued | Status::Success);
-        if claimed && (fence == 0 || attempt == 0) {
-            let message = format!("is {fence} (attempt {attempt}) though it is {status}");
+        if claimed && (fence == 0 || attempt == Some(0)) {
+            let attempt = attempt.map(|attempt| format!(" (attempt {attempt})"));
+            let attempt = attempt.unwrap_or_default();
+            let message = format!("is {fence}{attempt} though it is {status}");
             findings.add(kind!(Claim, state.fence), id, run, message);
         }
         if status == Status::Waiting && fence > 0 {

@@ -41,7 +41,7 @@ pub(super) struct Frame {
     /// The number of its children, present or expected, so far.
     pub children: u64,
     pub unites: Vec<UniteCount>,
-    /// True if a state that should stand above is missing.
+    /// True if an ancestor is missing.
     pub is_orphan: bool,
     /// True if a descendant is invalid, so that counts are not certain.
     is_uncertain: bool,
@@ -351,12 +351,7 @@ impl<'r> Walk<'r> {
         }
         for (kind, stored, counted) in all.into_iter().filter(|(_, says, counted)| says != counted)
         {
-            self.report(
-                findings,
-                kind,
-                run.id,
-                format!("is {stored}, its states come to {counted}"),
-            );
+            self.report(findings, kind, run.id, format!("is {stored}, its states count {counted}"));
         }
         self.check_node_counts(findings);
         // A manual retry starts again from zero, and earlier retries stay counted here.

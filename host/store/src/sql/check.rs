@@ -105,7 +105,7 @@ statements! {
                  FROM exported e WHERE e.digest = c.digest) \
          FROM component c";
     CHECK_EXPORTED =
-        "SELECT e.digest || '/' || e.node, c.digest \
+        "SELECT e.digest || '/' || e.node, e.node, c.digest \
          FROM exported e \
          LEFT JOIN component c ON c.digest = e.digest";
     CHECK_PLUGINS =

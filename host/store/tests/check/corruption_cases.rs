@@ -85,7 +85,7 @@ pub const CHILDREN: &[Case] = &[
         "UPDATE state SET path = '0001' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
     ),
-    // Another way to write the same path.
+    // The same path is written in another way.
     Case(
         "UPDATE state SET path = '00{000' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
@@ -115,7 +115,7 @@ pub const CHILDREN: &[Case] = &[
 ];
 
 pub const UNITES: &[Case] = &[
-    // The same path twice.
+    // A path occurs twice.
     Case(
         "DROP INDEX state_path; \
          INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, \
@@ -308,7 +308,7 @@ pub const COUNTS: &[Case] = &[
 
 pub const NAMESPACES: &[Case] = &[
     Case("UPDATE run SET namespace = 'other' WHERE id = <fan>", &["namespace run.namespace <fan>"]),
-    // A revision of a graph of the same shape.
+    // The run names a revision of another graph of the same shape.
     Case(
         "UPDATE run SET revision = (SELECT revision FROM run WHERE id = <tolerant>) WHERE id = <fan>",
         &["namespace run.revision <fan>"],
@@ -319,7 +319,7 @@ pub const NAMESPACES: &[Case] = &[
     ),
     Case("UPDATE run SET revision = 99 WHERE id = <fan>", &["orphan run.revision <fan>"]),
     Case("UPDATE graph SET current = 0 WHERE name = 'fan'", &["orphan graph.current -"]),
-    // States of another run.
+    // The rows name states of another run.
     Case(
         "UPDATE state SET refs = '[[1,<open:00>,0]]' WHERE id = <fan:0000>",
         &["reference state.refs <fan:0000>"],
@@ -511,6 +511,20 @@ pub const TYPES: &[Case] = &[
         &["value state.ended_at <fan:0000>"],
     ),
     Case("UPDATE run SET version = 1.5 WHERE id = <fan>", &["value run.version <fan>"]),
+    // Columns that the checks of other tables join: each is reported once, by its own table.
+    Case(
+        "UPDATE graph SET namespace = x'ff' WHERE id = (SELECT graph FROM run WHERE id = <fan>)",
+        &["value graph.namespace -"],
+    ),
+    Case(
+        "UPDATE revision SET graph = 'one' WHERE id = (SELECT revision FROM run WHERE id = <fan>)",
+        &["value revision.graph -"],
+    ),
+    Case(
+        "UPDATE state SET attempt = 'many' WHERE id = (SELECT MIN(state) FROM attempt)",
+        &["value state.attempt -"],
+    ),
+    Case("UPDATE exported SET node = x'ff'", &["value exported.node ?"]),
     Case(
         "UPDATE state SET path = x'ff' WHERE id = <fan:00~300>",
         &["value state.path <fan:00~300>", "children state.path <fan:00~3>"],

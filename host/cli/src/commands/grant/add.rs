@@ -19,7 +19,7 @@ Examples:
 pub struct Add {
     /// The plugin
     plugin: Name,
-    /// HTTP requests that the plugin may make: [METHODS] URL, with every path below it
+    /// HTTP requests that the plugin may make: [METHOD,...] URL, with every path below it
     #[arg(long, value_name = "RULE")]
     http: Vec<HttpRule>,
     /// Send the idempotency key of the work with each request, as a header

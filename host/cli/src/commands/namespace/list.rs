@@ -20,7 +20,9 @@ impl List {
 
 fn show(answer: &Answer) -> Result<String, Error> {
     let rows = answer.read::<NamespaceList>()?.namespaces.into_iter().map(|namespace| {
-        let limits = namespace.limits.to_string();
+        let limits: Vec<_> =
+            namespace.limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let limits = limits.join(", ");
         [cell(namespace.name), cell(namespace.effective.slots), optional_cell(Some(limits))]
     });
     Ok(table(["NAME", "SLOTS", "LIMITS OF ITS OWN"], rows))

@@ -35,16 +35,27 @@ pub struct Set {
 
 impl Set {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let answer = context.client.change(&[], |now| Ok(self.changed(&now.read()?)))?;
+        let answer = context.client.change(&[], |now| self.changed(&now.read()?))?;
         context.output.answer(&answer, show::show)
     }
 
     /// Returns the settings that replace the current ones.
-    fn changed(&self, now: &NamespaceDetails) -> NamespaceSettings {
-        let unchanged = now.limits.iter().filter(|(limit, _)| !self.unset.contains(limit));
-        let limits: LimitValues =
-            unchanged.chain(self.limits.iter().flat_map(LimitValues::iter)).collect();
+    fn changed(&self, now: &NamespaceDetails) -> Result<NamespaceSettings, Error> {
+        let mut limits = LimitValues::default();
+        for (name, value) in &now.limits {
+            // A limit that is left out would be reset.
+            let limit: Limit = name.parse().map_err(|error| {
+                Error::Failed(format!(
+                    "nothing was set: the namespace has a limit that this client does not know: \
+                     {error}; use a client of the host's version"
+                ))
+            })?;
+            if !self.unset.contains(&limit) {
+                limits.add(limit, *value).map_err(|error| Error::Failed(error.to_string()))?;
+            }
+        }
+        let limits = limits.iter().chain(self.limits.iter().flat_map(LimitValues::iter)).collect();
         let slots = if self.host_slots { None } else { self.slots.or(now.slots) };
-        NamespaceSettings { limits, slots }
+        Ok(NamespaceSettings { limits, slots })
     }
 }

@@ -27,7 +27,7 @@ pub fn show(answer: &Answer) -> Result<String, Error> {
     let rows = effective.limits.iter().map(|(name, value)| {
         let limit = Limit::parse(name);
         let formatted = limit.map(|limit| limit.unit().show(*value)).unwrap_or_default();
-        let set = limit.is_some_and(|limit| limits.get(limit).is_some());
+        let set = limits.contains_key(name);
         [cell(name), cell(value), cell(formatted), cell(if set { "namespace" } else { "host" })]
     });
     let table = table(["LIMIT", "VALUE", "", "SET BY"], rows);

@@ -115,7 +115,7 @@ fn state(details: &StateDetails) -> String {
         ("STATE", cell(&state.state)),
         ("IDENTIFIER", optional_cell(state.identifier.as_ref())),
         ("NODE", optional_cell(state.node_name.as_ref())),
-        ("STATUS", cell(state.status)),
+        ("STATUS", cell(&state.status)),
         ("RETRIES", cell(state.retries)),
         ("REQUEUES", cell(state.requeues)),
         ("CREATED", cell(utc(state.created_at))),

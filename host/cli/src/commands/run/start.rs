@@ -20,7 +20,7 @@ use crate::sanitize;
 /// Start a run of a graph at its current revision
 ///
 /// Inputs go to the graph's root node and override those of the template. A
-/// value that is valid JSON is read as JSON (3, true, [1,2], "text"), any other
+/// value that is valid JSON is read as JSON (3, true, ["a"], "text"), any other
 /// one as a string; @FILE stands for the text of a file.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\

@@ -58,7 +58,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
         [
             cell(number),
             optional_cell(state.identifier.as_ref()),
-            cell(state.status),
+            cell(&state.status),
             cell(state.attempt),
             cell(state.retries),
             cell(state.requeues),

@@ -8,7 +8,7 @@ mod progress;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use exosphere_api_types::{RunDetails, RunStatus};
+use exosphere_api_types::{Known, RunDetails, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
@@ -26,7 +26,7 @@ const POLL_WAIT_MS: u64 = 20_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest wait for a host that has stopped.
 const MAX_ABSENCE: Duration = Duration::from_secs(60);
-/// The poll interval while the host is away.
+/// The poll interval while the host is unreachable.
 const ABSENT_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Follow a run until it ends
@@ -55,19 +55,33 @@ pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
     progress.finish();
     let (answer, status) = end?;
     context.output.answer(&answer, |answer| Ok(show::summary(&answer.read()?)))?;
-    match status {
-        RunStatus::Success | RunStatus::Running => Ok(()),
-        RunStatus::Failed => Err(Error::RunFailed),
-        RunStatus::Cancelled => Err(Error::RunCancelled),
+    match status.known() {
+        Some(RunStatus::Success | RunStatus::Running) => Ok(()),
+        Some(RunStatus::Failed) => Err(Error::RunFailed),
+        Some(RunStatus::Cancelled) => Err(Error::RunCancelled),
+        None => Err(Error::Failed(format!(
+            "the run ended {status}, which this client does not know; use a client of the host's \
+             version"
+        ))),
     }
 }
 
-fn poll(context: &Context, id: RunId, progress: &Progress) -> Result<(Answer, RunStatus), Error> {
+/// Returns whether a run is over. A status that this client does not know is one of the end if the
+/// run has ended.
+fn is_over(run: &RunSummary) -> bool {
+    run.status.known().map_or(run.ended_at.is_some(), |status| status != RunStatus::Running)
+}
+
+fn poll(
+    context: &Context,
+    id: RunId,
+    progress: &Progress,
+) -> Result<(Answer, Known<RunStatus>), Error> {
     let mut seen = None;
     let mut absent_since = None;
     loop {
         match poll_once(context, id, seen) {
-            Ok((answer, RunDetails { summary: run, .. })) if run.status != RunStatus::Running => {
+            Ok((answer, RunDetails { summary: run, .. })) if is_over(&run) => {
                 progress.show(&run);
                 return Ok((answer, run.status));
             }

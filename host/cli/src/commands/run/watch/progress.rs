@@ -61,7 +61,7 @@ impl Progress {
 
     /// Shows that the host is unreachable.
     pub fn absent(&self) {
-        const WORDS: &str = "the host is away; waiting for it to come back";
+        const WORDS: &str = "the host is unreachable; waiting for it to return";
         match self {
             Progress::Bar(bar) => bar.set_message(format!(", {WORDS}")),
             Progress::Lines(lines) => {
