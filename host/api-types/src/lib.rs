@@ -45,8 +45,10 @@ pub use states::{
 };
 
 // The types of the domain that occur in requests and answers.
+pub use exosphere_domain::filter::RunFilter;
 pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;
+pub use exosphere_domain::label::Label;
 pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::role::Role;
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};
