@@ -32,7 +32,7 @@ pub use health::Health;
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
 pub use known::Known;
-pub use lists::ListQuery;
+pub use lists::{ListQuery, PageQuery};
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
 pub use plugins::{
     Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginReport, PluginSummary,
@@ -40,16 +40,16 @@ pub use plugins::{
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, RunCounts, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted,
-    RunSummary, StartQuery, StartRun,
+    NodeCounts, RunCounts, RunDetails, RunList, RunQuery, RunRedriven, RunStarted, RunSummary,
+    StartQuery, StartRun,
 };
-pub use states::{
-    AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary,
-};
+pub use states::{AttemptDetails, Failure, LogLine, StateDetails, StateList, StateSummary};
 
 // The types of the domain that occur in requests and answers.
+pub use exosphere_domain::filter::{RunFilter, StateFilter};
 pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;
+pub use exosphere_domain::label::{Label, Labels};
 pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::role::Role;
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};

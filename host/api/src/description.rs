@@ -100,6 +100,14 @@ impl Route {
         self.fails(&[Kind::BadQuery])
     }
 
+    /// Takes the query parameters of a filter, and those of a page.
+    pub(crate) fn lists<F: IntoParams>(mut self) -> Self {
+        let query = || Some(ParameterIn::Query);
+        self.description.query =
+            Some(|| [F::into_params(query), PageQuery::into_params(query)].concat());
+        self.fails(&[Kind::BadQuery])
+    }
+
     /// Takes a JSON body of a type.
     pub(crate) fn takes<T: ToSchema>(mut self) -> Self {
         self.description.body = Some(Content::Json(TypeSchema::of::<T>()));

@@ -27,6 +27,8 @@ pub mod journal;
 pub mod outcome;
 pub mod start_digest;
 pub mod state;
+pub mod label;
+pub mod filter;
 pub mod node_counts;
 pub mod repeat;
 pub mod plan;

@@ -43,6 +43,7 @@ pub(crate) async fn start_with_inputs(
         revision: applied.revision.number,
         graph: graph.clone(),
         inputs: inputs.into(),
+        labels: Default::default(),
     });
     let (root, counts) = root_state(&graph, &store.state_ids(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
