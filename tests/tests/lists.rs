@@ -159,7 +159,7 @@ fn the_command_line_lists_by_filters() -> Result<()> {
     ensure!(listed.contains(&failed) && !listed.contains(id), "{listed}");
     let listed = exosphere(&host, &["run", "list", "--until", "1h"])?;
     ensure!(!listed.contains(&failed), "{listed}");
-    // The first page is full, and says how to go on.
+    // The first page is full, and says how to continue.
     let listed = exosphere(&host, &["run", "list", "--limit", "1"])?;
     let token = listed.split("--after ").nth(1).context("there is more")?.trim().to_owned();
     let listed = exosphere(&host, &["run", "list", "--after", &token])?;

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use exosphere_api_types::{ListQuery, PageQuery};
 use exosphere_orchestrator::PageRequest;
 use exosphere_orchestrator::domain::filter::Filter;
-use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole};
+use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole_number};
 use serde_json::{Map, Value};
 
 use crate::problem::Problem;
@@ -83,7 +83,7 @@ impl<F: Filter> FromStr for Listing<F> {
         let listing = Object::read(&given, QUERY, &known, &mut problems).map(|object| {
             let filter = F::read_members(&object, &mut problems);
             let after = object.read_as("after", &mut problems, string).map(str::to_owned);
-            let limit = |value: &Value| whole(value, 1, u64::from(MAX_PAGE_SIZE));
+            let limit = |value: &Value| whole_number(value, 1, u64::from(MAX_PAGE_SIZE));
             let limit = object.read_as("limit", &mut problems, limit);
             let limit = limit.and_then(|limit| u32::try_from(limit).ok());
             Listing { filter, page: PageQuery { after, limit } }

@@ -53,7 +53,7 @@ impl Problem {
     pub(crate) fn bad_query(errors: Vec<graph::Problem>) -> Self {
         let detail = match errors.as_slice() {
             [error] => format!("{}: {}", error.path, error.message),
-            errors => format!("the query cannot be taken: {} problems", errors.len()),
+            errors => format!("the query cannot be accepted: {} problems", errors.len()),
         };
         Problem { errors, ..Problem::new(Kind::BadQuery, detail) }
     }

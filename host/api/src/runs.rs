@@ -11,9 +11,7 @@ use exosphere_api_types::{
     AnyJson, RunDetails, RunFilter, RunList, RunQuery, RunRedriven, RunStarted, StartQuery,
     StartRun,
 };
-use exosphere_orchestrator::domain::graph::problems::{
-    Object, Problems, string, whole as whole_number,
-};
+use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole_number};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::label::Labels;
 use exosphere_orchestrator::domain::role::Role;

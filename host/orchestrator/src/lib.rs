@@ -235,7 +235,7 @@ async fn advance_clock(clock: &SystemClock, store: &Store) -> Result<(), StoreEr
     if lead_ms > MAX_SILENT_CLOCK_LEAD_MS {
         tracing::warn!(
             ahead_s = lead_ms / 1000,
-            "the clock of this machine is behind the latest commit in the database; this host goes on \
+            "the clock of this machine is behind the latest commit in the database; this host continues \
              from there, and is ahead of the clock until that has caught up: set it right"
         );
     }

@@ -171,6 +171,6 @@ mod tests {
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(true)));
         assert_eq!(end.borrow_and_update().version, 6);
         watchers.publish(&[run_updates(7, RunStatus::Running)], Vec::new());
-        assert!(!end.borrow().over, "it goes on");
+        assert!(!end.borrow().over, "the run continues");
     }
 }

@@ -49,7 +49,7 @@ pub enum CheckError {
     Older {
         /// The database's last migration.
         has: i64,
-        /// This version's last migration.
+        /// The last migration of this version.
         expected: i64,
     },
     /// The migration of this number is incomplete, or differs from this version's.

@@ -76,7 +76,7 @@ pub struct Store {
     /// The read pool of executions: large gathers of one tenant must not delay API reads and
     /// cancels.
     executions: Pool,
-    /// On Postgres: the connection for heartbeats and notifications, which works while the others
+    /// The connection for heartbeats and notifications on Postgres, which works while the others
     /// are busy.
     side: Option<ConnectionSlot>,
     id_blocks: Arc<IdBlocks>,
@@ -180,7 +180,7 @@ impl Store {
                 sqlite::sync_commits(&connection, false)?;
                 let done =
                     catch_unwind(AssertUnwindSafe(|| commit_unsynced(&mut connection, &batch)));
-                // Also after a panic: later commits of this connection are durable.
+                // This runs after a panic, too, so that later commits of this connection are durable.
                 let synced = sqlite::sync_commits(&connection, true);
                 let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
                 synced.map_err(|error| StoreError::Unknown(error.to_string()))?;

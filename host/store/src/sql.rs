@@ -4,7 +4,7 @@
 //! A statement has one text for both databases as far as their common subset reaches. Elsewhere two
 //! texts stand side by side. A statement for many rows runs on SQLite once per row, and on Postgres
 //! once over arrays (`unnest!`). Lists of numbers are JSON text, and only Postgres needs locks.
-//! Columns that several statements share stand in one list (`dialect/columns.rs`).
+//! Columns that several statements share are in one list (`dialect/columns.rs`).
 
 /// The current time on Postgres, in milliseconds since 1970, at this moment of the transaction.
 macro_rules! now {

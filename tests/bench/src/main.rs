@@ -4,7 +4,7 @@
 //! rounds, so that each result also has a ratio to a baseline of the same minute. The report is a
 //! JSON and a Markdown file.
 //!
-//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures
+//! Not here: a verdict, except for `--guard`. docs/reference/performance.md says what the figures
 //! mean.
 
 mod results;

@@ -162,7 +162,7 @@ impl Attempt<'_> {
         let place = claimed.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
             internal(&format!(
-                "state {} is at node {}, which is not there",
+                "state {} is at node {}, which does not exist",
                 claimed.state.id, place.0
             ))
         })?;

@@ -94,7 +94,7 @@ impl Host {
             compile_ms: i64::try_from(report.compile.as_millis()).unwrap_or(i64::MAX),
         };
         let pushed = inner.db.store.push_plugin(new, inner.db.clock.now()).await?;
-        // Only now, so that a plugin that was refused or not stored leaves no code.
+        // The code is kept only after the plugin is stored: a refused upload leaves none.
         inner.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
         Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: report.remarks })

@@ -121,7 +121,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
     let visit = &mut |row: &dyn Row| {
         findings.checked.outputs += 1;
         let columns = &["state", "number", "body"];
-        part(row, columns, "output", findings).parsed("body", check_json_object);
+        part_reader(row, columns, "output", findings).parsed("body", check_json_object);
     };
     snapshot.visit_each(sql::CHECK_OUTPUTS, &params![], visit).await
 }
@@ -131,7 +131,7 @@ async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
     let visit = &mut |row: &dyn Row| {
         findings.checked.attempts += 1;
         let columns = &["state", "number", "outcome", "kind", "details", "logs", "last_attempt"];
-        attempt(&mut part(row, columns, "attempt", findings));
+        attempt(&mut part_reader(row, columns, "attempt", findings));
     };
     snapshot.visit_each(sql::CHECK_ATTEMPTS, &params![], visit).await
 }
@@ -162,7 +162,7 @@ fn attempt(row: &mut RowReader<'_>) {
 }
 
 /// Returns a reader of a row whose key is a state and a number.
-fn part<'a>(
+fn part_reader<'a>(
     row: &'a dyn Row,
     columns: &'static [&'static str],
     table: &'static str,

@@ -108,7 +108,7 @@ impl<'r> Walk<'r> {
             return self.report(findings, kind!(Once, state.path), state.id, message);
         }
         self.totals.has_root |= path == Path::root();
-        let place = self.place(&graph, &state, &path, findings);
+        let place = self.check_parent(&graph, &state, &path, findings);
         let Some(node) = place.node else {
             self.enter(Frame::new(&state, path, place.step, place.is_orphan));
             return self.mark_uncertain();

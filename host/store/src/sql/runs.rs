@@ -1,4 +1,4 @@
-//! Runs. Their columns stand in two lists, `run_counters!` and `run_columns!`; the struct of a
+//! Runs. Their columns are in two lists, `run_counters!` and `run_columns!`; the struct of a
 //! row, its reader and the texts of all statements come from these.
 //!
 //! CONTRIBUTING.md lists what belongs to a new counter. The code that counts is in

@@ -29,7 +29,7 @@ macro_rules! state_view {
     };
 }
 
-/// The number of the host whose session stands in a column.
+/// The number of the host whose session is in a column.
 macro_rules! host_of {
     ($session:literal) => {
         concat!(

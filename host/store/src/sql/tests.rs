@@ -16,7 +16,7 @@ use crate::{Database, SecretCipher, Store};
 
 /// Returns all statements. Each table has its own `ALL`.
 #[allow(unused_qualifications)]
-fn all() -> impl Iterator<Item = &'static (&'static str, &'static Statement)> {
+fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Statement)> {
     let tables = [
         sessions::ALL,
         runs::ALL,
@@ -51,7 +51,7 @@ async fn every_statement_is_prepared_on_both_databases() {
         Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await.unwrap();
     let sqlite = rusqlite::Connection::open(file).unwrap();
     let (mut postgres, _) = postgres("statements").await;
-    for (name, text) in all() {
+    for (name, text) in all_statements() {
         let sqlite_plan = sqlite.prepare(text.sqlite).unwrap_or_else(|e| panic!("{name}: {e}"));
         let postgres_plan = (&mut postgres).prepare(text.postgres.into_sql_str()).await;
         let postgres_plan = postgres_plan.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -64,8 +64,8 @@ async fn every_statement_is_prepared_on_both_databases() {
         let prepared = (&mut postgres).prepare(text.into_sql_str()).await;
         prepared.unwrap_or_else(|error| panic!("{text}: {error}"));
     }
-    let names: BTreeSet<_> = all().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), all().count());
+    let names: BTreeSet<_> = all_statements().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), all_statements().count());
     store.close().await;
 }
 

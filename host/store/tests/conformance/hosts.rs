@@ -101,7 +101,7 @@ async fn concurrent_finishes_count_each_state_once() {
             while !held.is_empty() {
                 let mut operations = Vec::new();
                 for state in held.drain(..) {
-                    // Every seventh fails.
+                    // Every seventh state fails.
                     operations.push(match state.id.0 % 7 {
                         0 => host.finish_plain(&run, &state, fails(FailureKind::Permanent)).await,
                         _ => host.finish(&run, &state, outputs(1), adds_one()).await,
@@ -368,7 +368,7 @@ async fn listeners_report_lag_after_a_gap() {
     listener.reset();
     harness.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
-    // A notification of another version.
+    // The notification of another version cannot be parsed.
     harness.database.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
 }

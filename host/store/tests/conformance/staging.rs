@@ -51,10 +51,10 @@ async fn in_pieces(
     let Operation::Finish(end) = harness.finish_with_outputs(&run.info, state, count).await else {
         panic!()
     };
-    cut(*end, each)
+    into_pieces(*end, each)
 }
 
-fn cut(mut end: Finished, each: usize) -> InPieces {
+fn into_pieces(mut end: Finished, each: usize) -> InPieces {
     let new_states = end.changes.end.new_states();
     let Transition::Success { outputs, children, .. } = &mut end.changes.end else { panic!() };
     let (outputs, children) = (std::mem::take(outputs), std::mem::take(children));

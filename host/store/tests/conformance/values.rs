@@ -198,10 +198,10 @@ async fn any_text_round_trips(kind: Kind) {
 }
 
 async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
-    const FAILED: usize = 40;
+    const FAILED_STATES: usize = 40;
     let harness = Harness::new(kind).await;
     let run = harness.start_of("U > X").await;
-    let fan = harness.finish_with_outputs(&run.info, &run.root, FAILED).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, FAILED_STATES).await;
     let failure = Failure::new(FailureKind::Permanent, "no").with(json!("x".repeat(60_000)));
     for state in harness.commit_and_claim(fan).await {
         let operation =
@@ -221,5 +221,5 @@ async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
             break;
         }
     }
-    assert_eq!((pages, seen), (9, 1 + FAILED));
+    assert_eq!((pages, seen), (9, 1 + FAILED_STATES));
 }

@@ -189,7 +189,7 @@ impl RandomOps {
             }
         }
         for answer in &done.replies {
-            *self.answer_counts.entry(word(answer)).or_default() += 1;
+            *self.answer_counts.entry(reply_name(answer)).or_default() += 1;
         }
     }
 
@@ -387,7 +387,7 @@ impl RandomOps {
     }
 }
 
-fn word(answer: &Reply) -> &'static str {
+fn reply_name(answer: &Reply) -> &'static str {
     match answer {
         Reply::Done => "done",
         Reply::ToSweep(_) => "to sweep",
