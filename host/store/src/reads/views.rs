@@ -241,8 +241,8 @@ pub(super) fn state(row: &dyn Row) -> Result<StateView, StoreError> {
     let is_pruned = status == Status::Pruned;
     let (data, details) = if is_pruned { (details, None) } else { (None, details) };
     let failure = failure(kind, message, details, "state", id)?;
-    let usage = usage(columns)?;
     let details_bytes = columns.next("details")?;
+    let usage = usage(columns)?;
     Ok(StateView {
         id,
         node,

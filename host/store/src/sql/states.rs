@@ -17,12 +17,14 @@ macro_rules! usage_columns {
 
 /// The columns of a state as people see it, in the order in which `StateView` reads them.
 macro_rules! state_view {
-    ($details:literal, $host:expr) => {
+    ($details:literal, $details_bytes:literal, $host:expr) => {
         concat!(
             "id, node, path, status, attempt, retries, requeues, created_at, began_at, ",
             $host,
             ", ended_at, outputs, kind, message, ",
             $details,
+            ", ",
+            $details_bytes,
             ", ",
             usage_columns!(names)
         )
@@ -83,16 +85,15 @@ macro_rules! page_of_states {
     ($dialect:ident $indexed:expr, $kind:expr, $message:expr) => {
         concat!(
             "SELECT ",
-            state_view!("details", "host"),
-            ", details_bytes \
-             FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
+            state_view!("details", "details_bytes", "host"),
+            " FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
              FROM (SELECT ",
             state_view!(
                 "CASE WHEN kind IS NULL OR $11 = 0 THEN NULL ELSE details END AS details",
+                "CAST(octet_length(details) AS BIGINT) AS details_bytes",
                 concat!(host_of!("last_session"), " AS host")
             ),
-            ", CAST(octet_length(details) AS BIGINT) AS details_bytes, \
-             CASE WHEN kind IS NULL THEN 0 \
+            ", CASE WHEN kind IS NULL THEN 0 \
                  ELSE octet_length(message) + $11 * COALESCE(octet_length(details), 0) \
                  END AS bytes \
              FROM state WHERE run = $1 AND ",
@@ -371,8 +372,12 @@ statements! {
     STATES_OF_MESSAGE_BOUND = bound_of_states!("status = 'ERRORED' AND substr(message, 1, 64) = $5");
     STATE = concat!(
         "SELECT ",
-        state_view!("details", host_of!("last_session")),
-        ", CAST(octet_length(details) AS BIGINT) FROM state WHERE run = $1 AND id = $2 AND ",
+        state_view!(
+            "details",
+            "CAST(octet_length(details) AS BIGINT)",
+            host_of!("last_session")
+        ),
+        " FROM state WHERE run = $1 AND id = $2 AND ",
         seen!("state")
     );
     /// Returns the bytes of a state's first outputs, of its details and of its attempts.
