@@ -284,10 +284,7 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
             .context("an object")?
             .extend(change.as_object().cloned().unwrap_or_default());
         let (status, problem) = start(graph, &body)?;
-        ensure!(
-            status == 422 && problem["type"] == "/problems/key-reused",
-            "{problem}"
-        );
+        ensure!(status == 422 && problem["type"] == "/problems/key-reused", "{problem}");
         let id = run["run"].as_str().context("an id")?;
         ensure!(
             problem["detail"].as_str().is_some_and(|message| message.contains(id)),

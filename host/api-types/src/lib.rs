@@ -29,7 +29,7 @@ pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid
 pub use health::Health;
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
-pub use lists::ListQuery;
+pub use lists::{ListQuery, PageQuery};
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
 pub use plugins::{
     Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginReport, PluginSummary,
@@ -37,18 +37,16 @@ pub use plugins::{
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, RunCounts, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted,
-    RunSummary, StartQuery, StartRun,
+    NodeCounts, RunCounts, RunDetails, RunList, RunQuery, RunRedriven, RunStarted, RunSummary,
+    StartQuery, StartRun,
 };
-pub use states::{
-    AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary,
-};
+pub use states::{AttemptDetails, Failure, LogLine, StateDetails, StateList, StateSummary};
 
 // The types of the domain that occur in requests and answers.
-pub use exosphere_domain::filter::RunFilter;
+pub use exosphere_domain::filter::{RunFilter, StateFilter};
 pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;
-pub use exosphere_domain::label::Label;
+pub use exosphere_domain::label::{Label, Labels};
 pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::role::Role;
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::ids::Name;
 use exosphere_domain::json::Typed;
+use exosphere_domain::label::Labels;
 use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -27,6 +27,10 @@ pub struct StartRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub store: Option<AnyJson>,
+    /// The labels of the run, at most 16. A key has 1 to 64 letters, digits, `_`, `-`, `.` or
+    /// `/`; a value has at most 256 bytes and no control characters.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// The delay before the first state is due, in milliseconds [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
@@ -41,28 +45,6 @@ pub struct StartQuery {
     /// 30,000 [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
-}
-
-/// The query parameters of a list of runs: filters and page.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct RunListQuery {
-    /// Only runs of this graph.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub graph: Option<Name>,
-    /// Only runs with this status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub status: Option<RunStatus>,
-    /// The cursor: `next` of the page before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<i64>,
-    /// The maximum number of items of the page, from 1 to 1000 [default: 50].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 1, maximum = 1000)]
-    pub limit: Option<u32>,
 }
 
 /// The query parameters of a run. With `after`, the request is a long poll.
@@ -83,7 +65,7 @@ pub struct RunQuery {
 pub struct RunList {
     /// The runs of this page.
     pub runs: Vec<RunSummary>,
-    /// The cursor of the next page, for `before`; null on the last page.
+    /// The cursor of the next page, for `after`; null on the last page.
     #[serde(default)]
     pub next: Option<String>,
 }
@@ -110,6 +92,9 @@ pub struct RunSummary {
     /// running.
     #[serde(default)]
     pub ended_at: Option<i64>,
+    /// The labels of the run.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Counts of the run's states and attempts.
     #[serde(default)]
     pub counts: RunCounts,

@@ -8,23 +8,25 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
-    AnyJson, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted, StartQuery,
+    AnyJson, RunDetails, RunFilter, RunList, RunQuery, RunRedriven, RunStarted, StartQuery,
     StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{
     Object, Problems, string, whole as whole_number,
 };
 use exosphere_orchestrator::domain::ids::{Name, RunId};
+use exosphere_orchestrator::domain::label::Labels;
 use exosphere_orchestrator::domain::role::Role;
-use exosphere_orchestrator::{Error, Host, RunFilter, StartRequest};
+use exosphere_orchestrator::{Error, Host, RunCursor, RunPageRequest, StartRequest};
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer};
+use crate::lists::{LIST_DETAILS, Listing};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Get, Post};
 use crate::route::{QuotaClass, Route, route};
-use crate::{Path, Query, body, lists, views};
+use crate::{Path, Query, body, views};
 
 /// Returns the routes of runs.
 pub(crate) fn routes() -> Vec<Route> {
@@ -41,7 +43,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .offloaded_if_long(),
         route(Get, "/v1/namespaces/{namespace}/runs", Role::Viewer, QuotaClass::Read, list)
             .describe("listRuns", "Lists the runs of a namespace, the newest first")
-            .query::<RunListQuery>()
+            .details(LIST_DETAILS)
+            .lists::<RunFilter>()
             .answers::<RunList>(200),
         route(Get, "/v1/namespaces/{namespace}/runs/{run}", Role::Viewer, QuotaClass::Read, show)
             .describe("showRun", "Returns a run")
@@ -79,7 +82,7 @@ const MAX_WAIT_MS: u64 = 30_000;
 /// Reads a start request and refuses it with every mistake and its path. Inputs and store
 /// are taken as they are: the host validates them with the graph.
 fn read_start(mut body: Map<String, Value>) -> Result<StartRun, Error> {
-    const KEYS: [&str; 4] = ["inputs", "store", "idempotency_key", "delay_ms"];
+    const KEYS: [&str; 5] = ["inputs", "store", "idempotency_key", "labels", "delay_ms"];
     let mut problems = Problems::default();
     let mut take = |key: &str| body.remove(key).filter(|value| !value.is_null()).map(AnyJson);
     let (inputs, store) = (take("inputs"), take("store"));
@@ -92,7 +95,12 @@ fn read_start(mut body: Map<String, Value>) -> Result<StartRun, Error> {
     let delay_ms = object.as_ref().and_then(|object| {
         object.read_as("delay_ms", &mut problems, |value| whole_number(value, 0, u64::MAX))
     });
-    let start = StartRun { idempotency_key, inputs, store, delay_ms };
+    let labels = object.as_ref().and_then(|object| {
+        let labels = object.get("labels")?;
+        Some(Labels::read(labels, &object.at("labels"), &mut problems))
+    });
+    let labels = labels.unwrap_or_default();
+    let start = StartRun { idempotency_key, inputs, store, labels, delay_ms };
     problems.or(Some(start)).map_err(|problems| {
         let subject = "the start request".to_owned();
         Error::Invalid { subject, problems }
@@ -112,11 +120,12 @@ pub(crate) async fn start(
     body: Body,
 ) -> Result<(StatusCode, Response), Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::MAX_START_BYTES).await?;
-    let StartRun { idempotency_key, inputs, store, delay_ms } = read_start(read.value)?;
+    let StartRun { idempotency_key, inputs, store, labels, delay_ms } = read_start(read.value)?;
     let request = StartRequest {
         inputs: inputs.map(|AnyJson(inputs)| Arc::new(inputs)),
         store: store.map(|AnyJson(store)| store),
         idempotency_key,
+        labels,
         delay_ms,
         wait: bounded_wait(wait_ms.unwrap_or(0)),
         turn: read.turn,
@@ -131,13 +140,13 @@ pub(crate) async fn start(
 pub(crate) async fn list(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
-    Query(query): Query<RunListQuery>,
+    listing: Listing<RunFilter>,
 ) -> Result<Answer<RunList>, Problem> {
-    let RunListQuery { graph, status, before, limit } = query;
-    let filter = RunFilter { graph, status, before, limit: lists::page_size(limit) };
-    let page = host.runs(&namespace, &filter).await?;
-    let runs = page.items.into_iter().map(views::run_summary).collect();
-    Ok(Answer(RunList { runs, next: page.next }))
+    let after = listing.after(str::parse::<RunCursor>)?;
+    let page = RunPageRequest { after, limit: listing.limit() };
+    let page = host.runs(&namespace, &listing.filter, page).await?;
+    let runs = page.items.into_iter().map(|listed| views::run_summary(listed.run, listed.labels));
+    Ok(Answer(RunList { runs: runs.collect(), next: page.next }))
 }
 
 pub(crate) async fn show(

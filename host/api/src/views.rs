@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use exosphere_api_types::{
     AnyJson, AttemptDetails, Capability, EffectiveSettings, Failure, GraphApplied, GraphDetails,
-    GraphSummary, HostDetails, Json, NamespaceDetails, NodeCounts, NodeDetails, PluginDetails,
-    PluginGrants, PluginReport, PluginSummary, ResolvedNode, RunCounts, RunDetails, RunSummary,
-    StateDetails, StateSummary,
+    GraphSummary, HostDetails, Json, Labels, NamespaceDetails, NodeCounts, NodeDetails,
+    PluginDetails, PluginGrants, PluginReport, PluginSummary, ResolvedNode, RunCounts, RunDetails,
+    RunSummary, StateDetails, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
@@ -127,7 +127,7 @@ pub(crate) fn host_details(found: host::HostView) -> HostDetails {
     }
 }
 
-pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
+pub(crate) fn run_summary(run: host::RunView, labels: Labels) -> RunSummary {
     let counters = run.counters;
     let ended = counters.succeeded + counters.pruned + counters.errored + counters.cancelled;
     RunSummary {
@@ -139,6 +139,7 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
         version: run.version,
         created_at: run.created_at,
         ended_at: run.ended_at,
+        labels: labels.into(),
         counts: RunCounts {
             states: to_u64(counters.states),
             open: to_u64(counters.states - ended),
@@ -154,13 +155,13 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
 
 /// Returns a run, and the memory permit to be held until it has been sent.
 pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host::AnswerPermit>) {
-    let host::RunDetails { run, graph, failures, store, permit } = details;
+    let host::RunDetails { run, labels, graph, failures, store, permit } = details;
     let id = run.id;
     let failures = failures.into_iter().map(|state| state_summary(id, &graph, state));
     let failures = failures.collect();
     let nodes = graph.nodes().map(|(at, node)| node_counts(node, run.node_counts.get(at)));
     let nodes = nodes.collect();
-    (RunDetails { summary: run_summary(run), store, failures, nodes }, permit)
+    (RunDetails { summary: run_summary(run, labels), store, failures, nodes }, permit)
 }
 
 fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
@@ -193,6 +194,8 @@ pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -
         host: state.host,
         ended_at: state.ended_at,
         output_count: state.outputs,
+        output_bytes: state.usage.map(|usage| usage.output_bytes),
+        details_bytes: state.details_bytes.map(to_u64),
         failure: state.failure.map(failure),
     }
 }
@@ -260,6 +263,7 @@ mod tests {
     use exosphere_orchestrator::domain::graph::testing::GraphBuilder;
     use exosphere_orchestrator::domain::ids::{NodeIx, RunKey, StateId};
     use exosphere_orchestrator::domain::json::{from_value, read_stored};
+    use exosphere_orchestrator::domain::label::Label;
     use exosphere_orchestrator::domain::limits;
     use exosphere_orchestrator::domain::path::Path;
     use exosphere_orchestrator::domain::state::{RunStatus, Status};
@@ -316,6 +320,7 @@ mod tests {
             failure: (status == Status::Errored).then_some(failure),
             data: (status == Status::Pruned).then(|| "[1]".to_owned()),
             usage: None,
+            details_bytes: details.map(|details| details.len() as i64),
         }
     }
 
@@ -323,7 +328,8 @@ mod tests {
         json!({
             "state": format!("{RUN}/7"), "number": 7, "identifier": "A", "node_name": "A",
             "path": "/", "status": status, "attempt": 2, "retries": 1, "requeues": 0,
-            "created_at": 1000, "began_at": 1500, "host": 2, "ended_at": 2000, "output_count": null, "failure": null,
+            "created_at": 1000, "began_at": 1500, "host": 2, "ended_at": 2000, "output_count": null,
+            "output_bytes": null, "details_bytes": null, "failure": null,
         })
     }
 
@@ -335,6 +341,7 @@ mod tests {
     fn a_start_answers_with_the_whole_run() {
         let details = host::RunDetails {
             run: run(RunStatus::Running),
+            labels: [Label::new("team", "a").unwrap()].into_iter().collect(),
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             failures: vec![
                 state(Status::Errored, Some("{\"a\":1e400}")),
@@ -350,10 +357,11 @@ mod tests {
         let text = text.replace("1e400", "1");
         let (mut first, mut second) = (summary_json("ERRORED"), summary_json("ERRORED"));
         first["failure"] = json!({"kind": "invalid-output", "message": "m", "details": {"a": 1}});
+        first["details_bytes"] = json!(11);
         second["failure"] = json!({"kind": "invalid-output", "message": "m"});
         let expected = json!({
             "run": RUN, "graph": "g", "revision": 3, "status": "RUNNING", "paused": false,
-            "version": 9, "created_at": 1000, "ended_at": null,
+            "version": 9, "created_at": 1000, "ended_at": null, "labels": {"team": "a"},
             "counts": {
                 "states": 7, "open": 4, "success": 1, "pruned": 1, "errored": 1, "cancelled": 0,
                 "retries": 2, "requeues": 0,

@@ -12,6 +12,7 @@ mod error;
 mod output;
 mod sanitize;
 mod format;
+mod time;
 mod client;
 mod commands;
 mod hardening;

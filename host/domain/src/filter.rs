@@ -6,11 +6,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::failure::FailureKind;
 use crate::graph::problems::{Object, Problems, array, element, nearest, parsed, quoted, string};
 use crate::ids::{Millis, Name};
 use crate::json::Typed;
 use crate::label::{Label, MAX_LABELS};
-use crate::state::RunStatus;
+use crate::state::{RunStatus, Status};
 
 /// The largest number of words of one condition, repeated ones included.
 const MAX_WORDS: usize = 32;
@@ -38,15 +39,23 @@ pub trait Filter: Sized {
 /// A filter of runs: those that meet every condition. A missing condition is met by every run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema, utoipa::IntoParams),
+    into_params(parameter_in = Query)
+)]
 pub struct RunFilter {
     /// Only runs with one of these statuses.
     #[serde(rename = "status", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", param(inline))]
     pub statuses: Vec<RunStatus>,
     /// Only runs of this graph.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
     pub graph: Option<Name>,
     /// Only runs with all of these labels, each as `KEY:VALUE`.
     #[serde(rename = "label", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", param(inline))]
     pub labels: Vec<Label>,
     /// Only runs started at this time or later, in milliseconds since 1970 (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +98,73 @@ impl Filter for RunFilter {
     }
 }
 
+/// The characters of a failure's message that a filter compares. An index has them.
+pub const MESSAGE_FILTER_CHARS: usize = 64;
+
+/// A filter of a run's states: those that meet every condition. A missing condition is met by
+/// every state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema, utoipa::IntoParams),
+    into_params(parameter_in = Query)
+)]
+pub struct StateFilter {
+    /// Only states with one of these statuses.
+    #[serde(rename = "status", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub statuses: Vec<Status>,
+    /// Only states of the node with this identifier in the graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+    /// Only failed states with a failure of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub kind: Option<FailureKind>,
+    /// Only failed states whose message has the same first 64 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Typed for StateFilter {}
+
+impl StateFilter {
+    /// Returns a filter of failed states.
+    pub fn errored() -> Self {
+        StateFilter { statuses: vec![Status::Errored], ..StateFilter::default() }
+    }
+
+    /// Returns whether only failed states meet the filter.
+    pub fn is_of_failures(&self) -> bool {
+        self.kind.is_some() || self.message.is_some() || self.statuses == [Status::Errored]
+    }
+}
+
+impl Filter for StateFilter {
+    const KEYS: &'static [&'static str] = &["status", "identifier", "kind", "message"];
+    const LISTS: &'static [&'static str] = &["status"];
+    const NUMBERS: &'static [&'static str] = &[];
+
+    fn read_members(object: &Object<'_>, problems: &mut Problems) -> Self {
+        let statuses = read_words(object, "status", problems, &Status::ALL, Status::as_str);
+        let identifier = object.read_as("identifier", problems, string).map(str::to_owned);
+        let known_kind = |value: &Value| {
+            read_word("kind", string(value)?, &FailureKind::ALL, FailureKind::as_str)
+        };
+        let kind = object.read_as("kind", problems, known_kind);
+        let message = object.read_as("message", problems, string).map(str::to_owned);
+        let needs_failures = [("kind", kind.is_some()), ("message", message.is_some())];
+        if !statuses.is_empty() && !statuses.contains(&Status::Errored) {
+            for (key, _) in needs_failures.into_iter().filter(|(_, is_given)| *is_given) {
+                let message = "only failed states have this; leave status out, or give ERRORED";
+                problems.add(object.at(key), message);
+            }
+        }
+        StateFilter { statuses, identifier, kind, message }
+    }
+}
+
 /// Reads a time in milliseconds since 1970.
 fn millis(value: &Value) -> Result<Millis, String> {
     let message = "this must be a time in milliseconds since 1970 (UTC)";
@@ -126,18 +202,7 @@ fn read_words<T: Copy + PartialEq>(
     known: &[T],
     name: fn(T) -> &'static str,
 ) -> Vec<T> {
-    let read = |value: &Value| {
-        let word = string(value)?;
-        let found = known.iter().copied().find(|known| name(*known) == word);
-        found.ok_or_else(|| {
-            let names: Vec<_> = known.iter().map(|known| name(*known)).collect();
-            let hint = match nearest(word, names.iter().copied()) {
-                Some(name) => format!("did you mean {name:?}?"),
-                None => format!("use {}", names.join(", ")),
-            };
-            format!("unknown {key} {}; {hint}", quoted(word))
-        })
-    };
+    let read = |value: &Value| read_word(key, string(value)?, known, name);
     let mut words = Vec::new();
     for word in read_list(object, key, problems, MAX_WORDS, read) {
         if !words.contains(&word) {
@@ -145,6 +210,24 @@ fn read_words<T: Copy + PartialEq>(
         }
     }
     words
+}
+
+/// Finds a word among the known ones; an error suggests the nearest.
+fn read_word<T: Copy>(
+    key: &str,
+    word: &str,
+    known: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<T, String> {
+    let found = known.iter().copied().find(|known| name(*known) == word);
+    found.ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|known| name(*known)).collect();
+        let hint = match nearest(word, names.iter().copied()) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => format!("use {}", names.join(", ")),
+        };
+        format!("unknown {key} {}; {hint}", quoted(word))
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +277,24 @@ mod tests {
         ];
         assert_eq!(paths, expected);
         assert!(list[1].message.contains("did you mean \"FAILED\"?"), "{}", list[1].message);
+    }
+
+    #[test]
+    fn conditions_on_failures_exclude_other_statuses() {
+        let read = |given: Value| {
+            let mut problems = Problems::default();
+            let filter = StateFilter::read(&given, "$", &mut problems).unwrap();
+            problems.or(Some(filter))
+        };
+        let filter = read(json!({"kind": "invalid-output", "message": "m", "identifier": "a"}));
+        assert_eq!(filter.as_ref().unwrap().kind, Some(FailureKind::InvalidOutput));
+        assert!(filter.unwrap().is_of_failures() && StateFilter::errored().is_of_failures());
+        assert!(!read(json!({"status": ["ERRORED", "PRUNED"]})).unwrap().is_of_failures());
+        assert!(read(json!({"status": ["ERRORED", "PRUNED"], "kind": "trap"})).is_ok());
+        let problems = read(json!({"status": ["SUCCESS"], "kind": "trap", "message": "m"}));
+        assert_eq!(problems.unwrap_err().len(), 2);
+        let problems = read(json!({"kind": "timeot"})).unwrap_err();
+        assert!(problems[0].message.contains("did you mean \"timeout\"?"), "{problems:?}");
     }
 
     #[test]

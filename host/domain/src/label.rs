@@ -33,6 +33,9 @@ pub enum BadLabel {
          '-', '.' or '/', beginning with a letter or digit"
     )]
     Key(String),
+    /// There are too many labels.
+    #[error("{0} labels are too many; give at most {MAX_LABELS}")]
+    TooMany(usize),
     /// The value is not valid.
     #[error(
         "{0} is not a valid value of a label: use at most {MAX_LABEL_VALUE_BYTES} bytes without \
@@ -108,27 +111,73 @@ impl fmt::Display for Label {
     }
 }
 
-/// Reads the labels of a start request, an object of texts, and records each invalid one.
-pub fn read_labels(value: &Value, path: &str, problems: &mut Problems) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    let Value::Object(given) = value else {
-        problems.add(path, format!("this is {}, and must be an object of strings", kind(value)));
-        return labels;
-    };
-    if given.len() > MAX_LABELS {
-        let message = format!("{} labels are too many; use at most {MAX_LABELS}", given.len());
-        problems.add(path, message);
-        return labels;
-    }
-    for (key, value) in given {
-        let label = string(value)
-            .and_then(|value| Label::new(key, value).map_err(|error| error.to_string()));
-        match label {
-            Ok(Label { key, value }) => drop(labels.insert(key, value)),
-            Err(message) => problems.add(member(path, key), message),
+/// The labels of a run: valid ones, at most [`MAX_LABELS`], each key once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// Reads the labels of a start request, an object of strings, and records each invalid one.
+    pub fn read(value: &Value, path: &str, problems: &mut Problems) -> Self {
+        let mut labels = BTreeMap::new();
+        let Value::Object(given) = value else {
+            let message = format!("this is {}, and must be an object of strings", kind(value));
+            problems.add(path, message);
+            return Labels::default();
+        };
+        if given.len() > MAX_LABELS {
+            problems.add(path, BadLabel::TooMany(given.len()).to_string());
+            return Labels::default();
         }
+        for (key, value) in given {
+            let label = string(value)
+                .and_then(|value| Label::new(key, value).map_err(|error| error.to_string()));
+            match label {
+                Ok(Label { key, value }) => drop(labels.insert(key, value)),
+                Err(message) => problems.add(member(path, key), message),
+            }
+        }
+        Labels(labels)
     }
-    labels
+
+    /// Returns whether there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the keys and values, in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Returns the labels as JSON, for the digest of a start.
+    pub fn to_json(&self) -> Value {
+        self.0.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect()
+    }
+}
+
+impl FromIterator<Label> for Labels {
+    /// Collects labels that were checked before, as those of a stored run.
+    fn from_iter<T: IntoIterator<Item = Label>>(labels: T) -> Self {
+        Labels(labels.into_iter().map(|Label { key, value }| (key, value)).collect())
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Labels {
+    type Error = BadLabel;
+
+    fn try_from(labels: BTreeMap<String, String>) -> Result<Self, BadLabel> {
+        if labels.len() > MAX_LABELS {
+            return Err(BadLabel::TooMany(labels.len()));
+        }
+        labels.iter().map(|(key, value)| Label::new(key, value)).collect()
+    }
+}
+
+impl From<Labels> for BTreeMap<String, String> {
+    fn from(labels: Labels) -> Self {
+        labels.0
+    }
 }
 
 #[cfg(test)]
@@ -167,14 +216,15 @@ mod tests {
     fn each_invalid_label_has_its_path() {
         let mut problems = Problems::default();
         let given = json!({"good": "1", "a b": "2", "n": 3, "c": "\u{7}"});
-        let labels = read_labels(&given, "$.labels", &mut problems);
-        assert_eq!(labels, [("good".to_owned(), "1".to_owned())].into());
+        let labels = Labels::read(&given, "$.labels", &mut problems);
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("good", "1")]);
+        assert_eq!(labels.to_json(), json!({"good": "1"}));
         let paths: Vec<_> = problems.into_list().into_iter().map(|it| it.path).collect();
         assert_eq!(paths, [r#"$.labels["a b"]"#, "$.labels.c", "$.labels.n"]);
         for refused in [json!([]), (0..=MAX_LABELS).map(|n| (n.to_string(), json!("v"))).collect()]
         {
             let mut problems = Problems::default();
-            assert!(read_labels(&refused, "$.labels", &mut problems).is_empty());
+            assert!(Labels::read(&refused, "$.labels", &mut problems).is_empty());
             assert_eq!(problems.len(), 1, "{refused}");
         }
     }

@@ -43,9 +43,10 @@ pub use exosphere_sandbox::{
     HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, HostView, KeyId,
-    Keyring, LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunCounters,
-    RunFilter, RunView, StateFilter, StateView, Violation,
+    AttemptRow, BadCursor, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow,
+    HostView, KeyId, Keyring, ListedRun, LostSecrets, Page, PageRequest, PluginEntry, PluginRow,
+    Report, RunCounters, RunCursor, RunPageRequest, RunView, StatePageRequest, StateView,
+    Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};

@@ -125,6 +125,7 @@ mod tests {
             revision: 1,
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             inputs: "{}".into(),
+            labels: Default::default(),
         }
     }
 

@@ -328,6 +328,7 @@ impl Store {
             revision: number,
             graph: Arc::new(revision_graph(&body, revision)?),
             inputs: inputs.into(),
+            labels: self.labels_of(key).await?,
         }))
     }
 }

@@ -22,6 +22,7 @@ mod state;
 mod walk;
 mod ancestry;
 mod orphans;
+mod labels;
 
 use crate::error::{OpenError, StoreError};
 use crate::open::Database;
@@ -115,5 +116,6 @@ async fn recount(snapshot: &mut impl Snapshot) -> Result<Report, CheckError> {
     catalog::check(snapshot, &mut findings).await?;
     runs::check(snapshot, &mut findings).await?;
     orphans::check(snapshot, &mut findings).await?;
+    labels::check(snapshot, &mut findings).await?;
     Ok(findings.report())
 }

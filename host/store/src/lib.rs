@@ -53,9 +53,9 @@ pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_v
 pub use open::Database;
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
-pub use reads::views::{
-    AttemptRow, FailureView, Page, RunCounters, RunFilter, RunView, StateFilter, StateView,
-};
+pub use reads::run_list::{BadCursor, ListedRun, RunCursor, RunPageRequest};
+pub use reads::state_list::StatePageRequest;
+pub use reads::views::{AttemptRow, FailureView, Page, RunCounters, RunView, StateView};
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
 pub use secrets::secret_cipher::SecretCipher;

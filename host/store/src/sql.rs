@@ -213,6 +213,8 @@ macro_rules! claimable {
 
 mod sessions;
 pub(crate) mod runs;
+mod run_lists;
+mod labels;
 mod states;
 mod unites;
 mod claims;
@@ -227,7 +229,9 @@ pub(crate) use catalog::*;
 pub(crate) use check::*;
 pub(crate) use claims::*;
 pub(crate) use entries::*;
+pub(crate) use labels::*;
 pub(crate) use namespaces::*;
+pub(crate) use run_lists::*;
 pub(crate) use runs::*;
 pub(crate) use secrets::*;
 pub(crate) use sessions::*;

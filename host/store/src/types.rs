@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey};
+use exosphere_domain::label::Labels;
 use exosphere_domain::state::{Claimed, Ref, RunStatus};
 
 /// The immutable part of a run's row, with the run's graph and namespace.
@@ -27,6 +28,8 @@ pub struct RunInfo {
     pub graph: Arc<Graph>,
     /// The run's inputs: a JSON object.
     pub inputs: Arc<str>,
+    /// The labels that the run was started with.
+    pub labels: Labels,
 }
 
 /// A claimed state, with the data that its execution needs.

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exosphere_domain::filter::{RunFilter, StateFilter};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Name, RunId, StateId};
-use exosphere_domain::state::{RunStatus, Status};
-use exosphere_store::{AttemptRow, Page, RunFilter, RunInfo, RunView, StateFilter, StateView};
+use exosphere_domain::label::Labels;
+use exosphere_domain::state::RunStatus;
+use exosphere_store::{
+    AttemptRow, ListedRun, Page, RunInfo, RunPageRequest, RunView, StatePageRequest, StateView,
+};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,6 +35,8 @@ const MAX_SHOWN_OUTPUTS: u32 = 1000;
 pub struct RunDetails {
     /// The status and the counters of the run.
     pub run: RunView,
+    /// The labels of the run.
+    pub labels: Labels,
     /// The graph of the run.
     pub graph: Arc<Graph>,
     /// The first failed states of the run.
@@ -64,9 +70,14 @@ fn latest(run: &RunDetails) -> Latest {
 }
 
 impl Host {
-    /// Lists the runs of a namespace, newest first.
-    pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
-        Ok(self.inner.db.store.runs(namespace, filter).await?)
+    /// Lists the runs of a namespace that meet a filter, newest first.
+    pub async fn runs(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+        page: RunPageRequest,
+    ) -> Result<Page<ListedRun>, Error> {
+        Ok(self.inner.db.store.runs(namespace, filter, page).await?)
     }
 
     /// Reads the details of a run.
@@ -82,10 +93,9 @@ impl Host {
         let failures = match run.counters.errored {
             0 => Vec::new(),
             _ => {
-                let errored = Some(Status::Errored);
                 let limit = MAX_NAMED_FAILURES;
-                let filter = StateFilter { status: errored, limit, ..StateFilter::default() };
-                inner.db.store.states(run.key, &filter).await?.items
+                let page = StatePageRequest { after: None, limit, has_details: true };
+                inner.db.store.states(run.key, &StateFilter::errored(), None, &page).await?.items
             }
         };
         let (entries, permit) = match run.counters.store_keys {
@@ -97,7 +107,8 @@ impl Host {
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
-        Ok(RunDetails { run, graph: info.graph.clone(), failures, store, permit })
+        let (labels, graph) = (info.labels.clone(), info.graph.clone());
+        Ok(RunDetails { run, labels, graph, failures, store, permit })
     }
 
     /// Waits until a run has an event after number `after` or the wait is over, and reads
@@ -177,25 +188,24 @@ impl Host {
         Ok(self.inner.caches.runs.get(&self.inner.db.store, key).await?)
     }
 
-    /// Lists the states of a run, in path order. `identifier` may be any identifier of
-    /// the graph.
+    /// Lists the states of a run that meet a filter, in path order. The filter may name any
+    /// identifier of the graph.
     pub async fn states(
         &self,
         namespace: &Name,
         id: RunId,
-        identifier: Option<&str>,
-        filter: StateFilter,
+        filter: &StateFilter,
+        page: &StatePageRequest,
     ) -> Result<(Arc<Graph>, Page<StateView>), Error> {
         let info = self.run_info(namespace, id).await?;
-        let nodes = match identifier {
+        let node = match &filter.identifier {
             None => None,
             Some(identifier) => {
                 let node = info.graph.find(identifier);
-                Some(vec![node.ok_or_else(|| Error::not_found("identifier", identifier))?])
+                Some(node.ok_or_else(|| Error::not_found("identifier", identifier))?)
             }
         };
-        let filter = StateFilter { nodes, ..filter };
-        let page = self.inner.db.store.states(info.key, &filter).await?;
+        let page = self.inner.db.store.states(info.key, filter, node, page).await?;
         Ok((info.graph.clone(), page))
     }
 

@@ -11,6 +11,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Graph, Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId};
 use exosphere_domain::json_size;
+use exosphere_domain::label::Labels;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::node::DescribedNode;
 use exosphere_domain::plan::root_state;
@@ -39,6 +40,8 @@ pub struct StartRequest {
     /// Idempotency key. A second start with the same key returns the run of the first,
     /// and is refused if its request differs.
     pub idempotency_key: Option<String>,
+    /// Labels of the run.
+    pub labels: Labels,
     /// Delay before the first state is due, in milliseconds.
     pub delay_ms: Option<u64>,
     /// Time to wait for the end of the run before it is shown.
@@ -127,7 +130,10 @@ impl Host {
         let inner = &self.inner;
         let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
         let (inputs, store) = (request.inputs.as_deref(), request.store.as_ref());
-        let digest = key.map(|_| StartDigest::new(inputs, store, request.delay_ms));
+        let digest = key.map(|_| {
+            let digest = StartDigest::new(inputs, store, request.delay_ms);
+            digest.with("labels", Some(&request.labels.to_json()))
+        });
         if let Some(key) = key
             && let Some(existing) =
                 pending.before_commit(inner.db.store.started_with(namespace, key)).await?
@@ -188,7 +194,7 @@ impl Host {
         request: &StartRequest,
     ) -> Result<NewRun, Error> {
         let inner = &self.inner;
-        let StartRequest { inputs, store, idempotency_key, delay_ms, turn, .. } = request;
+        let StartRequest { inputs, store, idempotency_key, labels, delay_ms, turn, .. } = request;
         let graph = current.graph.clone();
         let root = graph.node(graph.root());
         let from = (&inner.db.store, &inner.host_work);
@@ -224,6 +230,7 @@ impl Host {
             revision: current.revision.number,
             graph,
             inputs,
+            labels: labels.clone(),
         });
         inner.caches.runs.insert(info.clone());
         Ok(NewRun {

@@ -72,6 +72,9 @@ impl<'b> CommitTx<'b> {
         // The row was inserted with one open state, so that its CHECK held.
         loaded.row.open = new.counts.open;
         self.create_state(run, &new.root, new.delay, &[])?;
+        if !new.info.labels.is_empty() {
+            self.rows.labelled.push(new);
+        }
         Ok(Reply::Done)
     }
 }

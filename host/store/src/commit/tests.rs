@@ -33,6 +33,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         revision: applied.revision.number,
         graph: graph.clone(),
         inputs: "{}".into(),
+        labels: Default::default(),
     });
     let (root, counts) = root_state(&graph, &store.state_ids(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);

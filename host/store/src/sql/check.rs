@@ -81,6 +81,10 @@ macro_rules! names_of_sources {
 /// The columns of [`CHECK_RUNS`].
 pub(crate) const CHECK_RUNS_COLUMNS: &[&str] = check_run!(names_of_sources);
 
+/// The columns of [`CHECK_LABELS`].
+pub(crate) const CHECK_LABELS_COLUMNS: &[&str] =
+    &["run", "key", "uuid", "value", "namespace", "run_namespace", "created_at", "run_created_at"];
+
 /// The columns of [`CHECK_STATES`].
 pub(crate) const CHECK_STATES_COLUMNS: &[&str] = check_state!(names_of_sources);
 
@@ -181,6 +185,13 @@ statements! {
          FROM state s \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) \
          ORDER BY s.id";
+    /// Reads the labels of runs, each with its run.
+    CHECK_LABELS =
+        "SELECT l.run, l.key, u.uuid, l.value, l.namespace, u.namespace, l.created_at, \
+             u.created_at \
+         FROM label l \
+         JOIN run u ON u.id = l.run \
+         ORDER BY l.run, l.key";
     CHECK_ORPHAN_LABELS =
         "SELECT l.key, l.run \
          FROM label l \

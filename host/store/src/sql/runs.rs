@@ -221,16 +221,17 @@ statements! {
         "SELECT id, version, status, paused \
          FROM run \
          WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
-    /// Lists runs before a cursor, the newest first, without counts of nodes. Hosts take run
-    /// numbers in blocks, so that a larger number is not always a later run's.
-    RUNS = concat!(
+    /// Reads runs by their keys, the newest first, without counts of nodes. Hosts take run numbers
+    /// in blocks, so that a larger number is not always a later run's.
+    RUN_VIEWS = concat!(
         run_view!("''"),
-        " WHERE u.namespace = $1 \
-             AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) \
-             AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
-             AND (CAST($4 AS BIGINT) IS NULL OR (u.created_at, u.id) < \
-                 (SELECT b.created_at, b.id FROM run b WHERE b.id = $4)) \
-         ORDER BY u.created_at DESC, u.id DESC LIMIT $5"
+        " WHERE u.id IN (SELECT value FROM json_each($1)) \
+         ORDER BY u.created_at DESC, u.id DESC"
+    ),
+    postgres concat!(
+        run_view!("''"),
+        " WHERE u.id = ANY (ARRAY(SELECT value::BIGINT FROM json_array_elements_text($1::JSON))) \
+         ORDER BY u.created_at DESC, u.id DESC"
     );
     /// Reads a run. (`IS NOT DISTINCT FROM` stops the planner from choosing the index of a
     /// namespace's runs while it has no statistics.)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
 use exosphere_domain::journal::Journal;
+use exosphere_domain::label::{Label, Labels};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
@@ -21,6 +22,12 @@ use exosphere_store::{
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
+
+/// Returns the labels of the runs of a graph.
+fn labels_of(graph: &str) -> Labels {
+    let label = (graph == "forks").then(|| Label::new("team", "a").unwrap());
+    label.into_iter().collect()
+}
 
 /// Returns the limits, which bound the store of a run.
 fn limits() -> Arc<Limits> {
@@ -178,7 +185,8 @@ impl Harness {
         Harness { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
     }
 
-    /// Starts a run of a graph, which is applied when it is first named.
+    /// Starts a run of a graph, which is applied when it is first named. Runs of `forks` have a
+    /// label.
     pub async fn start(
         &mut self,
         graph: &str,
@@ -206,6 +214,7 @@ impl Harness {
             revision: 1,
             graph: graph_built.clone(),
             inputs: "{}".into(),
+            labels: labels_of(graph),
         });
         let ids = self.store.state_ids(1, self.now).await.unwrap();
         let (root, counts) = root_state(&graph_built, &ids);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use exosphere_domain::failure::FailureKind;
+use exosphere_domain::filter::StateFilter;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{ClaimMode, Control, NewRun, Operation, RedrivePart, Reply, StoreError};
+use exosphere_store::{
+    ClaimMode, Control, NewRun, Operation, RedrivePart, Reply, StatePageRequest, StoreError,
+};
 use serde_json::json;
 
 use crate::harness::{Harness, fails, outputs, sets};
@@ -235,8 +238,9 @@ async fn one_commit_inserts_100_000_children(kind: Kind) {
     assert_eq!(harness.number(first).await, 0);
     assert_eq!(harness.number("SELECT MAX(number) FROM output").await, MANY as i64 - 1);
     // Paths sort as the outputs do.
-    let filter = exosphere_store::StateFilter { limit: 70, ..Default::default() };
-    let page = harness.store.states(run.info.key, &filter).await.unwrap();
+    let request = StatePageRequest { limit: 70, ..StatePageRequest::default() };
+    let filter = StateFilter::default();
+    let page = harness.store.states(run.info.key, &filter, None, &request).await.unwrap();
     let ids: Vec<_> = page.items[1..].iter().map(|state| state.id.0).collect();
     assert!(ids.is_sorted_by(|a, b| a + 1 == *b), "{ids:?}");
 }

@@ -185,6 +185,7 @@ impl Host {
             revision: 1,
             graph: template.graph.clone(),
             inputs: "{}".into(),
+            labels: Default::default(),
         });
         let ids = self.store.state_ids(1, self.now()).await.unwrap();
         let (root, counts) = root_state(&template.graph, &ids);

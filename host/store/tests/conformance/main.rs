@@ -46,6 +46,8 @@ mod namespaces;
 mod node_counts;
 mod exporters;
 mod staging;
+mod run_lists;
+mod state_lists;
 mod run_fairness;
 
 mod differential;

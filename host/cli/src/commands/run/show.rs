@@ -9,6 +9,7 @@ use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::Context;
+use crate::commands::run::list::labels_text;
 use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
 use crate::format::{bytes, cell, elapsed, optional_cell, record, table, utc};
@@ -61,6 +62,10 @@ pub fn summary(details: &RunDetails) -> String {
         ("RETRIES", cell(counts.retries)),
         ("TOOK", elapsed(run.created_at, run.ended_at)),
     ]);
+    if !run.labels.is_empty() {
+        text.push_str("\n\nlabels: ");
+        text.push_str(&sanitize::line(&labels_text(&run.labels)));
+    }
     let ran = |node: &&NodeCounts| !node.is_unused();
     if details.nodes.iter().any(|node| ran(&node)) {
         text.push_str("\n\n");

@@ -115,6 +115,7 @@ pub(super) mod tests {
             revision: 1,
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             inputs: "{}".into(),
+            labels: Default::default(),
         });
         let place =
             Place { node: NodeIx(0), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };

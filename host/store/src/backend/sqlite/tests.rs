@@ -1,8 +1,10 @@
 //! Tests of a full disk and of the size of the log. Not here: a broken disk.
 
+use exosphere_domain::filter::RunFilter;
+
 use super::*;
 use crate::commit::tests::{name, start};
-use crate::{Database, HostIdentity, Reply, RunFilter, SecretCipher, Store, StoreError};
+use crate::{Database, HostIdentity, Reply, RunPageRequest, SecretCipher, Store, StoreError};
 
 /// Limits the growth of the file to `pages` pages, or removes the limit.
 async fn limit_growth(store: &Store, pages: Option<i64>) {
@@ -25,8 +27,8 @@ async fn commits_resume_after_disk_full() {
     let small = start(&store, session, 10).await;
     let large = start(&store, session, 5_000_000).await;
     let other = start(&store, session, 10).await;
-    let filter = RunFilter { limit: 9, ..RunFilter::default() };
-    let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
+    let page = RunPageRequest { after: None, limit: 9 };
+    let runs = async || store.runs(&name(), &RunFilter::default(), page).await.unwrap().items.len();
 
     limit_growth(&store, Some(3)).await;
     assert_eq!(store.commit(small).await.unwrap().replies, [Reply::Done]);

@@ -258,6 +258,7 @@ impl RandomOps {
             revision: 1,
             graph: template.graph.clone(),
             inputs: format!("{{\"at\": {}}}", key.0).into(),
+            labels: Default::default(),
         });
         let ids = ConsecutiveIds(Cell::new(self.databases.numbers(1).await.0));
         let (root, counts) = root_state(&template.graph, &ids);
