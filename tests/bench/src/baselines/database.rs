@@ -216,6 +216,7 @@ impl StorePipeline {
             revision: 1,
             graph: Arc::clone(graph),
             inputs: "{}".into(),
+            labels: Default::default(),
         });
         Ok(NewRun {
             info,
