@@ -24,24 +24,30 @@ mod states;
 mod runs;
 mod namespaces;
 mod grants;
+mod pauses;
 mod hosts;
 
 pub use grants::{GrantList, PluginGrants};
-pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid, ResolvedNode};
+pub use graphs::{
+    Edge, FieldDiff, GraphApplied, GraphDeleteQuery, GraphDeleted, GraphDetails, GraphDiff,
+    GraphDiffQuery, GraphList, GraphSummary, GraphValid, NodeDiff, ResolvedNode, RevisionList,
+    RevisionListQuery, RevisionSummary, RollBack,
+};
 pub use health::Health;
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
 pub use known::Known;
 pub use lists::{ListQuery, PageQuery};
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
+pub use pauses::{GraphPause, Pause, PauseRequest, RunPause};
 pub use plugins::{
-    Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginReport, PluginSummary,
-    UploadQuery,
+    Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginRemoveQuery,
+    PluginRemoved, PluginReport, PluginSummary, UploadQuery,
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, RunCounts, RunDetails, RunList, RunQuery, RunRedriven, RunStarted, RunSummary,
-    StartQuery, StartRun,
+    NodeCounts, RunCounts, RunDeleted, RunDetails, RunList, RunQuery, RunRedriven, RunStarted,
+    RunSummary, StartQuery, StartRun,
 };
 pub use states::{AttemptDetails, Failure, LogLine, StateDetails, StateList, StateSummary};
 

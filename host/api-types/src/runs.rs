@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::json::AnyJson;
 use crate::known::{Known, or_default};
+use crate::pauses::RunPause;
 use crate::states::StateSummary;
 
 /// A request to start a run. Each member may be absent or null.
@@ -35,6 +36,17 @@ pub struct StartRun {
     /// The delay before the first state is due, in milliseconds [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// The deadline of the run, in milliseconds after the start: if the run has not ended by then,
+    /// it fails, and its open states are cancelled [default: none].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The deadline of its beginning, in milliseconds after the start: if no state of the run has
+    /// begun by then, the run fails [default: none].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_by_ms: Option<u64>,
+    /// The number of the graph's revision [default: the current one].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// The query parameters of a start.
@@ -98,6 +110,16 @@ pub struct RunSummary {
     /// The labels of the run.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The deadline that the run has missed, if that is why it FAILED: `deadline` or `start-by`.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The time by which the run must have ended, in milliseconds since 1970 (UTC); null without a
+    /// deadline, and once the run has ended in time.
+    #[serde(default)]
+    pub deadline_at: Option<i64>,
+    /// The time by which the run must have begun; null like `deadline_at`.
+    #[serde(default)]
+    pub start_by_at: Option<i64>,
     /// Counts of the run's states and attempts.
     #[serde(default)]
     pub counts: RunCounts,
@@ -137,6 +159,9 @@ pub struct RunDetails {
     /// The first states that failed, at most 10.
     #[serde(default)]
     pub failures: Vec<StateSummary>,
+    /// The pause of the run: its own, or that of its graph or namespace; null if it is not paused.
+    #[serde(default)]
+    pub pause: Option<RunPause>,
     /// The states of each node, in the order of the graph.
     #[serde(default)]
     pub nodes: Vec<NodeCounts>,
@@ -190,6 +215,13 @@ pub struct RunStarted {
     pub started_before: bool,
 }
 
+/// The answer to the deletion of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunDeleted {
+    /// The id of the run, which is not there any more.
+    pub run: String,
+}
+
 /// The answer to a redrive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunRedriven {
@@ -210,3 +242,4 @@ impl Typed for RunList {}
 impl Typed for RunDetails {}
 impl Typed for RunStarted {}
 impl Typed for RunRedriven {}
+impl Typed for RunDeleted {}

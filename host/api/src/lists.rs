@@ -36,6 +36,11 @@ pub(crate) fn page_request(ListQuery { after, limit }: ListQuery) -> PageRequest
     PageRequest { after, limit: limit.unwrap_or(MAX_NAMES_PER_PAGE).clamp(1, MAX_NAMES_PER_PAGE) }
 }
 
+/// Returns the number of items of a page that a request asks for.
+pub(crate) fn page_size(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
+}
+
 /// The filter and the page of a list, from the query of a request. A parameter whose value is a
 /// list may be repeated.
 #[derive(Debug)]

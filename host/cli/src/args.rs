@@ -81,22 +81,22 @@ pub enum Command {
     /// Reencrypt the secrets of a database under another key
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// Upload, check and show plugins
+    /// Upload, check, show and remove plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// Apply, validate and list graphs
+    /// Apply, validate, show, roll back, pause and delete graphs
     #[command(subcommand)]
     Graph(graph::Command),
     /// Grant plugins capabilities beyond their sandbox (for operators)
     #[command(subcommand)]
     Grant(grant::Command),
-    /// Set limits and slots of namespaces (for operators)
+    /// Set limits and slots of namespaces, and pause them (for operators)
     #[command(subcommand)]
     Namespace(namespace::Command),
     /// List the hosts of a database (for operators)
     #[command(subcommand)]
     Host(host::Command),
-    /// Start, follow, control and retry runs
+    /// Start, follow, control, retry and delete runs
     #[command(subcommand)]
     Run(run::Command),
 }
@@ -127,6 +127,18 @@ mod tests {
             "exosphere graph apply words.json --name words",
             "exosphere graph validate words.json",
             "exosphere graph list --namespace other",
+            "exosphere graph show words --revision 3",
+            "exosphere graph revisions words --before 9 --limit 5",
+            "exosphere graph diff words 3 4",
+            "exosphere graph rollback words 3",
+            "exosphere graph delete words --with-runs",
+            "exosphere graph pause words --reason why",
+            "exosphere graph resume words",
+            "exosphere namespace pause --namespace other --reason why",
+            "exosphere namespace resume --namespace other",
+            "exosphere plugin remove text --unused",
+            "exosphere run delete 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run start words --revision 3",
             "exosphere host list",
             "exosphere namespace list",
             "exosphere namespace show --namespace other",
@@ -173,6 +185,8 @@ mod tests {
             "exosphere graph list --namespace a/b",
             "exosphere run start words --input novalue",
             "exosphere run start words --store =v",
+            "exosphere graph rollback words",
+            "exosphere plugin remove text --digest abc",
             "exosphere run list --status DONE",
             "exosphere run list --label team",
             "exosphere run list --since yesterday",

@@ -26,6 +26,7 @@ pub mod grant;
 pub mod journal;
 pub mod outcome;
 pub mod start_digest;
+pub mod deadline;
 pub mod state;
 pub mod label;
 pub mod filter;

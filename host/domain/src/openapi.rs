@@ -9,7 +9,7 @@ use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::grant::HttpRule;
-use crate::ids::{MAX_NAME_BYTES, Name};
+use crate::ids::{Digest, MAX_NAME_BYTES, Name};
 use crate::label::{Label, Labels, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
 use crate::limits::{Limit, LimitValues};
 use crate::path::Path;
@@ -32,6 +32,21 @@ impl PartialSchema for Name {
 impl ToSchema for Name {
     fn name() -> Cow<'static, str> {
         Cow::Borrowed("Name")
+    }
+}
+
+impl PartialSchema for Digest {
+    fn schema() -> RefOr<Schema> {
+        text()
+            .description(Some("The SHA-256 of a plugin's component."))
+            .pattern(Some("^[0-9a-f]{64}$"))
+            .into()
+    }
+}
+
+impl ToSchema for Digest {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Digest")
     }
 }
 

@@ -136,6 +136,8 @@ impl From<StoreError> for Error {
                 tracing::error!(%cause, "the database is unavailable");
                 Error::Unavailable
             }
+            StoreError::Refused(reason) => Error::Conflict(reason),
+            StoreError::Changed => Error::Changed { subject: "what it replaces".into(), it: "it" },
             StoreError::Data(cause) => Error::Internal(log_internal(&cause)),
         }
     }

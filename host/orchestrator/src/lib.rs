@@ -44,17 +44,19 @@ pub use exosphere_sandbox::{
 };
 pub use exosphere_store::{
     AttemptRow, BadCursor, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow,
-    HostView, KeyId, Keyring, ListedRun, LostSecrets, Page, PageRequest, PluginEntry, PluginRow,
-    Report, RunCounters, RunCursor, RunPageRequest, RunView, StatePageRequest, StateView,
-    Violation,
+    HostView, KeyId, Keyring, ListedRun, LostSecrets, Page, PageRequest, Pause, PluginEntry,
+    PluginRow, Report, RevisionEntry, RunCounters, RunCursor, RunPageRequest, RunView,
+    StatePageRequest, StateView, Uploads, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
 pub use keys::source::Keys;
 pub use service::admission::{AdmissionReport, Capability, UploadReport};
 pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
+pub use service::deletion::DeletedGraph;
 pub use service::large_json::AnswerPermit;
 pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
+pub use service::pauses::RunPause;
 pub use service::queries::{RunDetails, StateDetails};
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
@@ -65,9 +67,12 @@ use cluster::recovery;
 use cluster::session::CurrentSession;
 use data_folder::DataFolder;
 use execution::committer::{self, Committer};
+use execution::deadlines::{self, DeadlineWatch};
 use execution::executor::Executor;
+use execution::pauses::{self, Pauses};
 use execution::prefetch::{MAX_AHEAD_PER_SLOT, Prefetch};
 use execution::recall;
+use execution::removals::{self, Removals};
 use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
 use inner::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
@@ -121,6 +126,9 @@ impl Host {
                 executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
                 prefetch: Prefetch::new(config.slots),
                 sweeps: Sweeps::default(),
+                removals: Removals::default(),
+                deadlines: DeadlineWatch::default(),
+                pauses: Pauses::default(),
                 watchers: Watchers::default(),
             },
             cluster: Cluster {
@@ -147,6 +155,7 @@ impl Host {
             lifeline: Arc::default(),
             folder,
         });
+        pauses::read_namespaces(&inner).await?;
         committer::start(inner.clone()).map_err(StartError::Thread)?;
         let lost = inner.db.store.lost_sessions(inner.db.clock.now()).await?;
         recovery::reclaim_states(&inner, &lost).await?;
@@ -154,6 +163,9 @@ impl Host {
         cluster::start(&inner).map_err(StartError::Thread)?;
         probe::start(&inner);
         recall::start(&inner);
+        removals::start(&inner);
+        deadlines::start(&inner);
+        pauses::start(&inner);
         Ok(Host { inner })
     }
 

@@ -120,7 +120,8 @@ mod tests {
     use super::*;
 
     fn run_updates(version: i64, status: RunStatus) -> RunUpdate {
-        RunUpdate { run: RunKey(1), version, status, paused: false, status_changed: true }
+        let (paused, status_changed, is_stopped) = (false, true, false);
+        RunUpdate { run: RunKey(1), version, status, paused, status_changed, is_stopped }
     }
 
     fn view(version: i64) -> RunView {
@@ -134,6 +135,9 @@ mod tests {
             version,
             created_at: 0,
             ended_at: Some(1),
+            missed: None,
+            deadline_at: None,
+            start_by_at: None,
             node_counts: NodeCounts::default(),
             counters: RunCounters { states: 1, errored: 1, ..RunCounters::default() },
         }

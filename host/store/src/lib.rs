@@ -25,6 +25,9 @@ mod commit;
 mod id_blocks;
 mod sessions;
 mod catalog;
+mod deletion;
+mod revisions;
+mod pauses;
 mod namespaces;
 mod secrets;
 mod reads;
@@ -47,15 +50,19 @@ pub use commit::batch::{
     Batch, ClaimMode, Committed, Control, ExistingRun, Finished, Leftover, NewRun, Operation,
     Quotas, RedrivePart, Reply, RunQuota, Stage, Staged, StagedQueues,
 };
+pub use commit::deadlines::PendingDeadline;
+pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};
 pub use error::{OpenError, StoreError};
 pub use id_blocks::IdBlock;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use open::Database;
+pub use pauses::{GraphPause, NewPause, Pause, PendingPause, RunsFrom};
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
 pub use reads::run_list::{BadCursor, ListedRun, RunCursor, RunPageRequest};
 pub use reads::state_list::StatePageRequest;
 pub use reads::views::{AttemptRow, FailureView, Page, RunCounters, RunView, StateView};
+pub use revisions::RevisionEntry;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
 pub use secrets::secret_cipher::SecretCipher;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::Host;
 use crate::error::Error;
 use crate::service::large_json::AnswerPermit;
+use crate::service::pauses::RunPause;
 use crate::watchers::{Latest, WaitFor};
 
 /// Maximum number of failed states in the details of a run.
@@ -43,6 +44,8 @@ pub struct RunDetails {
     pub failures: Vec<StateView>,
     /// The store of the run, with the entries that it has so far.
     pub store: BTreeMap<String, String>,
+    /// The pause of the run, if it is paused in any way.
+    pub pause: Option<RunPause>,
     /// Permit to hold until the details have been sent, if the store is large.
     pub permit: Option<AnswerPermit>,
 }
@@ -77,7 +80,18 @@ impl Host {
         filter: &RunFilter,
         page: RunPageRequest,
     ) -> Result<Page<ListedRun>, Error> {
-        Ok(self.inner.db.store.runs(namespace, filter, page).await?)
+        let mut page = self.inner.db.store.runs(namespace, filter, page).await?;
+        // The runs of a paused namespace are paused, too.
+        let paused = self.inner.pipeline.pauses.namespaces();
+        if !paused.is_empty()
+            && let Some(row) = self.inner.db.store.namespace(namespace).await?
+            && paused.contains(&row.key)
+        {
+            let runs = page.items.iter_mut().map(|listed| &mut listed.run);
+            let running = runs.filter(|run| run.status == RunStatus::Running);
+            running.for_each(|run| run.paused = true);
+        }
+        Ok(page)
     }
 
     /// Reads the details of a run.
@@ -107,8 +121,10 @@ impl Host {
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
+        let pause = self.pause_of_run(&info, &run).await?;
+        let run = RunView { paused: pause.is_some(), ..run };
         let (labels, graph) = (info.labels.clone(), info.graph.clone());
-        Ok(RunDetails { run, labels, graph, failures, store, permit })
+        Ok(RunDetails { run, labels, graph, failures, store, pause, permit })
     }
 
     /// Waits until a run has an event after number `after` or the wait is over, and reads

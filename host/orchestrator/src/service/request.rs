@@ -39,6 +39,7 @@ pub(crate) enum RequestKind {
     Resume,
     Retry,
     Redrive,
+    Delete,
 }
 
 impl Request {
@@ -169,6 +170,7 @@ impl RequestKind {
             RequestKind::Resume => "resumed",
             RequestKind::Retry => "retried",
             RequestKind::Redrive => "redriven",
+            RequestKind::Delete => "deleted",
         }
     }
 

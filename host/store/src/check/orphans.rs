@@ -17,6 +17,9 @@ pub(super) async fn check(
 ) -> Result<(), StoreError> {
     let orphans = [
         (sql::CHECK_ORPHAN_STATES, kind!(Orphan, state.run)),
+        (sql::CHECK_ORPHAN_USES, kind!(Orphan, revision_plugin.revision)),
+        (sql::CHECK_ORPHAN_DEADLINES, kind!(Orphan, deadline.run)),
+        (sql::CHECK_ORPHAN_PAUSES, kind!(Orphan, paused_run.run)),
         (sql::CHECK_ORPHAN_LABELS, kind!(Orphan, label.run)),
         (sql::CHECK_ORPHAN_INPUTS, kind!(Orphan, run_inputs.run)),
         (sql::CHECK_ORPHAN_UNITES, kind!(Orphan, unite.state)),
@@ -28,6 +31,7 @@ pub(super) async fn check(
     for (statement, kind) in orphans {
         orphaned(snapshot, findings, statement, kind).await?;
     }
+    deleted_runs(snapshot, findings).await?;
     sessions(snapshot, findings).await?;
     namespaces(snapshot, findings).await?;
     counts_of_outputs(snapshot, findings).await?;
@@ -50,6 +54,19 @@ async fn orphaned(
         findings.add(kind, key, None, message);
     };
     snapshot.visit_each(statement, &params![], visit).await
+}
+
+/// Reports deleted runs whose row is still there: `run, uuid`.
+async fn deleted_runs(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let (id, run) = (row.int(0).unwrap_or_default(), row.text(1).ok());
+        let message = "names a run that is still there";
+        findings.add(kind!(Orphan, deleted_run.run), id, run.as_deref(), message);
+    };
+    snapshot.visit_each(sql::CHECK_DELETED_RUNS, &params![], visit).await
 }
 
 /// Reports states claimed by a session that never existed: `state, session, run`.

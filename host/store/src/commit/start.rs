@@ -44,7 +44,8 @@ impl<'b> CommitTx<'b> {
             .texts(new.iter().map(|new| if has_large_inputs(new) { "" } else { &new.info.inputs }))
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
-            .maybe_texts(digests.iter().map(Option::as_deref));
+            .maybe_texts(digests.iter().map(Option::as_deref))
+            .ints(new.iter().map(|new| i64::from(new.is_pinned)));
         let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !inserted.contains(&new.info.key.0) {

@@ -1,5 +1,6 @@
 //! Views of runs, states and attempts for the API. Not here: lists (`run_list`, `state_list`).
 
+use exosphere_domain::deadline::DeadlineKind;
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
 use exosphere_domain::json::check_stored;
@@ -9,6 +10,7 @@ use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 
 use crate::codec::{read_int, read_text, to_name, to_status};
+use crate::commit::deadlines::to_kind;
 use crate::dialect::{Cursor, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::sql::{RunRow, run_counters};
@@ -58,6 +60,12 @@ pub struct RunView {
     pub created_at: Millis,
     /// The time at which the run ended.
     pub ended_at: Option<Millis>,
+    /// The deadline that the run has missed, which is why it FAILED.
+    pub missed: Option<DeadlineKind>,
+    /// The time by which the run must have ended, while it has not.
+    pub deadline_at: Option<Millis>,
+    /// The time by which it must have begun, while it has not ended.
+    pub start_by_at: Option<Millis>,
     /// The counters of the run.
     pub counters: RunCounters,
     /// The states of each node; nothing in a list.
@@ -69,7 +77,7 @@ pub(super) fn run(row: &dyn Row) -> Result<RunView, StoreError> {
     let columns = &mut Cursor::new(row, "run");
     let key: i64 = columns.next("id")?;
     let id: String = columns.next("uuid")?;
-    Ok(RunView {
+    let view = RunView {
         key: RunKey(key),
         id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key))?),
         graph: to_name(columns.next("name")?, "graph", "name")?,
@@ -79,14 +87,25 @@ pub(super) fn run(row: &dyn Row) -> Result<RunView, StoreError> {
         version: columns.next("version")?,
         created_at: columns.next("created_at")?,
         ended_at: columns.next("ended_at")?,
+        missed: columns
+            .next::<Option<String>>("missed")?
+            .map(|kind| to_kind(&kind, key))
+            .transpose()?,
+        deadline_at: columns.next("deadline_at")?,
+        start_by_at: columns.next("start_by_at")?,
         node_counts: columns.next("node_counts")?,
         counters: RunCounters::read(columns)?,
-    })
+    };
+    // A deadline that was met stays in its table until it is due.
+    let matters = view.status == RunStatus::Running || view.missed.is_some();
+    let at = |time: Option<Millis>| time.filter(|_| matters);
+    let (deadline_at, start_by_at) = (at(view.deadline_at), at(view.start_by_at));
+    Ok(RunView { deadline_at, start_by_at, ..view })
 }
 
 impl RunRow {
     /// Returns the run as the API shows it.
-    pub(crate) fn view(&self, run: &RunInfo) -> RunView {
+    pub(crate) fn view(&self, run: &RunInfo, missed: Option<DeadlineKind>) -> RunView {
         RunView {
             key: run.key,
             id: run.id,
@@ -97,6 +116,9 @@ impl RunRow {
             version: self.version,
             created_at: self.created_at,
             ended_at: self.ended_at,
+            missed,
+            deadline_at: None,
+            start_by_at: None,
             counters: RunCounters::from_row(self),
             node_counts: self.node_counts.clone(),
         }

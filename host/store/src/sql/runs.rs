@@ -109,7 +109,11 @@ macro_rules! run_view {
     ($node_counts:literal) => {
         concat!(
             "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, \
-                 u.created_at, u.ended_at, ",
+                 u.created_at, u.ended_at, \
+                 (SELECT d.kind FROM deadline d \
+                     WHERE d.run = u.id AND d.missed_at IS NOT NULL LIMIT 1), \
+                 (SELECT d.due_at FROM deadline d WHERE d.run = u.id AND d.kind = 'deadline'), \
+                 (SELECT d.due_at FROM deadline d WHERE d.run = u.id AND d.kind = 'start-by'), ",
             $node_counts,
             ", ",
             run_counters!(names_of_u),
@@ -128,21 +132,23 @@ macro_rules! empty_node_counts {
 }
 
 statements! {
-    /// Inserts runs of current revisions one after the other, in the given order. That order
+    /// Inserts runs of current or pinned revisions one after the other, in the given order. That order
     /// decides which start is first with a key, and which transaction waits for which. (A join
-    /// alone does not keep an order.)
+    /// alone does not keep an order.) The lock of the graph is that of the run's reference to it;
+    /// a start that waits for the deletion of its graph inserts nothing.
+    /// The run of a paused graph is born paused.
     NEW_RUN = concat!(
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, paused, node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8, '",
+        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
         empty_node_counts!(),
         "' \
          FROM revision r \
-         JOIN graph g ON g.id = r.graph AND g.current = r.id \
+         JOIN graph g ON g.id = r.graph AND (g.current = r.id OR $9 = 1) \
          WHERE r.id = $4 \
          ON CONFLICT DO NOTHING \
          RETURNING id"
@@ -151,22 +157,25 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, paused, node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, n.start_key, n.start_digest, '",
+        ", 0, 0, n.start_key, n.start_digest, \
+             CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
         empty_node_counts!(),
         "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
-            start_key: text, start_digest: text
+            start_key: text, start_digest: text, is_pinned: int
         ),
         " WITH ORDINALITY \
-             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, at) \
+             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, \
+                 is_pinned, at) \
          JOIN revision r ON r.id = n.revision \
-         JOIN graph g ON g.id = r.graph AND g.current = r.id \
+         JOIN graph g ON g.id = r.graph AND (g.current = r.id OR n.is_pinned = 1) \
          ORDER BY n.at \
+         FOR KEY SHARE OF g \
          ON CONFLICT DO NOTHING \
          RETURNING id"
     );
@@ -224,11 +233,13 @@ statements! {
          WHERE u.id = $1";
     /// Reads the statuses of several runs.
     RUN_STATUSES =
-        "SELECT id, version, status, paused \
+        "SELECT id, version, status, paused, \
+             (SELECT COUNT(*) FROM deadline d WHERE d.run = run.id AND d.missed_at IS NOT NULL) \
          FROM run \
          WHERE id IN (SELECT value FROM json_each($1))",
     postgres
-        "SELECT id, version, status, paused \
+        "SELECT id, version, status, paused, \
+             (SELECT COUNT(*) FROM deadline d WHERE d.run = run.id AND d.missed_at IS NOT NULL) \
          FROM run \
          WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
     /// Reads runs by their keys, the newest first, without counts of nodes. Hosts take run numbers

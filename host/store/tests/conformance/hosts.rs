@@ -334,9 +334,10 @@ async fn notifications_reach_every_listener() {
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(0)).await;
     let status_changed: Vec<RunChange> =
         done.run_updates.iter().map(|run| RunChange::from(*run)).collect();
-    let notice = Notification { from: harness.session.0, work: true, runs: status_changed };
+    let runs = status_changed;
+    let notice = Notification { from: harness.session.0, work: true, runs, stopped: vec![] };
     harness.store.notify(&notice).await.unwrap();
-    let reply = Notification { from: other.session.0, work: false, runs: Vec::new() };
+    let reply = Notification { from: other.session.0, ..Notification::default() };
     other.store.notify(&reply).await.unwrap();
     for listener in &mut listeners {
         assert_eq!(next(listener).await, ListenerEvent::Received(notice.clone()));

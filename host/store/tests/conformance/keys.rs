@@ -7,7 +7,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_store::{Keyring, LostSecrets, OpenError, Reencrypted, SecretCipher, Store};
 use tokio::task::JoinSet;
 
-use crate::harness::{name, open};
+use crate::harness::{apply_graph, name, open};
 use crate::test_database::{Kind, TestDatabase};
 
 on_both! {
@@ -49,7 +49,7 @@ async fn opened(database: &TestDatabase, keys: Keyring) -> Result<Store, OpenErr
 async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name(secret), Some(value.to_owned()))]);
-    store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
+    apply_graph(store, &name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
 }
 
 async fn secrets_are_removed_per_graph(kind: Kind) {
@@ -60,7 +60,8 @@ async fn secrets_are_removed_per_graph(kind: Kind) {
     }
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("s"), None), (name("never"), None)]);
-    let applied = store.apply_graph(&name("n"), &name("g"), &template, &secrets, 1).await.unwrap();
+    let applied =
+        apply_graph(&store, &name("n"), &name("g"), &template, &secrets, 1).await.unwrap();
     assert!(!applied.changed, "a secret is no part of a revision");
     let names = async |graph| store.secret_names(&name("n"), &name(graph)).await.unwrap();
     assert_eq!((names("g").await, names("h").await), (vec![name("t")], vec![name("s")]));
@@ -223,12 +224,12 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     assert_eq!(state(&database).await, under);
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("v"), Some("never".to_owned()))]);
-    let refused = stale_host.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
+    let refused = apply_graph(&stale_host, &name("n"), &name("h"), &template, &secrets, 1).await;
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("no longer in use") && !message.contains("never"), "{message}");
     assert_eq!(state(&database).await, under, "no secret is under a removed key");
     let no_limits = BTreeMap::new();
-    stale_host.apply_graph(&name("n"), &name("h"), &template, &no_limits, 1).await.unwrap();
+    apply_graph(&stale_host, &name("n"), &name("h"), &template, &no_limits, 1).await.unwrap();
 }
 
 async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {

@@ -48,6 +48,9 @@ mod exporters;
 mod staging;
 mod run_lists;
 mod state_lists;
+mod deletion;
+mod deadlines;
+mod pauses;
 mod run_fairness;
 
 mod differential;

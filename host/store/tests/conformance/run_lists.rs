@@ -52,6 +52,7 @@ fn set_labels(new: &mut NewRun, labels: &[&str]) {
         namespace_key: old.namespace_key,
         graph_name: old.graph_name.clone(),
         revision: old.revision,
+        revision_id: old.revision_id,
         graph: old.graph.clone(),
         inputs: old.inputs.clone(),
         labels: labels.iter().map(|text| label(text)).collect(),

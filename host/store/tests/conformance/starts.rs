@@ -8,7 +8,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_store::{ClaimMode, ExistingRun, NewRun, Operation, Reply};
 use serde_json::json;
 
-use crate::harness::{Harness, Host, Template};
+use crate::harness::{Harness, Host, Template, apply_graph};
 use crate::test_database::Kind;
 
 on_both! {
@@ -223,7 +223,8 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     assert_eq!(done.claimed.len(), 2);
 
     let (graph, none) = (GraphBuilder::from_text("A > B").build().unwrap(), BTreeMap::new());
-    let reapply = harness.store.apply_graph(
+    let reapply = apply_graph(
+        &harness.store,
         &template.namespace,
         &template.name,
         &graph,

@@ -1,6 +1,7 @@
-//! `exosphere run`: start, follow, show, control and retry runs.
+//! `exosphere run`: start, follow, show, control, retry and delete runs.
 
 mod control;
+mod delete;
 mod inputs;
 mod list;
 mod state_ref;
@@ -36,6 +37,7 @@ pub enum Command {
     Resume(control::Control),
     /// Cancel a run: stop its running states, and start no others
     Cancel(control::Control),
+    Delete(delete::Delete),
 }
 
 impl Command {
@@ -52,6 +54,7 @@ impl Command {
             Command::Pause(control) => control.run(context, "pause"),
             Command::Resume(control) => control.run(context, "resume"),
             Command::Cancel(control) => control.run(context, "cancel"),
+            Command::Delete(delete) => delete.run(context),
         })
     }
 }

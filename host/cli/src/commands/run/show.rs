@@ -12,7 +12,7 @@ use crate::commands::Context;
 use crate::commands::run::list::labels_text;
 use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::format::{bytes, cell, elapsed, optional_cell, record, table, utc};
+use crate::format::{self, bytes, cell, elapsed, optional_cell, record, table, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -66,6 +66,14 @@ pub fn summary(details: &RunDetails) -> String {
         text.push_str("\n\nlabels: ");
         text.push_str(&sanitize::line(&labels_text(&run.labels)));
     }
+    if let Some(pause) = &details.pause {
+        let with = match pause.of.as_str() {
+            "run" => "the run is paused".to_owned(),
+            of => format!("its {} is ", sanitize::line(of)),
+        };
+        let pause = pause.pause.as_ref().map(format::paused).unwrap_or_default();
+        text.push_str(&format!("\n\n{with}{pause}"));
+    }
     let ran = |node: &&NodeCounts| !node.is_unused();
     if details.nodes.iter().any(|node| ran(&node)) {
         text.push_str("\n\n");
@@ -110,7 +118,11 @@ fn nodes<'a>(nodes: impl Iterator<Item = &'a NodeCounts>) -> String {
 
 /// Returns the status of a run in a word or two.
 pub fn status_text(run: &RunSummary) -> String {
-    if run.paused { format!("{} (paused)", run.status) } else { run.status.to_string() }
+    match &run.reason {
+        Some(reason) => format!("{} ({reason})", run.status),
+        None if run.paused => format!("{} (paused)", run.status),
+        None => run.status.to_string(),
+    }
 }
 
 /// Formats a state: its status, its outputs, its attempts.

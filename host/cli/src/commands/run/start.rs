@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::sanitize;
 use crate::time::duration_ms;
 
-/// Start a run of a graph at its current revision
+/// Start a run of a graph at its current or a chosen revision
 ///
 /// Inputs go to the graph's root node and override those of the template. A
 /// value that is valid JSON is read as JSON (3, true, ["a"], "text"), any other
@@ -33,6 +33,7 @@ Examples:
   exosphere run start words --input text=@book.txt --input parts=20
   exosphere run start crawl --store cursor=2026-01-01 --delay 15m
   exosphere run start bill --idempotency-key invoice-4711 --label customer=4711
+  exosphere run start words --revision 3 --deadline 2h --start-by 5m
 
 With --watch, the command follows the run to its end like `run watch`, with the
 same exit codes. With --json and --watch, it prints the run once, after its end.")]
@@ -56,6 +57,16 @@ pub struct Start {
     /// The delay before the first state is due, for example 90s, 15m, 2h
     #[arg(long, value_name = "TIME", value_parser = duration_ms)]
     delay: Option<u64>,
+    /// The revision of the graph [default: the current one]
+    #[arg(long, value_name = "NUMBER")]
+    revision: Option<u64>,
+    /// The time within which the run must end, for example 2h; else it fails, and its
+    /// open states are cancelled
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
+    deadline: Option<u64>,
+    /// The time within which a state of the run must begin; else the run fails
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
+    start_by: Option<u64>,
     /// Follow the run until it ends
     #[arg(long)]
     watch: bool,
@@ -128,6 +139,9 @@ impl Start {
             inputs: Some(AnyJson(Value::Object(inputs))),
             store: Some(AnyJson(Value::Object(store))),
             delay_ms: self.delay,
+            revision: self.revision,
+            deadline_ms: self.deadline,
+            start_by_ms: self.start_by,
         })
     }
 }
@@ -251,6 +265,9 @@ mod tests {
             labels: Vec::new(),
             idempotency_key: None,
             delay: None,
+            revision: None,
+            deadline: None,
+            start_by: None,
             watch: false,
         }
     }

@@ -18,7 +18,7 @@ use exosphere_store::{
     RunUpdate, StagedQueues, Store, StoreError, check,
 };
 
-use crate::harness::{Template, name, open};
+use crate::harness::{Template, apply_graph, name, open};
 use crate::test_database::{Kind, Table, TestDatabase, is_time};
 
 pub struct DatabasePair {
@@ -167,7 +167,7 @@ impl DatabasePair {
         let graph = Arc::new(builder.build().unwrap());
         let (namespace_name, graph_name, secrets) = (name(namespace), name(named), BTreeMap::new());
         let apply = async |store: &Store, now| {
-            store.apply_graph(&namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
+            apply_graph(store, &namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
         };
         let postgres_applied = apply(&self.postgres.store, 0).await;
         let row = self.postgres.store.graph(&namespace_name, &graph_name).await.unwrap().unwrap();
