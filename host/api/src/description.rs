@@ -20,7 +20,7 @@ use crate::route::Route;
 pub(crate) struct Description {
     /// The id of the operation, in camel case. It is stable.
     pub id: &'static str,
-    /// What the operation does, in one sentence without a full stop.
+    /// The purpose of the operation, in one sentence without a full stop.
     pub summary: &'static str,
     /// More about the operation, in Markdown; may be empty.
     pub details: &'static str,

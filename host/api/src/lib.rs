@@ -104,7 +104,7 @@ pub struct RouteInfo {
     pub verb: Verb,
     /// The path, with the names of its parameters in braces.
     pub path: &'static str,
-    /// What the route demands of each request.
+    /// The requirement that each request must meet.
     pub requirement: Requirement,
 }
 

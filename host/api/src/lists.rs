@@ -27,7 +27,8 @@ const QUERY: &str = "query";
 const PAGE_KEYS: [&str; 2] = ["after", "limit"];
 
 /// The rules of lists with filters, for the OpenAPI document.
-pub(crate) const LIST_DETAILS: &str = "The list has what meets every condition. A parameter whose schema is an array may be repeated. \
+pub(crate) const LIST_DETAILS: &str = "The list has what meets every condition. A parameter whose schema is an \
+     array may be repeated. \
      A page may be shorter than its limit, and even empty, and yet have a `next`, because the work \
      for one page is bounded.";
 

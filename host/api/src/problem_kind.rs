@@ -83,7 +83,8 @@ kinds! {
         "The body arrives too slowly.",
         "Repeat the request over a faster connection.";
     Conflict CONFLICT "conflict":
-        "The status of the run or of the state does not allow the request, or the graph keeps changing while a run starts.",
+        "The status of the run or of the state does not allow the request, or the graph keeps \
+         changing while a run starts.",
         "Read the run; repeat the request if it still makes sense.";
     Changed PRECONDITION_FAILED "changed":
         "The setting has changed since it was read; nothing was set.",

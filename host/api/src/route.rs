@@ -68,7 +68,7 @@ impl QuotaClass {
     }
 }
 
-/// What a route demands of each request. It is an extension of the request.
+/// The requirement of a route, which each request must meet. It is an extension of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Requirement {
     /// The least role of the caller.

@@ -61,7 +61,8 @@ struct Arguments {
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     history: u64,
     /// Number of runs, and of states of one run, for lists
-    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 1_000_000, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     listed: u64,
     /// The folder for the report
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
