@@ -154,15 +154,16 @@ macro_rules! sources {
 }
 
 /// The condition that a state is visible in its run: it was not staged, or the execution that
-/// staged it is SUCCESS.
+/// staged it is SUCCESS. (A lookup of a value, because Postgres may answer `EXISTS` by a hash of all
+/// states.)
 macro_rules! seen {
     ($state:literal) => {
         concat!(
             "(",
             $state,
-            ".namespace >= 0 OR EXISTS (SELECT 1 FROM state p WHERE p.id = -",
+            ".namespace >= 0 OR (SELECT p.status FROM state p WHERE p.id = -",
             $state,
-            ".namespace AND p.status = 'SUCCESS'))"
+            ".namespace) = 'SUCCESS')"
         )
     };
 }

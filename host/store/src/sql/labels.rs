@@ -20,6 +20,6 @@ statements! {
     postgres
         "SELECT run, key, value \
          FROM label \
-         WHERE run IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON)) \
+         WHERE run = ANY (ARRAY(SELECT value::BIGINT FROM json_array_elements_text($1::JSON))) \
          ORDER BY run, key";
 }
