@@ -24,7 +24,7 @@ on_both! {
 
 const FANOUT: &str = "U > X; X > W; W(U)";
 
-/// Long ones, since Postgres's clock goes on while a test runs.
+/// Long ones, since Postgres's clock continues while a test runs.
 const BOTH: Deadlines = Deadlines { end: Some(10_000_000), begin: Some(2_000_000) };
 
 /// Starts a run with deadlines, and claims its root if `claims` says so.
@@ -38,7 +38,7 @@ async fn start(harness: &Harness, deadlines: Deadlines, claims: bool) -> Run {
     assert_eq!(done.replies, [Reply::Done]);
     let root = match done.claimed.pop() {
         Some(claimed) => claimed.state,
-        // A root that nobody has claimed: any claim will do.
+        // A root without a claim: any claim will do.
         None => harness.start_of("A").await.root,
     };
     Run { info, root }
@@ -81,7 +81,7 @@ async fn a_run_fails_at_its_deadline(kind: Kind) {
     assert_eq!(pending(&harness).await, []);
     harness.check().await;
 
-    // Nothing goes on: neither the states that are executed nor the others.
+    // Nothing continues: neither the states that are executed nor the others.
     let late = harness.finish_with_outputs(&run.info, &held[0], 1).await;
     assert_eq!(harness.commit_one(late).await, Reply::Stale);
     assert!(harness.claim(9).await.is_empty());
