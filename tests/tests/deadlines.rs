@@ -13,7 +13,7 @@ const SLOTS: &[&str] = &["--slots", "2"];
 fn waits(ms: u32) -> Value {
     json!({"nodes": [
         {"node_name": "wait", "identifier": "waiter", "inputs": {"ms": ms, "value": 1},
-         "timeout_ms": 60_000, "next_nodes": []},
+         "next_nodes": []},
     ]})
 }
 
@@ -26,7 +26,7 @@ fn start(host: &Host, graph: &str, body: &Value) -> Result<String> {
 fn a_deadline_stops_a_running_run() -> Result<()> {
     on_both("deadline", SLOTS, |host| {
         host.push("lab")?;
-        host.apply("long", &waits(50_000))?;
+        host.apply("long", &waits(25_000))?;
         host.apply("short", &waits(0))?;
         let begun = Instant::now();
         let run = start(host, "long", &json!({"deadline_ms": 800}))?;
@@ -39,7 +39,7 @@ fn a_deadline_stops_a_running_run() -> Result<()> {
             "the end of the guest",
             || Ok((host.get("//health")?["holding"] == 0).then_some(())),
         )?;
-        ensure!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+        ensure!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         let ended = host.wait_until(&run, |run| run["counts"]["open"] == 0)?;
         ensure!(ended["counts"]["cancelled"] == 1, "{ended}");
         for path in ["redrive", "resume"] {
@@ -81,7 +81,7 @@ fn a_deadline_survives_a_crash() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), SLOTS, |_| ())?;
     host.push("lab")?;
-    host.apply("long", &waits(50_000))?;
+    host.apply("long", &waits(25_000))?;
     let run = start(&host, "long", &json!({"deadline_ms": 1_000}))?;
     host.kill()?;
     let host = Host::start_with(folder.path(), SLOTS, |_| ())?;
@@ -105,7 +105,7 @@ fn another_host_enforces_a_deadline() -> Result<()> {
     let other = hosts.pop().context("two hosts")?;
     let first = hosts.pop().context("two hosts")?;
     first.push("lab")?;
-    first.apply("long", &waits(50_000))?;
+    first.apply("long", &waits(25_000))?;
     let run = start(&first, "long", &json!({"deadline_ms": 1_500}))?;
     first.kill()?;
     let ended = other.wait_for(&run)?;

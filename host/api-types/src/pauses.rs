@@ -18,7 +18,7 @@ pub struct PauseRequest {
 pub struct Pause {
     /// The time at which it began, in milliseconds since 1970 (UTC).
     pub since: i64,
-    /// Who asked for it; null if that is not known.
+    /// The caller who asked for it; null if that is not known.
     #[serde(default)]
     pub by: Option<String>,
     /// Why; may be empty.
@@ -29,7 +29,7 @@ pub struct Pause {
 /// The pause of a run: its own, or that of its graph or namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunPause {
-    /// What is paused: `run`, `graph` or `namespace`.
+    /// The kind of the paused object: `run`, `graph` or `namespace`.
     pub of: String,
     /// The pause of the graph or the namespace; null for the run's own.
     #[serde(default)]

@@ -218,7 +218,7 @@ pub struct RunStarted {
 /// The answer to the deletion of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunDeleted {
-    /// The id of the run, which is not there any more.
+    /// The id of the run, which does not exist any more.
     pub run: String,
 }
 

@@ -132,7 +132,6 @@ async fn remove_piece(tx: &mut impl Tx, run: RunKey, from: &str) -> Result<Remov
         tx.execute(sql::CLEAR_ENTRIES, &params![run.0]).await?;
         tx.execute(sql::REMOVE_INPUTS, &params![run.0]).await?;
         tx.execute(sql::REMOVE_LABELS, &params![run.0]).await?;
-        tx.execute(sql::REMOVE_DEADLINES, &params![run.0]).await?;
         tx.execute(sql::END_PAUSED_RUN, &params![run.0]).await?;
         tx.execute(sql::END_REMOVAL, &params![run.0]).await?;
         return Ok(Removal::Done);
@@ -182,6 +181,7 @@ async fn delete_graph(
     }
     let now = tx.now();
     tx.execute(sql::RECORD_DELETED_RUNS, &params![graph, now]).await?;
+    tx.execute(sql::DELETE_DEADLINES_OF_GRAPH, &params![graph]).await?;
     tx.execute(sql::DELETE_RUNS_OF_GRAPH, &params![graph]).await?;
     tx.execute(sql::DELETE_USES_OF_GRAPH, &params![graph]).await?;
     let revisions = tx.execute(sql::DELETE_REVISIONS, &params![graph]).await?;

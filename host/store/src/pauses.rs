@@ -16,18 +16,18 @@ use crate::{Store, in_transaction, sql};
 pub struct Pause {
     /// The time at which it began.
     pub since: Millis,
-    /// Who asked for it, if that is known.
+    /// The caller who asked for it, if that is known.
     pub by: Option<String>,
-    /// Why, in the words of whoever asked.
+    /// The reason, in the caller's words.
     pub reason: String,
 }
 
 /// A pause that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPause {
-    /// Who asks for it, if that is known.
+    /// The caller who asks for it, if that is known.
     pub by: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -110,8 +110,8 @@ impl Store {
         Ok(keys.into_iter().map(NamespaceKey).collect())
     }
 
-    /// Returns whether a run is paused with its graph, and not by itself.
-    pub async fn is_paused_with_graph(&self, run: RunKey) -> Result<bool, StoreError> {
+    /// Finds out whether a run is paused with its graph, and not by itself.
+    pub async fn find_pause_with_graph(&self, run: RunKey) -> Result<bool, StoreError> {
         let pauses = self.reader.row(sql::PAUSES_OF_RUN, &params![run.0], read_pauses).await?;
         Ok(pauses.is_some_and(|pauses| pauses.with_graph))
     }

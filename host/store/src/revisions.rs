@@ -62,8 +62,8 @@ impl Store {
         self.reader.row(sql::GRAPH_REVISION, &revision, graph).await
     }
 
-    /// Returns whether a plugin of a namespace has an upload with a digest.
-    pub async fn has_upload(
+    /// Finds out whether a plugin of a namespace has an upload with a digest.
+    pub async fn find_upload(
         &self,
         namespace: &Name,
         plugin: &Name,

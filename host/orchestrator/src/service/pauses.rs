@@ -108,7 +108,7 @@ impl Host {
             return Ok(None);
         }
         if run.paused {
-            if !store.is_paused_with_graph(run.key).await? {
+            if !store.find_pause_with_graph(run.key).await? {
                 return Ok(Some(RunPause::Run));
             }
             let pause = store.pause_of_graph(&info.namespace, &info.graph_name).await?;

@@ -100,7 +100,7 @@ impl Host {
         turn: Option<FairPermit<Name>>,
     ) -> Result<Applied, Error> {
         for (plugin, digest) in graph.uploads() {
-            if !self.inner.db.store.has_upload(namespace, plugin, digest).await? {
+            if !self.inner.db.store.find_upload(namespace, plugin, digest).await? {
                 return Err(Error::Conflict(format!(
                     "the plugin {plugin} with the digest {digest}, which this revision names, was \
                      removed; upload it again, or apply the graph with another one"

@@ -79,6 +79,8 @@ impl CommitTx<'_> {
             let message = "the run has not ended; cancel it first";
             return Ok(Reply::Refused(message.into()));
         }
+        // A deadline that no commit can judge would be read again and again.
+        tx.execute(sql::REMOVE_DEADLINES, &params![run.key.0]).await?;
         tx.execute(sql::DELETE_RUN, &params![run.key.0]).await?;
         tx.execute(sql::RECORD_DELETED_RUN, &params![run.key.0, self.now]).await?;
         self.runs.remove(&run.key);

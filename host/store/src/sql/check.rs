@@ -210,7 +210,6 @@ statements! {
         "SELECT d.kind, d.run \
          FROM deadline d \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = d.run) \
-             AND NOT EXISTS (SELECT 1 FROM deleted_run x WHERE x.run = d.run) \
          ORDER BY d.run, d.kind";
     CHECK_ORPHAN_PAUSES =
         "SELECT p.run, p.run \

@@ -79,6 +79,10 @@ statements! {
          SELECT u.id, CAST($2 AS BIGINT) \
          FROM run u \
          WHERE u.revision IN (SELECT r.id FROM revision r WHERE r.graph = $1)";
+    DELETE_DEADLINES_OF_GRAPH =
+        "DELETE FROM deadline \
+         WHERE run IN (SELECT u.id FROM run u WHERE u.revision IN \
+             (SELECT r.id FROM revision r WHERE r.graph = $1))";
     DELETE_RUNS_OF_GRAPH =
         "DELETE FROM run WHERE revision IN (SELECT r.id FROM revision r WHERE r.graph = $1)";
     DELETE_USES_OF_GRAPH =

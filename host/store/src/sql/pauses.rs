@@ -65,7 +65,7 @@ statements! {
         " JOIN run u ON u.id = n.run \
          ON CONFLICT (run) DO NOTHING"
     );
-    /// The same for one run that exists already.
+    /// Records one run that exists already.
     NEW_PAUSED_RUN_OF =
         "INSERT INTO paused_run (run, graph) \
          SELECT u.id, u.graph FROM run u WHERE u.id = $1 \

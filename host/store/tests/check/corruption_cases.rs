@@ -422,6 +422,31 @@ pub const VALUES: &[Case] = &[
         "INSERT INTO label (run, key, value, namespace, created_at) VALUES (999999, 'k', 'v', 'n', 0)",
         &["orphan label.run k"],
     ),
+    Case(
+        "INSERT INTO deleted_run (run, deleted_at) VALUES (<fan>, 1)",
+        &["orphan deleted_run.run <fan>"],
+    ),
+    Case(
+        "INSERT INTO deadline (run, kind, due_at) VALUES (999999, 'deadline', 1)",
+        &["orphan deadline.run deadline"],
+    ),
+    Case(
+        "INSERT INTO deadline (run, kind, due_at, missed_at) VALUES (<fan>, 'deadline', 1, 1)",
+        &["end run.status <fan>"],
+    ),
+    Case(
+        "INSERT INTO paused_run (run, graph) VALUES (999999, 1)",
+        &["orphan paused_run.run 999999"],
+    ),
+    Case(
+        "INSERT INTO revision_plugin (revision, plugin, digest) VALUES (999999, 'p', 'd')",
+        &["orphan revision_plugin.revision d"],
+    ),
+    Case(
+        "DELETE FROM revision_plugin \
+         WHERE revision = (SELECT revision FROM run WHERE id = <fan>)",
+        &["value revision.body -"],
+    ),
     Case("UPDATE label SET key = 'a:b' WHERE run = <forks>", &["value label.key <forks>/a:b"]),
     Case(
         "UPDATE label SET value = 'a\nb' WHERE run = <forks>",

@@ -211,15 +211,16 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
             "{answer:?}"
         );
     }
-    // A run that failed while it was paused can be resumed before a retry.
+    // The pause of a run that failed while it was paused ends with it.
     let failed = harness.start_of("A").await;
     let event = harness.commit_for_sweep(pause(&failed.info, true)).await;
     harness.sweep(&failed.info, event, 9).await;
     let end = harness.finish_plain(&failed.info, &failed.root, fails(FailureKind::Permanent)).await;
     harness.commit_one(end).await;
-    assert!(matches!(harness.commit_one(pause(&failed.info, true)).await, Reply::Refused(_)));
-    let event = harness.commit_for_sweep(pause(&failed.info, false)).await;
-    harness.sweep(&failed.info, event, 9).await;
+    for paused in [true, false] {
+        let answer = harness.commit_one(pause(&failed.info, paused)).await;
+        assert!(matches!(answer, Reply::Refused(_)), "{answer:?}");
+    }
     let retry = Operation::Control(failed.info.clone(), Control::Retry(failed.root.id));
     assert_eq!(harness.commit_one(retry).await, Reply::Done);
     assert_eq!(harness.claim(9).await.len(), 1);

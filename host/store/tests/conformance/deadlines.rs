@@ -24,7 +24,8 @@ on_both! {
 
 const FANOUT: &str = "U > X; X > W; W(U)";
 
-const BOTH: Deadlines = Deadlines { end: Some(10_000), begin: Some(2_000) };
+/// Long ones, since Postgres's clock continues while a test runs.
+const BOTH: Deadlines = Deadlines { end: Some(10_000_000), begin: Some(2_000_000) };
 
 /// Starts a run with deadlines, and claims its root if `claims` says so.
 async fn start(harness: &Harness, deadlines: Deadlines, claims: bool) -> Run {
@@ -37,7 +38,7 @@ async fn start(harness: &Harness, deadlines: Deadlines, claims: bool) -> Run {
     assert_eq!(done.replies, [Reply::Done]);
     let root = match done.claimed.pop() {
         Some(claimed) => claimed.state,
-        // A root that nobody has claimed: any claim will do.
+        // A root without a claim: any claim will do.
         None => harness.start_of("A").await.root,
     };
     Run { info, root }
@@ -66,7 +67,7 @@ async fn a_run_fails_at_its_deadline(kind: Kind) {
     assert_eq!(harness.commit_one(expire(&run, DeadlineKind::End)).await, Reply::Stale, "early");
     assert!(view(&harness, &run).await.deadline_at.is_some());
 
-    harness.advance(10_001).await;
+    harness.advance(10_000_001).await;
     assert_eq!(pending(&harness).await, [(DeadlineKind::Begin, true), (DeadlineKind::End, true)]);
     let done =
         harness.commit_ok(vec![expire(&run, DeadlineKind::End)], ClaimMode::NewOnly(9)).await;
@@ -80,7 +81,7 @@ async fn a_run_fails_at_its_deadline(kind: Kind) {
     assert_eq!(pending(&harness).await, []);
     harness.check().await;
 
-    // Nothing goes on: neither the states that are executed nor the others.
+    // Nothing continues: neither the states that are executed nor the others.
     let late = harness.finish_with_outputs(&run.info, &held[0], 1).await;
     assert_eq!(harness.commit_one(late).await, Reply::Stale);
     assert!(harness.claim(9).await.is_empty());
@@ -98,7 +99,7 @@ async fn a_missed_run_is_not_retried(kind: Kind) {
     let held = harness.claim(1).await.remove(0);
     let failed = harness.finish_plain(&run.info, &held, fails(FailureKind::Permanent)).await;
     assert_eq!(harness.commit_one(failed).await, Reply::Done);
-    harness.advance(10_001).await;
+    harness.advance(10_000_001).await;
     let event = harness.commit_for_sweep(expire(&run, DeadlineKind::End)).await;
     harness.sweep(&run.info, event, 9).await;
     for control in [
@@ -122,9 +123,9 @@ async fn a_missed_run_is_not_retried(kind: Kind) {
 async fn a_run_that_never_began_fails(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = start(&harness, BOTH, false).await;
-    harness.advance(1_000).await;
+    harness.advance(1_000_000).await;
     assert_eq!(harness.commit_one(expire(&run, DeadlineKind::Begin)).await, Reply::Stale, "early");
-    harness.advance(1_001).await;
+    harness.advance(1_000_001).await;
     let event = harness.commit_for_sweep(expire(&run, DeadlineKind::Begin)).await;
     harness.sweep(&run.info, event, 9).await;
     let found = view(&harness, &run).await;
@@ -137,9 +138,10 @@ async fn a_run_that_has_begun_meets_its_start(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = start(&harness, BOTH, true).await;
     // Its root has failed once, and waits for its retry.
-    let retried = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(9_000)).await;
+    let retried =
+        harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(9_000_000)).await;
     assert_eq!(harness.commit_one(retried).await, Reply::Done);
-    harness.advance(2_001).await;
+    harness.advance(2_000_001).await;
     assert_eq!(harness.commit_one(expire(&run, DeadlineKind::Begin)).await, Reply::Done);
     assert_eq!(view(&harness, &run).await.status, RunStatus::Running);
     assert_eq!(pending(&harness).await, [(DeadlineKind::End, false)]);
@@ -153,7 +155,7 @@ async fn an_ended_run_meets_its_deadline(kind: Kind) {
     assert_eq!(harness.commit_one(end).await, Reply::Done);
     let found = view(&harness, &run).await;
     assert_eq!((found.status, found.deadline_at), (RunStatus::Success, None));
-    harness.advance(10_001).await;
+    harness.advance(10_000_001).await;
     for kind in DeadlineKind::ALL {
         assert_eq!(harness.commit_one(expire(&run, kind)).await, Reply::Done);
     }
@@ -164,16 +166,22 @@ async fn an_ended_run_meets_its_deadline(kind: Kind) {
 
 async fn a_deadline_yields_to_the_last_end(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let run = start(&harness, BOTH, true).await;
-    harness.advance(10_001).await;
-    let end = harness.finish_plain(&run.info, &run.root, outputs(0)).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
+    let mut new = harness.new_run(&template).await;
+    new.deadlines = BOTH;
+    let info = new.info.clone();
+    let mut done =
+        harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
+    let run = Run { info, root: done.claimed.remove(0).state };
+    harness.advance(10_000_001).await;
+    let end = harness.finish_plain(&run.info, &run.root, outputs(1)).await;
     let both = vec![expire(&run, DeadlineKind::End), end];
     let done = harness.commit_ok(both, ClaimMode::NewOnly(0)).await;
     assert_eq!(done.replies, [Reply::Done, Reply::Done]);
     assert_eq!(view(&harness, &run).await.status, RunStatus::Success);
     // But not to an end that leaves others open, in whichever order they arrive.
     let run = start(&harness, BOTH, true).await;
-    harness.advance(10_001).await;
+    harness.advance(10_000_001).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 3).await;
     let both = vec![fan, expire(&run, DeadlineKind::End)];
     let done = harness.commit_ok(both, ClaimMode::NewOnly(9)).await;

@@ -1,4 +1,4 @@
-//! Pauses of graphs and namespaces: which runs follow, and what they come to.
+//! Pauses of graphs and namespaces, and the runs that follow them.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
@@ -141,7 +141,7 @@ async fn a_run_paused_with_its_graph_is_not_resumed(kind: Kind) {
     let run = harness.start(&template).await;
     set(&harness, &template, Some(&why(""))).await;
     follow(&harness, &[&run]).await;
-    assert!(harness.store.is_paused_with_graph(run.info.key).await.unwrap());
+    assert!(harness.store.find_pause_with_graph(run.info.key).await.unwrap());
     let refused = harness.commit_one(pause(&run.info, false)).await;
     assert!(
         matches!(&refused, Reply::Refused(cause) if cause.contains("graph resume")),

@@ -102,7 +102,10 @@ impl TestDatabase {
                 let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
                 let cell = |row: &PgRow, at| match row.try_get::<Option<i64>, _>(at) {
                     Ok(number) => number.map(|number| number.to_string()),
-                    Err(_) => row.get::<Option<String>, _>(at),
+                    Err(_) => row.try_get::<Option<String>, _>(at).unwrap_or_else(|_| {
+                        let bytes = row.get::<Option<Vec<u8>>, _>(at);
+                        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                    }),
                 };
                 let cells = |row| (0..PgRow::len(row)).map(|at| cell(row, at)).collect();
                 rows.iter().map(cells).collect()

@@ -11,7 +11,7 @@ use crate::sanitize;
 /// Delete a run that has ended, with everything that belongs to it
 ///
 /// The host removes the states of a large run after the answer, in the
-/// background; from the answer on, the run is not there any more.
+/// background; from the answer on, the run does not exist any more.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
     /// The run
