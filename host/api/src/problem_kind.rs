@@ -52,7 +52,7 @@ kinds! {
         "A part of the path is not valid, or a namespace is percent-encoded.",
         "Correct the path.";
     BadQuery BAD_REQUEST "bad-query":
-        "A query parameter is unknown, missing or not valid.",
+        "A query parameter is unknown, missing or not valid; of a list with filters, `errors` has each problem.",
         "Correct the query.";
     BadHeader BAD_REQUEST "bad-header":
         "`If-Match` is neither entity tags nor `*`.",

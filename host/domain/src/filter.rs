@@ -59,10 +59,10 @@ pub struct RunFilter {
     pub labels: Vec<Label>,
     /// Only runs started at this time or later, in milliseconds since 1970 (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_after: Option<Millis>,
+    pub created_after: Option<i64>,
     /// Only runs started before this time, in milliseconds since 1970 (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_before: Option<Millis>,
+    pub created_before: Option<i64>,
 }
 
 impl Typed for RunFilter {}

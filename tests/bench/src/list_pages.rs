@@ -133,7 +133,7 @@ fn fill(system: &SystemUnderTest, postgres: &Postgres, size: u64) -> Result<u64>
             );
             postgres.psql(database, &copy)?;
             let numbers = format!("generate_series({FIRST_ID}::BIGINT, {}) AS n (id)", last - 1);
-            for sql in statements(start, &numbers) {
+            for sql in statements(start, &numbers, "gen_random_uuid()::TEXT") {
                 postgres.psql(database, &sql)?;
             }
             let end = "DROP TABLE path_of; VACUUM ANALYZE; CHECKPOINT";
@@ -153,7 +153,7 @@ fn fill(system: &SystemUnderTest, postgres: &Postgres, size: u64) -> Result<u64>
                     .execute(params![i64::try_from(FIRST_ID + number)?, path(number).as_str()])?;
             }
             drop(insert);
-            for sql in statements(start, "path_of AS n") {
+            for sql in statements(start, "path_of AS n", "lower(hex(randomblob(16)))") {
                 tx.execute_batch(&sql)?;
             }
             tx.execute_batch("DROP TABLE path_of")?;
@@ -172,7 +172,7 @@ fn path(number: u64) -> Path {
 /// Returns the statements that insert the rows of the numbers `n`. One run in a thousand is
 /// RUNNING, one CANCELLED, one in a hundred FAILED; of the states, one in a thousand has failed, one
 /// in a hundred thousand for another reason, and the last ones are still CREATED.
-fn statements(start: u64, numbers: &str) -> Vec<String> {
+fn statements(start: u64, numbers: &str, uuid: &str) -> Vec<String> {
     let run_columns = "id, uuid, namespace, graph, revision, status, version, inputs, created_at, \
                        ended_at, open, failed, states, succeeded, pruned, errored, cancelled, \
                        retries, requeues, store_keys, store_bytes, store_version, node_counts";
@@ -180,7 +180,7 @@ fn statements(start: u64, numbers: &str) -> Vec<String> {
     vec![
         format!(
             "INSERT INTO run ({run_columns}) \
-             SELECT id, 'copy-' || CAST(id AS TEXT), namespace, graph, revision, status, 1, '{{}}', \
+             SELECT id, {uuid}, namespace, graph, revision, status, 1, '{{}}', \
                  {start} + id - {FIRST_ID}, CASE WHEN status <> 'RUNNING' THEN {start} + id - {FIRST_ID} END, \
                  CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END, \
                  CASE WHEN status = 'FAILED' THEN 1 ELSE 0 END, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '' \

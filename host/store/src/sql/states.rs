@@ -80,9 +80,9 @@ macro_rules! is_listed {
 /// A page of a run's states in path order, `$6` at most, from the path `$4` on, after `$5` and up
 /// to `$8`, which ends where their failures have `$7` bytes. Details are read if `$11` is 1, and
 /// only those of failures: a pruned state may have megabytes. An index finds the states by the
-/// first condition.
+/// first condition; SQLite is told which, since it has no statistics.
 macro_rules! page_of_states {
-    ($dialect:ident $indexed:expr, $kind:expr, $message:expr) => {
+    ($dialect:ident $from:literal, $indexed:expr, $kind:expr, $message:expr) => {
         concat!(
             "SELECT ",
             state_view!("details", "details_bytes", "host"),
@@ -96,7 +96,9 @@ macro_rules! page_of_states {
             ", CASE WHEN kind IS NULL THEN 0 \
                  ELSE octet_length(message) + $11 * COALESCE(octet_length(details), 0) \
                  END AS bytes \
-             FROM state WHERE run = $1 AND ",
+             FROM ",
+            $from,
+            " WHERE run = $1 AND ",
             $indexed,
             " AND path >= $4 AND ",
             if_given!("$5", "path > $5"),
@@ -118,9 +120,11 @@ macro_rules! page_of_states {
 /// The path at which a page of states ends that examines `$4` more than one, from the path `$2` on
 /// and after `$3`; no row if the run has fewer.
 macro_rules! bound_of_states {
-    ($indexed:expr) => {
+    ($from:literal, $indexed:expr) => {
         concat!(
-            "SELECT path FROM state WHERE run = $1 AND ",
+            "SELECT path FROM ",
+            $from,
+            " WHERE run = $1 AND ",
             $indexed,
             " AND path >= $2 AND ",
             if_given!("$3", "path > $3"),
@@ -320,56 +324,65 @@ statements! {
     );
     /// Lists states of a run.
     STATES = page_of_states!(
-        sqlite "path IS NOT NULL",
+        sqlite "state", "path IS NOT NULL",
         if_given!("$9", "kind = $9"),
         if_given!("$10", "substr(message, 1, 64) = $10")
     ),
     postgres page_of_states!(
-        postgres "path IS NOT NULL",
+        postgres "state", "path IS NOT NULL",
         if_given!("$9", "kind = $9"),
         if_given!("$10", "substr(message, 1, 64) = $10")
     );
     /// Lists failed states along their own index: a run may have a million others.
     ERRORED_STATES = page_of_states!(
-        sqlite "status = 'ERRORED'",
+        sqlite "state", "status = 'ERRORED'",
         if_given!("$9", "kind = $9"),
         if_given!("$10", "substr(message, 1, 64) = $10")
     ),
     postgres page_of_states!(
-        postgres "status = 'ERRORED'",
+        postgres "state", "status = 'ERRORED'",
         if_given!("$9", "kind = $9"),
         if_given!("$10", "substr(message, 1, 64) = $10")
     );
     /// Lists failed states with a kind of failure.
     STATES_OF_KIND = page_of_states!(
-        sqlite "status = 'ERRORED' AND kind = $9",
+        sqlite "state INDEXED BY state_failure_kind", "status = 'ERRORED' AND kind = $9",
         "TRUE",
         if_given!("$10", "substr(message, 1, 64) = $10")
     ),
     postgres page_of_states!(
-        postgres "status = 'ERRORED' AND kind = $9",
+        postgres "state", "status = 'ERRORED' AND kind = $9",
         "TRUE",
         if_given!("$10", "substr(message, 1, 64) = $10")
     );
     /// Lists failed states by the start of their message.
     STATES_OF_MESSAGE = page_of_states!(
-        sqlite "status = 'ERRORED' AND substr(message, 1, 64) = $10",
+        sqlite "state INDEXED BY state_failure_message",
+        "status = 'ERRORED' AND substr(message, 1, 64) = $10",
         if_given!("$9", "kind = $9"),
         "TRUE"
     ),
     postgres page_of_states!(
-        postgres "status = 'ERRORED' AND substr(message, 1, 64) = $10",
+        postgres "state", "status = 'ERRORED' AND substr(message, 1, 64) = $10",
         if_given!("$9", "kind = $9"),
         "TRUE"
     );
     /// Finds the end of a page of [`STATES`] that reaches its bound.
-    STATES_BOUND = bound_of_states!("path IS NOT NULL");
+    STATES_BOUND = bound_of_states!("state", "path IS NOT NULL");
     /// Finds the end of a page of [`ERRORED_STATES`] that reaches its bound.
-    ERRORED_STATES_BOUND = bound_of_states!("status = 'ERRORED'");
+    ERRORED_STATES_BOUND = bound_of_states!("state", "status = 'ERRORED'");
     /// Finds the end of a page of [`STATES_OF_KIND`] that reaches its bound.
-    STATES_OF_KIND_BOUND = bound_of_states!("status = 'ERRORED' AND kind = $5");
+    STATES_OF_KIND_BOUND = bound_of_states!(
+        "state INDEXED BY state_failure_kind",
+        "status = 'ERRORED' AND kind = $5"
+    ),
+    postgres bound_of_states!("state", "status = 'ERRORED' AND kind = $5");
     /// Finds the end of a page of [`STATES_OF_MESSAGE`] that reaches its bound.
-    STATES_OF_MESSAGE_BOUND = bound_of_states!("status = 'ERRORED' AND substr(message, 1, 64) = $5");
+    STATES_OF_MESSAGE_BOUND = bound_of_states!(
+        "state INDEXED BY state_failure_message",
+        "status = 'ERRORED' AND substr(message, 1, 64) = $5"
+    ),
+    postgres bound_of_states!("state", "status = 'ERRORED' AND substr(message, 1, 64) = $5");
     STATE = concat!(
         "SELECT ",
         state_view!(
