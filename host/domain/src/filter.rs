@@ -59,9 +59,11 @@ pub struct RunFilter {
     pub labels: Vec<Label>,
     /// Only runs started at this time or later, in milliseconds since 1970 (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(minimum = 0))]
     pub created_after: Option<i64>,
     /// Only runs started before this time, in milliseconds since 1970 (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(minimum = 0))]
     pub created_before: Option<i64>,
 }
 
