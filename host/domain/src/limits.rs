@@ -129,9 +129,9 @@ limits! {
     Outputs "outputs" Count 200_000, 0..=10_000_000, "number of outputs";
     /// Depth of nesting of one output.
     OutputDepth "output_depth" Count 64, 1..=120, "nesting of an output";
-    /// Bytes of the log; the rest is dropped, with a mark.
+    /// Bytes of the log; the middle of a longer one is dropped, with a mark.
     LogBytes "log_bytes" Bytes 256 * KIB, 0..=64 * MIB, "bytes of the log";
-    /// Lines of the log; the rest is dropped, with a mark.
+    /// Lines of the log; the middle of a longer one is dropped, with a mark.
     LogLines "log_lines" Count 1_000, 0..=1_000_000, "lines of the log";
     /// Keys that a run's store may hold.
     StoreKeys "store_keys" Count 1_000, 0..=1_000_000, "keys in the store";
@@ -172,7 +172,7 @@ impl Limit {
             Limit::HttpCalls | Limit::HttpCallMs | Limit::HttpResponseBytes => true,
             // Other states of the run change the contents of the store.
             Limit::StoreKeys | Limit::StoreBytes => true,
-            // These never end an attempt: the rest of the log is dropped.
+            // These never end an attempt: the middle of the log is dropped.
             Limit::LogBytes | Limit::LogLines => true,
             // The inputs are rendered from rows that cannot change.
             Limit::InputBytes | Limit::JsonBytes => false,
