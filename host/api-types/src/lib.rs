@@ -25,6 +25,7 @@ mod runs;
 mod namespaces;
 mod grants;
 mod hosts;
+mod secrets;
 
 pub use grants::{GrantList, PluginGrants};
 pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid, ResolvedNode};
@@ -40,11 +41,13 @@ pub use plugins::{
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, RunCounts, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted,
-    RunSummary, StartQuery, StartRun,
+    NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDetails, RunInputs, RunList, RunListQuery,
+    RunQuery, RunRedriven, RunResult, RunStarted, RunSummary, StartQuery, StartRun,
 };
+pub use secrets::{SecretEntry, SecretList, SecretListQuery, SecretValue};
 pub use states::{
-    AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary,
+    AttemptDetails, Failure, LogLine, OutputsQuery, StateDetails, StateInputs, StateList,
+    StateListQuery, StateOutputs, StateSummary,
 };
 
 // The types of the domain that occur in requests and answers.

@@ -19,3 +19,8 @@ pub(crate) fn page_request(ListQuery { after, limit }: ListQuery) -> PageRequest
 pub(crate) fn page_size(limit: Option<u32>) -> u32 {
     limit.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
 }
+
+/// Returns the number of outputs of a page.
+pub(crate) fn outputs_page_size(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(MAX_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
+}

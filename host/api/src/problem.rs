@@ -16,6 +16,9 @@ use crate::problem_kind::Kind;
 /// Seconds after which to retry an upload whose compilation the system killed.
 const AFTER_KILLED_S: u64 = 30;
 
+/// Seconds after which to ask a stopping host again: another may have taken its address.
+const AFTER_STOPPING_S: u64 = 5;
+
 /// An error response, as the caller sees it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem {
@@ -62,6 +65,7 @@ impl From<Error> for Problem {
             Kind::CompilerKilled => Some(AFTER_KILLED_S),
             // A restarted database is back within seconds.
             Kind::Unavailable => Some(1),
+            Kind::Stopping => Some(AFTER_STOPPING_S),
             _ => None,
         };
         let (detail, reason) = (error.to_string(), error.reason());

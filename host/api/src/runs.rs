@@ -1,4 +1,4 @@
-//! `/runs`: start, list, show, pause, cancel, redrive.
+//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
-    AnyJson, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted, StartQuery,
+    AnyJson, ResultQuery, RunDetails, RunInputs, RunList, RunListQuery, RunQuery, RunRedriven,
+    RunResult, RunStarted, StartQuery,
     StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{
@@ -16,7 +17,8 @@ use exosphere_orchestrator::domain::graph::problems::{
 };
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::role::Role;
-use exosphere_orchestrator::{Error, Host, RunFilter, StartRequest};
+use exosphere_orchestrator::domain::run_ref::RunRef;
+use exosphere_orchestrator::{BadCursor, Error, Host, OutputCursor, RunFilter, StartRequest};
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer};
@@ -42,14 +44,32 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Get, "/v1/namespaces/{namespace}/runs", Role::Viewer, QuotaClass::Read, list)
             .describe("listRuns", "Lists the runs of a namespace, the newest first")
             .query::<RunListQuery>()
-            .answers::<RunList>(200),
+            .answers::<RunList>(200)
+            .fails(&[Kind::NotFound]),
         route(Get, "/v1/namespaces/{namespace}/runs/{run}", Role::Viewer, QuotaClass::Read, show)
             .describe("showRun", "Returns a run")
-            .details("With `after`, the host waits for a version after it.")
+            .details(
+                "The run is its id, the first digits of it (at least 4), or `latest`. With `after`, the \
+                 host waits for a version after it.",
+            )
             .query::<RunQuery>()
             .answers::<RunDetails>(200)
-            .fails(&[Kind::NotFound])
+            .fails(&[Kind::NotFound, Kind::Conflict])
             .shows_payloads(),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}/inputs", Role::Viewer, QuotaClass::Read, inputs)
+            .describe("showRunInputs", "Returns what a run was started with")
+            .answers::<RunInputs>(200)
+            .fails(&[Kind::NotFound])
+            .shows_payloads()
+            .offloaded(),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}/result", Role::Viewer, QuotaClass::Read, result)
+            .describe("showRunResult", "Returns the outputs of a run's last states")
+            .details("The last states are those at nodes that no other node follows.")
+            .query::<ResultQuery>()
+            .answers::<RunResult>(200)
+            .fails(&[Kind::NotFound])
+            .shows_payloads()
+            .offloaded(),
         route(Post, "/v1/namespaces/{namespace}/runs/{run}/cancel", Role::Operator, QuotaClass::Write, cancel)
             .describe("cancelRun", "Cancels a run")
             .answers::<RunDetails>(200)
@@ -142,9 +162,10 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     State(host): State<Host>,
-    Path((namespace, run)): Path<(Name, RunId)>,
+    Path((namespace, run)): Path<(Name, RunRef)>,
     Query(RunQuery { after, wait_ms }): Query<RunQuery>,
 ) -> Result<Response, Problem> {
+    let run = host.find_run(&namespace, &run).await?;
     let found = match after {
         None => host.run(&namespace, run).await?,
         Some(after) => {
@@ -153,6 +174,28 @@ pub(crate) async fn show(
         }
     };
     Ok(details(found))
+}
+
+pub(crate) async fn inputs(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Response, Problem> {
+    let (inputs, permit) = views::run_inputs(host.run_inputs(&namespace, run).await?);
+    Ok(answer::respond(&inputs, permit))
+}
+
+pub(crate) async fn result(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+    Query(ResultQuery { after, limit }): Query<ResultQuery>,
+) -> Result<Response, Problem> {
+    let after = after.map(|cursor| cursor.parse()).transpose();
+    let after: OutputCursor = after
+        .map_err(|error: BadCursor| Problem::new(Kind::BadQuery, format!("after: {error}")))?
+        .unwrap_or_default();
+    let page = host.run_result(&namespace, run, after, lists::outputs_page_size(limit)).await?;
+    let (result, permit) = views::run_result(page);
+    Ok(answer::respond(&result, permit))
 }
 
 pub(crate) async fn cancel(

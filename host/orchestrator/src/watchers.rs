@@ -133,6 +133,7 @@ mod tests {
             paused: false,
             version,
             created_at: 0,
+            due_at: None,
             ended_at: Some(1),
             node_counts: NodeCounts::default(),
             counters: RunCounters { states: 1, errored: 1, ..RunCounters::default() },

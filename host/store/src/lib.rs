@@ -53,12 +53,14 @@ pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_v
 pub use open::Database;
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
+pub use reads::results::{ResultState, RunStart, StateSources};
 pub use reads::views::{
     AttemptRow, FailureView, Page, RunCounters, RunFilter, RunView, StateFilter, StateView,
 };
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
 pub use secrets::secret_cipher::SecretCipher;
+pub use secrets::settings::{SecretName, SecretSetting};
 pub use sessions::{Heartbeat, HostIdentity, HostView, LEASE, LostClaim, PendingSweep};
 pub use types::{ClaimedState, RunInfo, RunUpdate};
 

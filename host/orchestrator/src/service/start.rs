@@ -86,6 +86,9 @@ impl Host {
         graph_name: &Name,
         request: StartRequest,
     ) -> Result<Started, Error> {
+        if self.is_stopping() {
+            return Err(Error::Stopping);
+        }
         let wait = request.wait;
         let has_key = request.idempotency_key.is_some();
         let mut pending = Request::new(RequestKind::Start { has_key });
@@ -148,7 +151,10 @@ impl Host {
                 }
                 current => current,
             };
-            let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
+            let Some(current) = current else {
+                let refusal = self.graph_not_found(namespace, graph_name);
+                return Err(pending.before_commit(refusal).await?);
+            };
             let new = self.prepare(id, namespace, graph_name, &current, request);
             let new = match request.turn {
                 // The time to read and check large inputs does not count towards the deadlines.

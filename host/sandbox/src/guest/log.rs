@@ -173,8 +173,7 @@ impl Logs {
     fn drop_oldest_of_last(&mut self) {
         match self.last.pop_front() {
             Some(line) => {
-                self.last_bytes =
-                    self.last_bytes.saturating_sub(line.message.len() as u64 + 1);
+                self.last_bytes = self.last_bytes.saturating_sub(line.message.len() as u64 + 1);
                 self.dropped += 1;
             }
             None => self.last_bytes = 0,
@@ -392,9 +391,15 @@ mod tests {
                 logs.write(LogLevel::Info, &format!("line {number:02}"));
             }
             let lines = messages(&logs);
-            let kept = |lines: &[String]| lines.iter().map(|line| line[5..].to_owned()).collect::<Vec<_>>();
+            let kept = |lines: &[String]| {
+                lines.iter().map(|line| line[5..].to_owned()).collect::<Vec<_>>()
+            };
             assert_eq!(kept(&lines[..5]), ["00", "01", "02", "03", "04"], "{limit}");
-            assert_eq!(kept(&lines[6..])[..], ["995", "996", "997", "998", "999"][11 - lines.len()..], "{limit}");
+            assert_eq!(
+                kept(&lines[6..])[..],
+                ["995", "996", "997", "998", "999"][11 - lines.len()..],
+                "{limit}"
+            );
             let dropped = 1_000 - (lines.len() - 1);
             assert!(lines[5].contains(&format!("{dropped} lines are dropped")), "{lines:?}");
         }
@@ -414,7 +419,8 @@ mod tests {
             logs.write(LogLevel::Info, "hush-hush");
         }
         let lines = messages(&logs);
-        let bytes: usize = lines.iter().filter(|line| !line.contains("cut")).map(|line| line.len() + 1).sum();
+        let bytes: usize =
+            lines.iter().filter(|line| !line.contains("cut")).map(|line| line.len() + 1).sum();
         assert!(bytes <= 200 && !lines.concat().contains("hush"), "{bytes}: {lines:?}");
         assert_eq!(lines.last().unwrap(), "[secret k]");
     }

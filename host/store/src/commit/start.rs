@@ -7,7 +7,7 @@ use exosphere_domain::journal::Journal;
 use super::CommitTx;
 use super::batch::{ExistingRun, NewRun, Operation, Reply};
 use super::store_entries::WriteConflict;
-use crate::codec::read_int;
+use crate::codec::{encode_snapshot, read_int};
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
@@ -36,6 +36,8 @@ impl<'b> CommitTx<'b> {
         let ids: Vec<String> = new.iter().map(|new| new.info.id.to_string()).collect();
         let digest = |new: &&NewRun| new.digest.as_ref().map(ToString::to_string);
         let digests: Vec<_> = new.iter().map(digest).collect();
+        let stores = new.iter().map(|new| encode_snapshot(&new.store));
+        let stores = stores.collect::<Result<Vec<_>, _>>()?;
         let rows = ParamRows::default()
             .ints(new.iter().map(|new| new.info.key.0))
             .texts(ids.iter().map(String::as_str))
@@ -44,7 +46,9 @@ impl<'b> CommitTx<'b> {
             .texts(new.iter().map(|new| if has_large_inputs(new) { "" } else { &new.info.inputs }))
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
-            .maybe_texts(digests.iter().map(Option::as_deref));
+            .maybe_texts(digests.iter().map(Option::as_deref))
+            .ints(new.iter().map(|new| self.now.saturating_add(new.delay.max(0))))
+            .maybe_texts(stores.iter().map(Option::as_deref));
         let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !inserted.contains(&new.info.key.0) {

@@ -26,6 +26,7 @@ macro_rules! check_run {
             node_counts = "u.node_counts",
             start_key = "u.start_key",
             start_digest = "u.start_digest",
+            start_store = "u.start_store",
             graph_namespace = "g.namespace",
             revision_graph = "r.graph";
         }

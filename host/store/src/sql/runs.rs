@@ -66,12 +66,14 @@ macro_rules! run_columns {
     };
 }
 
-/// The columns of a run that a commit reads: those that it writes, and two that never change.
+/// The columns of a run that a commit reads: those that it writes, and three that never change.
 macro_rules! run_row {
     ($then:ident $($args:tt)*) => {
         run_columns! { $then $($args)*
             id: int RunKey,
             created_at: int Millis,
+            /// The time at which the root was due first; `None` for runs of before.
+            due_at: int Option<i64>,
         }
     };
 }
@@ -109,7 +111,7 @@ macro_rules! run_view {
     ($node_counts:literal) => {
         concat!(
             "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, \
-                 u.created_at, u.ended_at, ",
+                 u.created_at, u.due_at, u.ended_at, ",
             $node_counts,
             ", ",
             run_counters!(names_of_u),
@@ -135,10 +137,10 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, due_at, start_store, node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8, '",
+        ", 0, 0, $7, $8, $9, $10, '",
         empty_node_counts!(),
         "' \
          FROM revision r \
@@ -151,19 +153,20 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, due_at, start_store, node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, n.start_key, n.start_digest, '",
+        ", 0, 0, n.start_key, n.start_digest, n.due_at, n.start_store, '",
         empty_node_counts!(),
         "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
-            start_key: text, start_digest: text
+            start_key: text, start_digest: text, due_at: int, start_store: text
         ),
         " WITH ORDINALITY \
-             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, at) \
+             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, due_at, \
+                 start_store, at) \
          JOIN revision r ON r.id = n.revision \
          JOIN graph g ON g.id = r.graph AND g.current = r.id \
          ORDER BY n.at \
@@ -222,6 +225,19 @@ statements! {
          JOIN namespace n ON n.name = u.namespace \
          LEFT JOIN run_inputs i ON i.run = u.id \
          WHERE u.id = $1";
+    /// Reads what a run was started with, beside its inputs.
+    RUN_START = "SELECT start_store, start_key, created_at, due_at FROM run WHERE id = $1";
+    RUN_START_SIZE =
+        "SELECT CAST(octet_length(inputs) + COALESCE(octet_length(start_store), 0) AS BIGINT) \
+         FROM run \
+         WHERE id = $1";
+    RUN_LABELS = "SELECT key, value FROM label WHERE run = $1 ORDER BY key";
+    /// Lists the ids of a namespace's newest runs that were created in an interval.
+    RUN_IDS =
+        "SELECT uuid \
+         FROM run \
+         WHERE namespace = $1 AND created_at >= $2 AND created_at <= $3 \
+         ORDER BY created_at DESC, id DESC LIMIT $4";
     /// Reads the statuses of several runs.
     RUN_STATUSES =
         "SELECT id, version, status, paused \

@@ -445,6 +445,7 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE run SET sweep_event = 999 WHERE id = <fan>", &["value run.sweep_event <fan>"]),
     Case("UPDATE run SET start_key = '' WHERE id = <fan>", &["value run.start_key <fan>"]),
     Case("UPDATE run SET start_digest = 'x' WHERE id = <fan>", &["value run.start_digest <fan>"]),
+    Case("UPDATE run SET start_store = '[]' WHERE id = <fan>", &["value run.start_store <fan>"]),
     Case("UPDATE run SET open = -1 WHERE id = <fan>", &["value run.open <fan>"]),
     Case(
         "UPDATE unite SET open = -1 WHERE state = <open:00~3>",

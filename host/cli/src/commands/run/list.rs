@@ -4,13 +4,13 @@ use exosphere_api_types::RunList;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
+use crate::again::next_command;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::show::status_text;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
 use crate::format::{cell, elapsed, table, utc};
-use crate::sanitize;
 
 /// List runs, the newest first
 #[derive(Debug, clap::Args)]
@@ -54,9 +54,9 @@ fn show(answer: &Answer) -> Result<String, Error> {
             elapsed(run.created_at, run.ended_at),
         ]
     });
-    let mut text = table(["RUN", "GRAPH", "STATUS", "STATES", "FAILED", "STARTED", "TOOK"], rows);
+    let mut text = table(["RUN", "GRAPH", "STATUS", "STATES", "ERRORED", "STARTED", "TOOK"], rows);
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --before {}", sanitize::line(&next)));
+        text.push_str(&format!("\n\nmore: {}", next_command("--before", &next)));
     }
     Ok(text)
 }

@@ -4,19 +4,19 @@ use exosphere_api_types::StateList;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
+use crate::again::next_command;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
 use crate::format::{cell, elapsed, optional_cell, table};
-use crate::sanitize;
 
 /// List the states of a run
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  exosphere run states RUN --status ERRORED      which states failed, and why
+  exosphere run states RUN --status ERRORED      which states errored, and why
   exosphere run states RUN --identifier merger --json")]
 pub struct States {
     /// The run
@@ -39,7 +39,7 @@ pub struct States {
 
 impl States {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let run = self.run.run.to_string();
+        let run = self.run.run(context)?.to_string();
         let call = context.client.call(Method::GET, &["runs", &run, "states"]).query(&[
             ("identifier", self.identifier.as_ref().map(Name::to_string)),
             ("status", self.status.clone()),
@@ -53,11 +53,9 @@ impl States {
 fn show(answer: &Answer) -> Result<String, Error> {
     let page: StateList = answer.read()?;
     let rows = page.states.iter().map(|state| {
-        // The run is known; only the number distinguishes the states.
-        let number = state.state.rsplit('/').next().unwrap_or_default();
         [
-            cell(number),
-            optional_cell(state.identifier.as_ref()),
+            // The run is known; the path alone names a state of it.
+            cell(&state.path),
             cell(&state.status),
             cell(state.attempt),
             cell(state.retries),
@@ -71,12 +69,10 @@ fn show(answer: &Answer) -> Result<String, Error> {
             ),
         ]
     });
-    let mut text = table(
-        ["STATE", "IDENTIFIER", "STATUS", "ATTEMPT", "RETRIES", "REQUEUES", "TOOK", "FAILURE"],
-        rows,
-    );
+    let mut text =
+        table(["STATE", "STATUS", "ATTEMPT", "RETRIES", "REQUEUES", "TOOK", "FAILURE"], rows);
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --after {}", sanitize::line(&next)));
+        text.push_str(&format!("\n\nmore: {}", next_command("--after", &next)));
     }
     Ok(text)
 }
