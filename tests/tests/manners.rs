@@ -644,6 +644,31 @@ fn a_push_names_graphs_and_nodes_that_it_concerns() -> Result<()> {
 }
 
 #[test]
+fn a_lowered_limit_says_so() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let graph = json!({
+        "nodes": [{"node_name": "wait", "identifier": "only", "inputs": {"ms": 10_000}, "next_nodes": [],
+                   "timeout_ms": 5_000}],
+        "retry_policy": {"max_retries": 0},
+    });
+    let host = Host::start_in(folder.path())?;
+    host.push("lab")?;
+    host.apply("waits", &graph)?;
+    drop(host);
+    // An operator lowers the limit below that of a graph that is applied.
+    let host = Host::start_with(folder.path(), &["--limit", "timeout_ms=1s"], |_| ())?;
+    let run = host.run("waits", &json!({}), &json!({}))?;
+    host.wait_for(&run)?;
+    let shown = prints(&host, &["run", "show", &run])?;
+    ensure!(
+        shown.contains("1 s (`timeout_ms`)") && shown.contains("it lowers the 5 s of the graph"),
+        "{shown}"
+    );
+    ensure!(fails(&host, &["run", "list", "--limit", "100000"], 2)?.contains("1..=1000"));
+    Ok(())
+}
+
+#[test]
 fn internal_names_do_not_show() -> Result<()> {
     for words in [&["compil"][..], &["compile"], &["help"], &["compile", "--help"]] {
         let output = Command::new(binary()?).args(words).output()?;

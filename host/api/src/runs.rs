@@ -9,8 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
     AnyJson, ResultQuery, RunDetails, RunInputs, RunList, RunListQuery, RunQuery, RunRedriven,
-    RunResult, RunStarted, StartQuery,
-    StartRun,
+    RunResult, RunStarted, StartQuery, StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{
     Object, Problems, string, whole as whole_number,

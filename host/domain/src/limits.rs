@@ -220,6 +220,9 @@ const COUNT: usize = Limit::ALL.len();
 pub struct Limits {
     values: [u64; COUNT],
     set_by: [Level; COUNT],
+    /// The values of graphs and nodes that are not lower, and have no effect: the settings of the
+    /// operator were lowered after the graph was applied.
+    without_effect: [Option<u64>; COUNT],
     /// The namespace whose limits are applied, if it set any.
     namespace: Option<Name>,
 }
@@ -230,7 +233,12 @@ impl Default for Limits {
         for limit in Limit::ALL {
             values[limit.at()] = limit.default();
         }
-        Limits { values, set_by: [Level::Host; COUNT], namespace: None }
+        Limits {
+            values,
+            set_by: [Level::Host; COUNT],
+            without_effect: [None; COUNT],
+            namespace: None,
+        }
     }
 }
 
@@ -272,6 +280,8 @@ impl Limits {
         if value < self.get(limit) {
             self.values[limit.at()] = value;
             self.set_by[limit.at()] = level;
+        } else if value > self.get(limit) && level >= Level::Graph {
+            self.without_effect[limit.at()] = Some(value);
         }
     }
 
@@ -289,8 +299,19 @@ impl Limits {
         self.lower_all(Level::Namespace, values);
     }
 
-    /// Returns, in words, the place where a limit can be changed.
+    /// Returns, in words, the place where a limit can be changed, and the value of the graph that
+    /// this one lowers.
     fn remedy(&self, limit: Limit) -> String {
+        let place = self.place(limit);
+        match self.without_effect[limit.at()] {
+            Some(value) if self.set_by(limit) < Level::Graph => {
+                format!("{place}; it lowers the {} of the graph", limit.unit().show(value))
+            }
+            _ => place,
+        }
+    }
+
+    fn place(&self, limit: Limit) -> String {
         let namespace = self.namespace.as_ref().map_or("NAME", Name::as_str);
         match self.set_by(limit) {
             Level::Host => format!(
@@ -412,6 +433,18 @@ mod tests {
         );
         let cause = limits.forbids(Limit::StackBytes, 65_536).unwrap();
         assert!(cause.contains("the same for all nodes of a host"), "{cause}");
+    }
+
+    #[test]
+    fn a_lowered_limit_names_the_graphs_value() {
+        let mut limits = Limits::default().with(Limit::CpuMs, 1_000);
+        limits.lower(Level::Graph, Limit::CpuMs, 4_000);
+        let failure = limits.reached(Limit::CpuMs);
+        assert!(failure.message.contains("the limit is 1 s"), "{failure}");
+        assert!(failure.message.ends_with("it lowers the 4 s of the graph"), "{failure}");
+        limits.lower(Level::Node, Limit::CpuMs, 500);
+        let failure = limits.reached(Limit::CpuMs);
+        assert!(!failure.message.contains("lowers"), "{failure}");
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Error {
         match self {
             Error::Plugin(refused) => refused.reason(),
             Error::Description { .. } => Some(Reason::BadDescription),
-            Error::NotFound { what: "namespace", .. } => Some(Reason::NoNamespace),
+            Error::NotFound { kind: "namespace", .. } => Some(Reason::NoNamespace),
             Error::Stopping => Some(Reason::NotDone),
             Error::Unanswered { effect, .. } => Some(match effect {
                 Effect::None => Reason::NotDone,

@@ -85,7 +85,7 @@ impl Host {
         run: &RunInfo,
         text: &str,
     ) -> Result<(StateId, Path), Error> {
-        let missing = |hint: String| Error::NotFound { what: "state", name: text.into(), hint };
+        let missing = |hint: String| Error::NotFound { kind: "state", name: text.into(), hint };
         let path = run.graph.parse_path(text).map_err(|why| missing(format!(": {why}")))?;
         let found = self.inner.db.store.state_at(run.key, &path).await?;
         let hint = || format!("; list them with `exosphere run states {}`", run.id);
@@ -120,7 +120,7 @@ impl Host {
                 hint = format!("; did you mean {meant}?");
             }
         }
-        Ok(Error::NotFound { what: "run", name, hint })
+        Ok(Error::NotFound { kind: "run", name, hint })
     }
 
     /// Returns the refusal of a graph that is not there, with the nearest name.
@@ -134,7 +134,7 @@ impl Host {
         let graphs = self.inner.db.store.list_graphs(namespace, &part).await?.items;
         let names = graphs.iter().map(|graph| graph.name.as_str());
         let hint = suggestion(graph.as_str(), names, "exosphere graph list");
-        Ok(Error::NotFound { what: "graph", name: graph.to_string(), hint })
+        Ok(Error::NotFound { kind: "graph", name: graph.to_string(), hint })
     }
 
     /// Returns the refusal of a plugin that is not there, with the nearest name.
@@ -148,7 +148,7 @@ impl Host {
         let plugins = self.inner.db.store.list_plugins(namespace, &part).await?.items;
         let names = plugins.iter().map(|plugin| plugin.name.as_str());
         let hint = suggestion(plugin, names, "exosphere plugin list");
-        Ok(Error::NotFound { what: "plugin", name: plugin.to_owned(), hint })
+        Ok(Error::NotFound { kind: "plugin", name: plugin.to_owned(), hint })
     }
 }
 

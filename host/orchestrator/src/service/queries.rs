@@ -261,5 +261,5 @@ fn identifier_not_found(graph: &Graph, identifier: &str) -> Error {
             format!("; the graph has {}{rest}", shown.join(", "))
         }
     };
-    Error::NotFound { what: "identifier", name: identifier.to_owned(), hint }
+    Error::NotFound { kind: "identifier", name: identifier.to_owned(), hint }
 }

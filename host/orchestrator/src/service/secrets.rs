@@ -78,7 +78,7 @@ impl Host {
         let names = inner.db.store.secret_names(namespace, &secret.graph).await?;
         let names = names.iter().map(Name::as_str);
         let hint = super::lookup::suggestion(secret.name.as_str(), names, "exosphere secret list");
-        Err(Error::NotFound { what: "secret", name: secret.name.to_string(), hint })
+        Err(Error::NotFound { kind: "secret", name: secret.name.to_string(), hint })
     }
 
     /// Returns the identifier of a node that declares a secret, in the current revision of its graph.

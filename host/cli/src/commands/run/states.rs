@@ -29,8 +29,9 @@ pub struct States {
         &["WAITING", "CREATED", "QUEUED", "SUCCESS", "PRUNED", "ERRORED", "CANCELLED"]
     ))]
     status: Option<String>,
-    /// The maximum number of items
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    /// The maximum number of items, at most 1000
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
     /// Continue after an earlier page
     #[arg(long, value_name = "TOKEN")]
