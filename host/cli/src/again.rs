@@ -1,4 +1,4 @@
-//! The command that continues a list: that of this process, with the cursor of the next page.
+//! Commands that messages name: they work as they stand, in the same shell.
 
 use crate::sanitize;
 
@@ -6,6 +6,35 @@ use crate::sanitize;
 pub fn next_command(flag: &str, cursor: &str) -> String {
     let given = std::env::args_os().skip(1);
     command(given.map(|word| word.to_string_lossy().into_owned()), flag, cursor)
+}
+
+/// Returns another command for the same host and namespace.
+pub fn follow_up(words: &[&str]) -> String {
+    let given = std::env::args_os().skip(1);
+    with_target(given.map(|word| word.to_string_lossy().into_owned()), words)
+}
+
+/// The options that name host and namespace. (Those of the environment hold for the next command,
+/// too.)
+const TARGET: [&str; 2] = ["--host", "--namespace"];
+
+fn with_target(mut given: impl Iterator<Item = String>, words: &[&str]) -> String {
+    let mut all = vec!["exosphere".to_owned()];
+    all.extend(words.iter().map(|word| (*word).to_owned()));
+    while let Some(word) = given.next() {
+        if TARGET.contains(&word.as_str()) {
+            all.push(word);
+            all.extend(given.next());
+        } else if TARGET.iter().any(|option| word.starts_with(&format!("{option}="))) {
+            all.push(word);
+        }
+    }
+    joined(&all)
+}
+
+fn joined(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(&sanitize::line(word))).collect();
+    words.join(" ")
 }
 
 fn command(given: impl Iterator<Item = String>, flag: &str, cursor: &str) -> String {
@@ -20,8 +49,7 @@ fn command(given: impl Iterator<Item = String>, flag: &str, cursor: &str) -> Str
         }
     }
     words.extend([flag.to_owned(), cursor.to_owned()]);
-    let words: Vec<String> = words.iter().map(|word| quoted(&sanitize::line(word))).collect();
-    words.join(" ")
+    joined(&words)
 }
 
 /// Quotes a word for a shell, if it needs that.
@@ -36,6 +64,14 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_follow_up_keeps_host_and_namespace() {
+        let given = ["run", "show", "--host", "h:1", "r", "--namespace=team", "--json"];
+        let given = given.into_iter().map(str::to_owned);
+        let command = with_target(given, &["run", "outputs", "r/a[1]", "--all"]);
+        assert_eq!(command, "exosphere run outputs 'r/a[1]' --all --host h:1 --namespace=team");
+    }
 
     #[test]
     fn the_next_command_repeats_the_given_words() {

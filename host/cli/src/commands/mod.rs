@@ -22,9 +22,6 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::output::Output;
 
-/// The namespace of commands that name none.
-const DEFAULT_NAMESPACE: &str = "default";
-
 /// The reason of a refusal: nothing is in the namespace.
 const NO_NAMESPACE: &str = "no-namespace";
 
@@ -41,14 +38,6 @@ impl Context {
         let client = Client::new(&global.host, &global.namespace)?;
         let namespace = global.namespace.clone();
         Ok(Context { client, output: Output::new(global.json), namespace })
-    }
-
-    /// Returns the option for the namespace of another command, if it needs one.
-    pub fn namespace_option(&self) -> String {
-        match self.namespace.as_str() {
-            DEFAULT_NAMESPACE => String::new(),
-            namespace => format!(" --namespace {namespace}"),
-        }
     }
 
     /// Returns the result of a command, after printing a refusal for programs. The refusal of a

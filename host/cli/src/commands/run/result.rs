@@ -6,7 +6,7 @@ use exosphere_api_types::{ResultOutput, RunResult, RunStatus};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
-use crate::again::next_command;
+use crate::again::{follow_up, next_command};
 use crate::client::Answer;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::{Context, pages};
@@ -134,7 +134,7 @@ pub fn of_watched(context: &Context, run: RunId) -> Result<String, Error> {
         return Ok(String::new());
     }
     let more = match result.next {
-        Some(_) => format!("\n\nmore: exosphere run result {id} --all"),
+        Some(_) => format!("\n\nmore: {}", follow_up(&["run", "result", &id, "--all"])),
         None => String::new(),
     };
     Ok(format!("\n\nresult\n{shown}{more}"))

@@ -8,6 +8,7 @@ use exosphere_api_types::{
 };
 use reqwest::Method;
 
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::result::SHOWN_OUTPUTS;
@@ -87,6 +88,11 @@ pub fn summary(details: &RunDetails) -> String {
         });
         text.push_str("\n\n");
         text.push_str(&table(["STATE", "FAILURE", "MESSAGE"], rows));
+        let more = counts.errored.saturating_sub(details.failures.len() as u64);
+        if more > 0 {
+            let next = follow_up(&["run", "states", &run.run, "--status", "ERRORED"]);
+            let _ = write!(text, "\n\n{more} more: {next}");
+        }
     }
     if !details.store.is_empty() {
         text.push_str("\n\n");
@@ -166,12 +172,10 @@ fn state(details: &StateDetails) -> String {
     let outputs = state.output_count.map_or(details.outputs.len() as u64, u64::from);
     let more = outputs.saturating_sub(u64::from(SHOWN_OUTPUTS));
     if more > 0 {
-        let name = sanitize::line(&state.state);
-        let next = format!("exosphere run outputs '{name}' --after {SHOWN_OUTPUTS}");
-        let _ = write!(
-            text,
-            "\n\n{more} more outputs: {next}\nall: exosphere run outputs '{name}' --all"
-        );
+        let after = SHOWN_OUTPUTS.to_string();
+        let next = follow_up(&["run", "outputs", &state.state, "--after", &after]);
+        let all = follow_up(&["run", "outputs", &state.state, "--all"]);
+        let _ = write!(text, "\n\n{more} more outputs: {next}\nall: {all}");
     }
     if let Some(data) = &details.data {
         section(&mut text, "pruned with", &format!("{data:#}"));

@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::inputs::{InputArgs, StoreValue};
@@ -156,7 +157,7 @@ const STARTED_BEFORE: &str =
 fn show(answer: &Answer, is_known: bool) -> Result<String, Error> {
     let run = sanitize::line(&answer.read::<RunStarted>()?.details.summary.run);
     let known = if is_known { format!("\n{STARTED_BEFORE}") } else { String::new() };
-    Ok(format!("{run}{known}\nfollow it with: exosphere run watch {run}"))
+    Ok(format!("{run}{known}\nfollow it with: {}", follow_up(&["run", "watch", &run])))
 }
 
 /// A start that the host has answered.

@@ -13,6 +13,7 @@ use exosphere_api_types::{Known, RunDetails, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
@@ -52,7 +53,7 @@ impl Watch {
 /// Follows a run to its end, prints the end, and returns an error if it was not a
 /// success.
 pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
-    say_on_interrupt(context, id)?;
+    say_on_interrupt(id)?;
     let progress = Progress::new();
     let end = poll(context, id, &progress);
     progress.finish();
@@ -84,11 +85,12 @@ pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
 const INTERRUPTED: i32 = 130;
 
 /// Lets an interrupt end this process with the words that the run goes on without it.
-fn say_on_interrupt(context: &Context, id: RunId) -> Result<(), Error> {
-    let namespace = context.namespace_option();
+fn say_on_interrupt(id: RunId) -> Result<(), Error> {
+    let run = id.to_string();
     let words = format!(
-        "\nthe run goes on; follow it with: exosphere run watch {id}{namespace}\n\
-         stop it with: exosphere run cancel {id}{namespace}\n"
+        "\nthe run goes on; follow it with: {}\nstop it with: {}\n",
+        follow_up(&["run", "watch", &run]),
+        follow_up(&["run", "cancel", &run])
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let wait = move || {
