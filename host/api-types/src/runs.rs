@@ -99,6 +99,7 @@ pub struct RunSummary {
     /// The number of the graph's revision, from 1.
     pub revision: u64,
     /// The status of the run.
+    #[schema(value_type = RunStatus)]
     pub status: Known<RunStatus>,
     /// Set if the run is paused: none of its states starts.
     #[serde(default)]
@@ -223,7 +224,7 @@ pub struct RunRedriven {
     pub late: u64,
 }
 
-/// What a run was started with.
+/// The inputs, the store, the labels and the key that a run was started with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunInputs {
     /// The id of the run, a UUID.

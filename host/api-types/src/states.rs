@@ -59,6 +59,7 @@ pub struct StateSummary {
     #[serde(default)]
     pub path: String,
     /// The status of the state.
+    #[schema(value_type = Status)]
     pub status: Known<Status>,
     /// The number of the latest attempt, from 1; 0 before the first one.
     #[serde(default)]

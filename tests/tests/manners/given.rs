@@ -1,4 +1,4 @@
-//! What runs and states were given, and what they gave.
+//! Inputs of runs and states, results and outputs.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::both_databases::on_both;
@@ -24,6 +24,11 @@ fn a_run_shows_what_it_was_given() -> Result<()> {
             ensure!(shown.contains(part), "{part} is missing in\n{shown}");
         }
         ensure!(prints(host, &["run", "inputs", &run, "--raw"])? == "{\"n\":4}\n");
+        // A large store of a start has a row of its own.
+        let large = json!({"word": "x".repeat(60_000)});
+        let run = host.run("words", &json!({"n": 1}), &large)?;
+        ensure!(host.get(&format!("/runs/{run}/inputs"))?["store"] == large);
+        host.wait_for(&run)?;
         // Later writes to the store change nothing of it.
         let plain = host.run("words", &json!({}), &json!({}))?;
         let given = host.get(&format!("/runs/{plain}/inputs"))?;

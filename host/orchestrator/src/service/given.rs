@@ -1,4 +1,4 @@
-//! What runs and states were given: the start of a run, and the inputs of a state, rendered again.
+//! The start of a run, and the inputs of a state, rendered again.
 //!
 //! Not here: how inputs are rendered (`execution::inputs`).
 
@@ -21,7 +21,7 @@ use crate::service::large_json::AnswerPermit;
 /// The size that a read of unknown size counts as.
 const UNKNOWN_BYTES: i64 = i64::MAX;
 
-/// What a run was started with.
+/// A run with its start: inputs, store, key and times.
 #[derive(Debug)]
 pub struct RunGiven {
     /// The immutable part of the run, with its inputs.

@@ -95,7 +95,7 @@ impl Host {
     /// Refuses a namespace in which nothing is.
     pub(crate) async fn check_namespace(&self, namespace: &Name) -> Result<(), Error> {
         if namespace.as_str() == DEFAULT_NAMESPACE
-            || self.inner.db.store.is_namespace_in_use(namespace).await?
+            || self.inner.db.store.knows_namespace(namespace).await?
         {
             return Ok(());
         }

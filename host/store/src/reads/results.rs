@@ -1,5 +1,5 @@
-//! What a run was given and what it gave: its start, the sources of a state's inputs, and the
-//! outputs of its last states.
+//! Reads of starts and results: the start of a run, the sources of a state's inputs, and the
+//! outputs of a run's last states.
 //!
 //! Not here: the reads of executions (`inputs`), and lists of runs and states (`views`).
 
@@ -15,7 +15,7 @@ use crate::dialect::{Cursor, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
 
-/// What a run was started with, beside its inputs.
+/// The start of a run, beside its inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunStart {
     /// The store of the run at its start.
@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// Returns whether a namespace has settings, graphs, plugins or grants.
-    pub async fn is_namespace_in_use(&self, namespace: &Name) -> Result<bool, StoreError> {
+    pub async fn knows_namespace(&self, namespace: &Name) -> Result<bool, StoreError> {
         let params = params![namespace.as_str()];
         Ok(self.reader.row(sql::NAMESPACE_IN_USE, &params, read_int).await?.is_some())
     }

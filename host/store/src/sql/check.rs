@@ -26,7 +26,7 @@ macro_rules! check_run {
             node_counts = "u.node_counts",
             start_key = "u.start_key",
             start_digest = "u.start_digest",
-            start_store = "u.start_store",
+            start_store = "COALESCE(s.store, u.start_store)",
             graph_namespace = "g.namespace",
             revision_graph = "r.graph";
         }
@@ -145,6 +145,7 @@ statements! {
          LEFT JOIN graph g ON g.id = u.graph \
          LEFT JOIN revision r ON r.id = u.revision \
          LEFT JOIN run_inputs i ON i.run = u.id \
+         LEFT JOIN run_start_store s ON s.run = u.id \
          WHERE u.id > $1 \
          ORDER BY u.id LIMIT $2"
     );
@@ -193,6 +194,11 @@ statements! {
          FROM run_inputs i \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = i.run) \
          ORDER BY i.run";
+    CHECK_ORPHAN_START_STORES =
+        "SELECT s.run, s.run \
+         FROM run_start_store s \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) \
+         ORDER BY s.run";
     CHECK_ORPHAN_UNITES =
         "SELECT n.state, n.state \
          FROM unite n \

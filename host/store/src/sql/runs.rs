@@ -181,6 +181,14 @@ statements! {
          FROM ",
         arrays!(run: int, inputs: text)
     );
+    /// Inserts the large store of a start.
+    NEW_START_STORE = "INSERT INTO run_start_store (run, store) VALUES ($1, $2)",
+    postgres concat!(
+        "INSERT INTO run_start_store (run, store) \
+         SELECT * \
+         FROM ",
+        arrays!(run: int, store: text)
+    );
     /// Reads the run that prevents a new one: it has the same id, or the same idempotency key.
     CONFLICTING_RUN =
         "SELECT u.uuid, g.name, u.start_digest \
@@ -226,11 +234,18 @@ statements! {
          LEFT JOIN run_inputs i ON i.run = u.id \
          WHERE u.id = $1";
     /// Reads what a run was started with, beside its inputs.
-    RUN_START = "SELECT start_store, start_key, created_at, due_at FROM run WHERE id = $1";
+    RUN_START =
+        "SELECT COALESCE(s.store, u.start_store), u.start_key, u.created_at, u.due_at \
+         FROM run u \
+         LEFT JOIN run_start_store s ON s.run = u.id \
+         WHERE u.id = $1";
     RUN_START_SIZE =
-        "SELECT CAST(octet_length(inputs) + COALESCE(octet_length(start_store), 0) AS BIGINT) \
-         FROM run \
-         WHERE id = $1";
+        "SELECT CAST(octet_length(COALESCE(i.inputs, u.inputs)) \
+             + COALESCE(octet_length(s.store), octet_length(u.start_store), 0) AS BIGINT) \
+         FROM run u \
+         LEFT JOIN run_inputs i ON i.run = u.id \
+         LEFT JOIN run_start_store s ON s.run = u.id \
+         WHERE u.id = $1";
     RUN_LABELS = "SELECT key, value FROM label WHERE run = $1 ORDER BY key";
     /// Lists the ids of a namespace's newest runs that were created in an interval.
     RUN_IDS =

@@ -428,6 +428,10 @@ pub const VALUES: &[Case] = &[
     ),
     Case("UPDATE run SET inputs = '' WHERE id = <fan>", &["value run.inputs <fan>"]),
     Case(
+        "INSERT INTO run_start_store (run, store) VALUES (999999, '{}')",
+        &["orphan run_start_store.run 999999"],
+    ),
+    Case(
         "UPDATE state SET held_back = 2 WHERE id = <cancelled:0000>",
         &["value state.held_back <cancelled:0000>"],
     ),

@@ -125,7 +125,9 @@ pub fn status_text(run: &RunSummary) -> String {
     match (status.known(), run.counts.errored) {
         (Some(RunStatus::Running), _) if run.paused => format!("{status} (paused)"),
         (Some(RunStatus::Running), _) if is_delayed(run) => format!("{status} (delayed)"),
-        (Some(RunStatus::Success), errored @ 1..) => format!("{status} ({errored} errored, absorbed)"),
+        (Some(RunStatus::Success), errored @ 1..) => {
+            format!("{status} ({errored} errored, absorbed)")
+        }
         _ => status.to_string(),
     }
 }
