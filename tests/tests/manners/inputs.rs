@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::both_databases::on_both;
-use exosphere_tests::{Host, binary, good};
+use exosphere_tests::{Host, binary};
 use serde_json::{Value, json};
 
 use crate::{fails, prints, with_input};
@@ -58,14 +58,10 @@ fn inputs_come_from_files_and_pipes() -> Result<()> {
     let refused = fails(&host, &["run", "start", "echo", "--inputs", &broken], 1)?;
     ensure!(refused.contains(&broken) && refused.contains("line 2"), "{refused}");
 
-    let words = std::fs::read(exosphere_tests::checkout().join("xtask/demo/words.json"))?;
-    good(
-        host.request("PUT", "/graphs/long")?
-            .header("content-type", "application/json")
-            .body(words)
-            .send()?,
-    )?;
-    let refused = fails(&host, &["run", "start", "long", "--input", "text=12345"], 1)?;
+    host.apply("text", &json!({"nodes": [
+        {"node_name": "split", "identifier": "only", "inputs": {"text": "one two", "chunks": 1}, "next_nodes": []},
+    ]}))?;
+    let refused = fails(&host, &["run", "start", "text", "--input", "text=12345"], 1)?;
     ensure!(refused.contains(r#"--input 'text="12345"'"#), "{refused}");
     Ok(())
 }
