@@ -88,7 +88,7 @@ pub enum Completion {
     Outputs(Vec<String>),
     /// The branch ends here; JSON text for people to read.
     Prune(Option<String>),
-    /// This state runs again after this number of milliseconds, more than zero.
+    /// A requeue: the state runs again after this number of milliseconds, more than zero.
     RequeueAfter(u64),
 }
 

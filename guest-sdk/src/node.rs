@@ -212,7 +212,7 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
 
 /// Turns the crate into a plugin of one or several nodes.
 ///
-/// Each node is a function (see [`Handler`]), whose name is the node's name. A doc
+/// Each node is a function (see `Handler`), whose name is the node's name. A doc
 /// comment is the node's description for users, `as` gives the node another name, and
 /// `reads` declares the secrets that it may read:
 ///
@@ -241,7 +241,7 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
 /// ```
 ///
 /// Use the macro once in a crate, in its root. It defines `PLUGIN` there, which
-/// [`testing`](crate::testing) runs. On targets other than WebAssembly it does nothing
+/// the module `testing` runs. On targets other than WebAssembly it does nothing
 /// else.
 #[macro_export]
 macro_rules! export {

@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    /// How it is done.
+    /// A mode of the work.
     #[derive(Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
     enum Mode {
@@ -91,7 +91,7 @@ mod tests {
                 "inner": {"type": "array", "items": {
                     "type": "object",
                     "properties": {"mode": {
-                        "description": "How it is done.", "type": "string", "enum": ["fast", "slow"]
+                        "description": "A mode of the work.", "type": "string", "enum": ["fast", "slow"]
                     }},
                     "required": ["mode"],
                 }},

@@ -22,9 +22,9 @@ const NAMES_END: usize = 28 * 1024;
 const SECRET_AT: usize = 30 * 1024;
 
 /// Bytes of one line of a logged secret: the host's maximum for a line.
-const LINE: usize = 8 * 1024;
+const LINE_BYTES: usize = 8 * 1024;
 
-const PAGE: usize = 64 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
 
 /// A text: a beginning, a repeated pattern, and an end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Text {
 pub enum Act {
     /// Logs a text this many times.
     Log(Text, u32),
-    /// Logs a secret this many times, in lines of [`LINE`] bytes.
+    /// Logs a secret this many times, in lines of 8 KiB.
     LogSecret(String, u32),
     /// Returns a text as an output this many times.
     Output(Text, u32),
@@ -169,14 +169,14 @@ impl Code {
                 Act::LogSecret(..) => {}
             }
         }
-        let pages = (bytes + outputs * 8).div_ceil(PAGE) + 1;
+        let pages = (bytes + outputs * 8).div_ceil(PAGE_BYTES) + 1;
         ensure!(pages < 65_536, "the texts are longer than a memory");
         self.locals += "(local $at i32) (local $start i32) (local $i i32) (local $list i32) \
                         (local $outputs i32) (local $left i32)\n";
         self.body += &format!(
             "(local.set $at (memory.grow (i32.const {pages})))
              (if (i32.eq (local.get $at) (i32.const -1)) (then unreachable))
-             (local.set $list (i32.mul (local.get $at) (i32.const {PAGE})))
+             (local.set $list (i32.mul (local.get $at) (i32.const {PAGE_BYTES})))
              (local.set $at (i32.add (local.get $list) (i32.const {})))\n",
             outputs * 8
         );
@@ -186,12 +186,12 @@ impl Code {
     /// Writes a text to `$start`, and leaves `$at` at its end.
     fn write(&mut self, text: &Text) {
         self.body += "(local.set $start (local.get $at))\n";
-        self.piece(&text.before, 1);
-        self.piece(&text.again, text.times);
-        self.piece(&text.after, 1);
+        self.write_repeated(&text.before, 1);
+        self.write_repeated(&text.again, text.times);
+        self.write_repeated(&text.after, 1);
     }
 
-    fn piece(&mut self, piece: &str, times: usize) {
+    fn write_repeated(&mut self, piece: &str, times: usize) {
         if piece.is_empty() || times == 0 {
             return;
         }
@@ -233,12 +233,12 @@ impl Code {
              (local.set $left (local.get $length{number}))
              (loop $line{label}
                (call $write (i32.const 1) (local.get $start)
-                 (select (local.get $left) (i32.const {LINE})
-                   (i32.lt_u (local.get $left) (i32.const {LINE}))))
-               (if (i32.gt_u (local.get $left) (i32.const {LINE}))
+                 (select (local.get $left) (i32.const {LINE_BYTES})
+                   (i32.lt_u (local.get $left) (i32.const {LINE_BYTES}))))
+               (if (i32.gt_u (local.get $left) (i32.const {LINE_BYTES}))
                  (then
-                   (local.set $start (i32.add (local.get $start) (i32.const {LINE})))
-                   (local.set $left (i32.sub (local.get $left) (i32.const {LINE})))
+                   (local.set $start (i32.add (local.get $start) (i32.const {LINE_BYTES})))
+                   (local.set $left (i32.sub (local.get $left) (i32.const {LINE_BYTES})))
                    (br $line{label}))))"
         );
         self.times(times as usize, &lines);

@@ -17,7 +17,7 @@ use crate::proxy::Proxy;
 use crate::{Host, check, tail, until};
 
 /// Log filter: warnings, and the begin of each execution.
-const LOG: &str = "warn,exosphere_orchestrator=debug";
+const LOG_FILTER: &str = "warn,exosphere_orchestrator=debug";
 
 /// The settings of a host.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl Member {
         }
         let offset = self.setup.clock_offset_ms;
         let started = Host::start_with(&self.data, &arguments, move |command: &mut Command| {
-            command.env("EXOSPHERE_LOG", LOG).stderr(log);
+            command.env("EXOSPHERE_LOG", LOG_FILTER).stderr(log);
             if offset != 0 {
                 command.env("EXOSPHERE_CLOCK_OFFSET_MS", offset.to_string());
             }

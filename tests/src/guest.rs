@@ -21,7 +21,7 @@ pub struct Changes<'a> {
 /// Address of the description; memory before it is the guest's.
 const DESCRIPTION_AT: usize = 32 * 1024;
 
-const PAGE: usize = 64 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
 
 const DESCRIPTION: &str =
     r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"}}]}"#;
@@ -42,10 +42,10 @@ fn text(changes: &Changes<'_>) -> Result<String> {
         text = text.replace(from, to);
     }
     let description = changes.description.unwrap_or(DESCRIPTION.as_bytes());
-    let heap = (DESCRIPTION_AT + description.len()).next_multiple_of(PAGE);
+    let heap = (DESCRIPTION_AT + description.len()).next_multiple_of(PAGE_BYTES);
     let length = u32::try_from(description.len())?;
     for (placeholder, filling) in [
-        ("@pages@", (heap / PAGE + 1).to_string()),
+        ("@pages@", (heap / PAGE_BYTES + 1).to_string()),
         ("@heap@", heap.to_string()),
         ("@length@", escaped(&length.to_le_bytes())),
         ("@description@", escaped(description)),

@@ -36,7 +36,7 @@ pub const HEALTH_MAX: Duration = Duration::from_millis(100);
 pub const CANCEL_MAX: Duration = Duration::from_millis(100);
 
 /// Number of clients that start honest runs, each on a connection of its own.
-const CLIENTS: usize = 2;
+const HONEST_CLIENTS: usize = 2;
 
 /// Pause of a client between two honest runs.
 const RUN_PAUSE: Duration = Duration::from_millis(20);
@@ -122,7 +122,7 @@ impl HonestTraffic {
         let shared = Arc::new(Shared::default());
         shared.found().memory = Memory { first: first_memory, max: first_memory };
         let mut traffic = HonestTraffic { shared, threads: Vec::new(), ended: Vec::new() };
-        for _ in 0..CLIENTS {
+        for _ in 0..HONEST_CLIENTS {
             let caller = Caller::new(host.url(), namespace)?;
             traffic.spawn(move |shared, ended| shared.run_honestly(&caller, ended));
         }
@@ -502,11 +502,11 @@ pub fn sigterm_time(host: &mut Host) -> Result<(Duration, ExitStatus)> {
 
 /// Returns the slowest of some syncs of a small file: one sync of this machine's disk.
 pub fn sync_time() -> Result<Duration> {
-    const TRIES: usize = 5;
+    const SYNCS: usize = 5;
     let folder = tempfile::tempdir()?;
     let mut file = File::create(folder.path().join("sync"))?;
     let mut slowest = Duration::ZERO;
-    for _ in 0..TRIES {
+    for _ in 0..SYNCS {
         file.write_all(&[1; 4096])?;
         let started = Instant::now();
         file.sync_data()?;

@@ -20,13 +20,13 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use crate::{tail, until};
 
 /// Debian's folder of Postgres, with a subfolder for each version.
-const DEBIAN: &str = "/usr/lib/postgresql";
+const DEBIAN_FOLDER: &str = "/usr/lib/postgresql";
 
 /// The server's user if the tests run as root, which Postgres rejects.
-const USER: &str = "postgres";
+const SERVER_USER: &str = "postgres";
 
 /// Appended to `postgresql.conf`, where the last value counts.
-const SETTINGS: &str = "
+const SERVER_SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 fsync = on
 synchronous_commit = on
@@ -172,7 +172,7 @@ impl Postgres {
 
     fn initialise(&self) -> Result<()> {
         if self.tools.as_user.is_some() {
-            let owner = format!("{USER}:");
+            let owner = format!("{SERVER_USER}:");
             run(Command::new("chown").arg(owner).arg(&self.folder))?;
         }
         let mut initdb = self.tools.command("initdb");
@@ -184,7 +184,7 @@ impl Postgres {
         let folder = self.folder.display();
         let mut settings =
             OpenOptions::new().append(true).open(self.data().join("postgresql.conf"))?;
-        writeln!(settings, "{SETTINGS}unix_socket_directories = '{folder}'")?;
+        writeln!(settings, "{SERVER_SETTINGS}unix_socket_directories = '{folder}'")?;
         Ok(())
     }
 
@@ -285,7 +285,7 @@ impl Tools {
 
 /// Returns the newest version that Debian has installed.
 fn newest() -> Option<PathBuf> {
-    let versions = fs::read_dir(DEBIAN).ok()?.flatten().filter_map(|entry| {
+    let versions = fs::read_dir(DEBIAN_FOLDER).ok()?.flatten().filter_map(|entry| {
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;
         let folder = entry.path().join("bin");
         folder.join("postgres").is_file().then_some((version, folder))
@@ -308,12 +308,12 @@ fn on_path(program: &str) -> Option<PathBuf> {
 
 /// Returns the command prefix by which root becomes another user.
 fn as_user() -> Result<Vec<String>> {
-    let user = format!("--reuid={USER}");
-    let group = format!("--regid={USER}");
+    let user = format!("--reuid={SERVER_USER}");
+    let group = format!("--regid={SERVER_USER}");
     let prefix: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
         // `setpriv` becomes the program; `runuser` stays as its parent.
         (Some(_), _) => &["setpriv", &user, &group, "--init-groups", "--"],
-        (None, Some(_)) => &["runuser", "-u", USER, "--"],
+        (None, Some(_)) => &["runuser", "-u", SERVER_USER, "--"],
         (None, None) => bail!("Postgres rejects root: install `setpriv` or `runuser`"),
     };
     Ok(prefix.iter().map(|word| (*word).to_owned()).collect())

@@ -17,7 +17,7 @@ use crate::process_stats::{ProcessResources, ProcessStats};
 use crate::tenant::Tenant;
 
 /// The mix of attempts: name, share in percent, and the expected kind of failure.
-const MIX: [(&str, usize, &str); 14] = [
+const ATTEMPT_MIX: [(&str, usize, &str); 14] = [
     ("trap", 34, "trap"),
     ("panic", 15, "trap"),
     ("exit", 10, "exit"),
@@ -38,7 +38,7 @@ const MIX: [(&str, usize, &str); 14] = [
 const SECRET_LETTERS: usize = 60_000;
 
 /// Number of attempts of one run: the branches of its fanout.
-const FANOUT: u64 = 10_000;
+const BRANCHES: u64 = 10_000;
 
 /// Number of attempts after which the host should need no more memory.
 const WARM_UP_ATTEMPTS: u64 = 100_000;
@@ -57,7 +57,7 @@ fn deadline_ms() -> u64 {
 }
 
 /// Tolerance for descriptors and threads.
-const SLACK: usize = 10;
+const MAX_EXTRA_RESOURCES: usize = 10;
 
 /// A sample of the host's memory, descriptors and threads.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +101,7 @@ pub fn run(attempts: u64) -> Result<Report> {
     }
     let grants = "//v1/operator/namespaces/evil/grants/hostile";
     host.send("PUT", grants, &json!({"secrets": ["token"]}))?;
-    attacker.apply("attack", &attack(attempts.min(FANOUT)))?;
+    attacker.apply("attack", &attack(attempts.min(BRANCHES)))?;
     honest.apply("work", &work())?;
     let has_ended = AtomicBool::new(false);
     let mut report = Report::default();
@@ -118,7 +118,8 @@ pub fn run(attempts: u64) -> Result<Report> {
 
 /// Returns a fanout whose branches misbehave in turn, and a unite that accepts all failures.
 fn attack(branches: u64) -> Value {
-    let plan: Vec<&str> = MIX.iter().flat_map(|(attack, times, _)| vec![*attack; *times]).collect();
+    let plan: Vec<&str> =
+        ATTEMPT_MIX.iter().flat_map(|(attack, times, _)| vec![*attack; *times]).collect();
     json!({
         "nodes": [
             {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["attack"]},
@@ -164,7 +165,7 @@ fn work_on(tenant: Tenant<'_>, has_ended: &AtomicBool) -> Result<Honest> {
 fn wait_for_end(attacker: Tenant<'_>, run: &str) -> Result<Value> {
     let end = Instant::now() + RUN_TIMEOUT;
     loop {
-        if let Some(found) = attacker.over(run)? {
+        if let Some(found) = attacker.ended_run(run)? {
             return Ok(found);
         }
         ensure!(Instant::now() < end, "timed out: the run is still {}", attacker.run(run)?);
@@ -180,7 +181,7 @@ impl Report {
             let found = wait_for_end(attacker, &run)?;
             ensure!(found["status"] == "SUCCESS", "the unite did not accept failures: {found:#}");
             let failed = found["counts"]["errored"].as_u64().context("the run has no counts")?;
-            ensure!(failed == attempts.min(FANOUT), "{failed} attempts failed: {found:#}");
+            ensure!(failed == attempts.min(BRANCHES), "{failed} attempts failed: {found:#}");
             self.count(attacker, &run)?;
             self.attempts += failed;
             let (rss, resources) = (stats.memory_kb("VmRSS")?, stats.resources()?);
@@ -194,7 +195,7 @@ impl Report {
     fn count(&mut self, attacker: Tenant<'_>, run: &str) -> Result<()> {
         for state in attacker.list(run, "identifier=attack&status=ERRORED")? {
             let kind = state["failure"]["kind"].as_str().context("a failure has no kind")?;
-            let known = kind == "timeout" || MIX.iter().any(|(.., wanted)| *wanted == kind);
+            let known = kind == "timeout" || ATTEMPT_MIX.iter().any(|(.., wanted)| *wanted == kind);
             ensure!(known, "an attempt failed with an unexpected kind: {state:#}");
             *self.kinds.entry(kind.to_owned()).or_default() += 1;
         }
@@ -210,8 +211,11 @@ impl Report {
         ensure!(self.honest.runs > 0, "no honest run has ended");
         for (kind, number) in &self.kinds {
             // Any attempt may run out of time on a busy machine.
-            let planned: usize =
-                MIX.iter().filter(|(.., wanted)| wanted == kind).map(|(_, times, _)| times).sum();
+            let planned: usize = ATTEMPT_MIX
+                .iter()
+                .filter(|(.., wanted)| wanted == kind)
+                .map(|(_, times, _)| times)
+                .sum();
             let max = planned as u64 * self.attempts / 100;
             ensure!(
                 kind == "timeout" || *number <= max,
@@ -228,8 +232,11 @@ impl Report {
         let max = first.rss + first.rss / 20 + MAX_GROWTH_KB;
         ensure!(warm_sample.is_none() || last.rss <= max, "RSS grew: {first}; {last}");
         let (before, after) = (first.resources, last.resources);
-        ensure!(after.descriptors <= before.descriptors + SLACK, "descriptors: {first}; {last}");
-        ensure!(after.threads <= before.threads + SLACK, "threads: {first}; {last}");
+        ensure!(
+            after.descriptors <= before.descriptors + MAX_EXTRA_RESOURCES,
+            "descriptors: {first}; {last}"
+        );
+        ensure!(after.threads <= before.threads + MAX_EXTRA_RESOURCES, "threads: {first}; {last}");
         ensure!(after.children <= before.children, "children: {first}; {last}");
         Ok(())
     }

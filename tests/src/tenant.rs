@@ -51,11 +51,11 @@ impl Tenant<'_> {
 
     /// Waits for the end of a run, and returns it.
     pub fn result(&self, run: &str) -> Result<Value> {
-        until("the end of a run", || self.over(run))
+        until("the end of a run", || self.ended_run(run))
     }
 
     /// Returns a run, if it has ended.
-    pub fn over(&self, run: &str) -> Result<Option<Value>> {
+    pub fn ended_run(&self, run: &str) -> Result<Option<Value>> {
         let found = self.run(run)?;
         Ok((found["status"] != "RUNNING").then_some(found))
     }

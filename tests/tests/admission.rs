@@ -154,7 +154,7 @@ fn operator_limits_are_enforced_and_named() -> Result<()> {
     let (status, found) = problem(host.upload("large", vec![0; 1_000_001])?)?;
     ensure!(status == 413, "{found:#}");
     ensure!(found["detail"].as_str().unwrap().contains("--upload-bytes"), "{found:#}");
-    // Within every bound, and more than a second of CPU time.
+    // The component is within every bound, and takes more than a second of CPU time to compile.
     let slow = format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(24_000));
     let slow = format!("(component (core module (memory 1) {}))", slow.repeat(6));
     let found = refusal(&host, wat::parse_str(slow)?)?;

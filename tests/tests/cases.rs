@@ -111,12 +111,12 @@ fn run(host: &Host, name: &str, folder: &Path, pushed: &mut BTreeSet<String>) ->
     host.apply(name, &graph)?;
     let run = host.run(name, &json!(case.inputs), &json!(case.store))?;
     for (number, step) in case.steps.iter().enumerate() {
-        take(host, &run, step).with_context(|| format!("step {number}"))?;
+        perform(host, &run, step).with_context(|| format!("step {number}"))?;
     }
     Ok(())
 }
 
-fn take(host: &Host, run: &str, step: &Step) -> Result<()> {
+fn perform(host: &Host, run: &str, step: &Step) -> Result<()> {
     if let Some(identifier) = &step.retry {
         let failed = host.list(run, &format!("identifier={identifier}&status=ERRORED"))?;
         ensure!(!failed.is_empty(), "nothing at {identifier} has failed");

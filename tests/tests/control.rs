@@ -226,14 +226,14 @@ fn runs_are_paged_newest_first() -> Result<()> {
             runs.push(host.run("pages", &json!({}), &json!({}))?);
         }
         runs.reverse();
-        let (mut listed, mut before) = (Vec::new(), String::new());
+        let (mut listed, mut after) = (Vec::new(), String::new());
         loop {
-            let page = host.get(&format!("/runs?graph=pages&limit=2{before}"))?;
+            let page = host.get(&format!("/runs?graph=pages&limit=2{after}"))?;
             for run in page["runs"].as_array().context("a page has runs")? {
                 listed.push(id(run)?);
             }
             match page["next"].as_str() {
-                Some(next) => before = format!("&before={next}"),
+                Some(next) => after = format!("&after={next}"),
                 None => break,
             }
         }

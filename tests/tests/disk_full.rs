@@ -46,7 +46,7 @@ struct Loaded {
 
 impl Loaded {
     fn start(data: &Path, arguments: &[&str]) -> Result<Loaded> {
-        // On another disk than the database, so that the log can be written.
+        // The log is on another disk than the database, so that it can be written.
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         let file = File::create(&log)?;
@@ -149,7 +149,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily, so that a running host does not prevent it.
+        // A lazy unmount succeeds even while a host is running.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }

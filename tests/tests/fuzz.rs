@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use exosphere_tests::fuzz;
 
-fn piece(target: &str) -> Result<()> {
+fn short_run(target: &str) -> Result<()> {
     let tried = fuzz::run(target, 1, Duration::from_secs(2))?;
     println!("{target}: {tried:?}");
     // A target that accepts nothing, or everything, tests nothing.
@@ -16,20 +16,20 @@ fn piece(target: &str) -> Result<()> {
 
 #[test]
 fn graph_fuzzing_breaks_no_promise() -> Result<()> {
-    piece("graph")
+    short_run("graph")
 }
 
 #[test]
 fn template_fuzzing_breaks_no_promise() -> Result<()> {
-    piece("template")
+    short_run("template")
 }
 
 #[test]
 fn upload_fuzzing_breaks_no_promise() -> Result<()> {
-    piece("upload")
+    short_run("upload")
 }
 
 #[test]
 fn completion_fuzzing_breaks_no_promise() -> Result<()> {
-    piece("completion")
+    short_run("completion")
 }

@@ -120,7 +120,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
     with_cluster(postgres, "stopped", &[Setup::slots(2), Setup::slots(64)], |cluster| {
         cluster.host(0)?.push("lab")?;
         warm_up(cluster, 0..2)?;
-        // Only fast executions so far: the host prefetches, and is stopped before it knows that
+        // All executions so far were fast: the host prefetches, and is stopped before it knows that
         // these are slow.
         let run = begin(cluster.host(0)?, "waits", &waits(20, 4_000))?;
         until("claims ahead", || Ok((holding(cluster.host(0)?)? > 2).then_some(())))?;
@@ -249,7 +249,7 @@ fn wrong_host_clocks_change_nothing() -> Result<()> {
                 chore(json!({"i": 0, "key": "n", "turns": ["requeue"], "requeue_ms": 2_000}), 1),
             ),
             ("retries", chore(json!({"i": 0, "key": "n", "turns": ["fail"]}), 2_000)),
-            // Longer than a lease: a host that considered this one dead would run the state again.
+            // The state runs for longer than a lease: a host that considered this one dead would run it again.
             ("long", chore(json!({"i": 0, "key": "n", "ms": 13_000}), 1)),
         ] {
             cluster.host(0)?.apply(name, &graph)?;
@@ -267,7 +267,7 @@ fn wrong_host_clocks_change_nothing() -> Result<()> {
             waiting.into_iter().try_for_each(|it| it.join().ok().context("it panicked")?)
         })?;
         let losses = postgres.psql(cluster.database(), "SELECT MAX(losses) FROM state")?;
-        ensure!(losses == "0", "somebody was declared dead");
+        ensure!(losses == "0", "a live host was declared dead");
         let mut executions = 0;
         for member in cluster.members() {
             executions += member.executions()?.len();
@@ -302,7 +302,7 @@ fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> 
 fn a_cancel_stops_guests_on_any_host() -> Result<()> {
     with_cluster(Postgres::shared()?, "cancelled", &vec![Setup::slots(4); 2], |cluster| {
         cluster.host(0)?.push("lab")?;
-        // More than one host can run: both of them have claimed some.
+        // There are more states than one host can run, so both hosts have claimed some.
         let run = begin(cluster.host(0)?, "waits", &waits(100, 60_000))?;
         for at in 0..2 {
             until("guests on both hosts", || {
@@ -440,7 +440,7 @@ fn notification_delay(busy: &Host, other: &Host, run: &str) -> Result<Duration> 
         let notified = scope.spawn(|| {
             let mut found = other.get(&format!("/runs/{run}"))?;
             while found["status"] == "RUNNING" {
-                // Much longer than the run: only a notification ends it.
+                // The wait is much longer than the run, so only a notification ends it.
                 let after = format!("/runs/{run}?after={}&wait_ms=20000", found["version"]);
                 found = other.get(&after)?;
             }

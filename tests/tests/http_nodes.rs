@@ -126,7 +126,7 @@ fn a_granted_fetch_returns_the_part() -> Result<()> {
     let output = host.output(run["run"].as_str().unwrap(), "only")?;
     ensure!(output == json!({"value": "Bob"}), "{output}");
 
-    // A document that is not there is not asked for again.
+    // The node does not ask again for a missing document.
     let missing = one_node_graph("fetch", &json!({"url": service.url("/v1/none")}));
     let run = host.result_of("missing", &missing, &json!({}))?;
     let message = run["failures"][0]["failure"]["message"].as_str().unwrap_or_default();

@@ -273,7 +273,7 @@ fn namespaces_cannot_see_each_other() -> Result<()> {
     }
     let graph = json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]});
     let (status, _) = host.refused("PUT", &format!("{other}/graphs/g"), &graph)?;
-    ensure!(status == 422, "its plugins are not there");
+    ensure!(status == 422, "its plugins do not exist");
     Ok(())
 }
 

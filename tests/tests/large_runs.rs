@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 /// Maximum number of outputs that a state may return.
-const WIDE: u32 = 200_000;
+const BRANCHES: u32 = 200_000;
 
 /// A database on which hosts are started one after the other.
 struct Harness<'a> {
@@ -89,7 +89,7 @@ fn a_wide_fanout_does_not_delay_others() -> Result<()> {
     on_both("wide", |harness| {
         let host = harness.host()?;
         let tenant = owner(&host)?;
-        tenant.apply("wide", &wide(WIDE))?;
+        tenant.apply("wide", &wide(BRANCHES))?;
         let honest = HonestTraffic::start(&host)?;
         let run = tenant.begin("wide")?;
         let states = until("the fan", || {
@@ -97,8 +97,8 @@ fn a_wide_fanout_does_not_delay_others() -> Result<()> {
             let states = found["counts"]["states"].as_u64().unwrap_or_default();
             Ok((states > 1).then_some(states))
         })?;
-        // All at once: a state is finished together with its children and unites.
-        ensure!(states == u64::from(WIDE) + 2, "{states} states");
+        // A state is finished together with its children and unites, so all states exist now.
+        ensure!(states == u64::from(BRANCHES) + 2, "{states} states");
         let cancelled = cancel_time(&tenant, &run)?;
         until("the sweep", || {
             let open = tenant.run(&run)?["counts"]["open"].as_u64();
@@ -116,7 +116,7 @@ fn a_cancel_ends_a_staged_fanout() -> Result<()> {
     on_both("halfway", |harness| {
         let host = harness.host()?;
         let tenant = owner(&host)?;
-        tenant.apply("wide", &wide(WIDE))?;
+        tenant.apply("wide", &wide(BRANCHES))?;
         let run = tenant.begin("wide")?;
         until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
         ensure!(tenant.list(&run, "")?.len() == 1, "a staged state is visible");
@@ -172,31 +172,33 @@ fn redrive(tenant: &Tenant<'_>, run: &str) -> Result<Value> {
 
 #[test]
 fn a_large_redrive_does_not_delay_others() -> Result<()> {
-    const FAILED: u32 = 20_000;
+    const FAILED_BRANCHES: u32 = 20_000;
     on_both("redriven", |harness| {
         let host = harness.host()?;
         let tenant = owner(&host)?;
-        let run = tenant.start("failing", &failing(FAILED))?;
+        let run = tenant.start("failing", &failing(FAILED_BRANCHES))?;
         let failed = tenant.result(&run)?;
-        ensure!(failed["counts"]["errored"] == FAILED + 1, "{failed}");
+        ensure!(failed["counts"]["errored"] == FAILED_BRANCHES + 1, "{failed}");
         let honest = HonestTraffic::start(&host)?;
         let redriven = redrive(&tenant, &run)?;
-        ensure!(redriven["retried"] == FAILED && redriven["late"] == 0, "{redriven}");
+        ensure!(redriven["retried"] == FAILED_BRANCHES && redriven["late"] == 0, "{redriven}");
         let healed = tenant.result(&run)?;
         let report = honest.finish()?;
         println!("{report}");
-        ensure!(healed["status"] == "SUCCESS" && healed["counts"]["success"] == FAILED + 2);
+        ensure!(
+            healed["status"] == "SUCCESS" && healed["counts"]["success"] == FAILED_BRANCHES + 2
+        );
         report.hold(Bounds::default())
     })
 }
 
 #[test]
 fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
-    const FAILED: u32 = 5_000;
+    const FAILED_BRANCHES: u32 = 5_000;
     on_both("redrive_killed", |harness| {
         let host = harness.host()?;
         let tenant = owner(&host)?;
-        let run = tenant.start("failing", &failing(FAILED))?;
+        let run = tenant.start("failing", &failing(FAILED_BRANCHES))?;
         tenant.result(&run)?;
         let held_back = "state WHERE status = 'CREATED' AND held_back = 1";
         std::thread::scope(|scope| -> Result<()> {
@@ -213,7 +215,7 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
         })?;
         host.kill()?;
         let open = harness.count(held_back)?;
-        ensure!((1..i64::from(FAILED)).contains(&open), "{open} are open");
+        ensure!((1..i64::from(FAILED_BRANCHES)).contains(&open), "{open} are open");
         harness.check()?;
         let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
@@ -221,7 +223,7 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
             let found = tenant.run(&run)?;
             Ok((found["status"] == "SUCCESS").then_some(found))
         })?;
-        ensure!(redriven["counts"]["success"] == FAILED + 2, "{redriven}");
+        ensure!(redriven["counts"]["success"] == FAILED_BRANCHES + 2, "{redriven}");
         Ok(())
     })
 }

@@ -267,7 +267,7 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
         status == 200 && repeated["started_before"] == true && repeated["run"] == run["run"],
         "{repeated}"
     );
-    // The same values in another text.
+    // Another text has the same values.
     let text = r#"{"idempotency_key": "k1", "delay_ms": 0, "store": {}, "inputs": {"value": {"b": [2.0], "a": 1e0}}}"#;
     let request =
         host.request("POST", "/graphs/echo/runs")?.header("content-type", "application/json");
@@ -437,7 +437,8 @@ fn immediate_repeats_are_slowed_down() -> Result<()> {
         let (run, counted) = started?;
         let found = host.get(&format!("/runs/{run}"))?;
         let count = found["counts"][counted].as_u64().unwrap_or_default();
-        // Ten as requested, then eight of each minimum delay: 10, 20, 40, 80, 160, 320 ms..
+        // Ten requeues are as requested; then the minimum delay doubles after every eight: 10, 20, 40,
+        // 80, 160, 320 ms..
         ensure!((11..=75).contains(&count), "{count} {counted} in eight seconds: {found:#}");
         ensure!(found["status"] == "RUNNING", "{found:#}");
     }

@@ -1,4 +1,4 @@
-//! Runs other programs, with errors that tell the program and the remedy.
+//! Runs other programs, with errors that name the program and the remedy.
 
 use std::process::{Command, Stdio};
 
@@ -29,7 +29,7 @@ pub fn succeeds(command: &mut Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Returns a call as one would type it, cut to a readable length.
+/// Returns a call as a user would type it, cut to a readable length.
 pub fn line(command: &Command) -> String {
     const MAX_COMMAND_CHARS: usize = 200;
     let words = [command.get_program()].into_iter().chain(command.get_args());

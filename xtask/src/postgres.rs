@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::command;
 
 /// The folder in which Debian installs each version.
-const DEBIAN: &str = "/usr/lib/postgresql";
+const DEBIAN_FOLDER: &str = "/usr/lib/postgresql";
 
 /// Ensures that Postgres is installed, from Debian's packages if necessary and allowed.
 pub fn ensure() -> Result<()> {
@@ -36,7 +36,7 @@ pub fn ensure() -> Result<()> {
 
 fn is_there() -> bool {
     let debian = || {
-        let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
+        let versions = std::fs::read_dir(DEBIAN_FOLDER).into_iter().flatten().flatten();
         versions.map(|version| version.path()).any(|version| version.join("bin/initdb").is_file())
     };
     let configured = || {

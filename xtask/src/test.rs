@@ -61,9 +61,13 @@ fn lints(project: &Project, clock: &mut Clock) -> Result<()> {
                 .current_dir(project.at("plugins")),
         )
     })?;
-    const STRICT: [&str; 5] = ["--workspace", "--all-targets", "--", "-D", "warnings"];
-    clock.step("host linted", || command::run(project.cargo().arg("clippy").args(STRICT)))?;
-    clock.step("plugins linted", || command::run(project.plugins_cargo("clippy").args(STRICT)))
+    const STRICT_ARGUMENTS: [&str; 5] = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+    clock.step("host linted", || {
+        command::run(project.cargo().arg("clippy").args(STRICT_ARGUMENTS))
+    })?;
+    clock.step("plugins linted", || {
+        command::run(project.plugins_cargo("clippy").args(STRICT_ARGUMENTS))
+    })
 }
 
 /// Runs tests, shows their output, and returns the closing lines of the runners. The

@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Denied,
     /// The host name was not found, or nothing answers at its address. Retryable.
     Unreachable,
-    /// The response was not there in time. Retryable.
+    /// The response did not arrive in time. Retryable.
     Timeout,
     /// The exchange broke off, or the response is not HTTP. Retryable.
     Broken,

@@ -24,35 +24,43 @@ mod states;
 mod runs;
 mod namespaces;
 mod grants;
+mod pauses;
 mod hosts;
 mod secrets;
 
 pub use grants::{GrantList, PluginGrants};
-pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid, ResolvedNode};
+pub use graphs::{
+    Edge, FieldDiff, GraphApplied, GraphDeleteQuery, GraphDeleted, GraphDetails, GraphDiff,
+    GraphDiffQuery, GraphList, GraphSummary, GraphValid, NodeDiff, ResolvedNode, RevisionList,
+    RevisionListQuery, RevisionSummary, RollBack,
+};
 pub use health::Health;
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
 pub use known::Known;
-pub use lists::ListQuery;
+pub use lists::{ListQuery, PageQuery};
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
+pub use pauses::{GraphPause, Pause, PauseRequest, RunPause};
 pub use plugins::{
-    Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginReport, PluginSummary,
-    UploadQuery,
+    Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginRemoveQuery,
+    PluginRemoved, PluginReport, PluginSummary, UploadQuery,
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDetails, RunInputs, RunList, RunListQuery,
+    NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDeleted, RunDetails, RunInputs, RunList,
     RunQuery, RunRedriven, RunResult, RunStarted, RunSummary, StartQuery, StartRun,
 };
 pub use secrets::{SecretEntry, SecretList, SecretListQuery, SecretValue};
 pub use states::{
     AttemptDetails, Failure, LogLine, OutputsQuery, StateDetails, StateInputs, StateList,
-    StateListQuery, StateOutputs, StateSummary,
+    StateOutputs, StateSummary,
 };
 
 // The types of the domain that occur in requests and answers.
+pub use exosphere_domain::filter::{RunFilter, StateFilter};
 pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;
+pub use exosphere_domain::label::{Label, Labels};
 pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::role::Role;
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};

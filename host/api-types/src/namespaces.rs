@@ -7,6 +7,8 @@ use exosphere_domain::limits::LimitValues;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::pauses::Pause;
+
 /// The settings of a namespace, as an operator sends them. They replace all earlier ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +43,9 @@ pub struct NamespaceDetails {
     pub slots: Option<u32>,
     /// The effective limits and slots on the answering host.
     pub effective: EffectiveSettings,
+    /// The pause of the namespace; null if it is not paused, and in a list.
+    #[serde(default)]
+    pub pause: Option<Pause>,
 }
 
 /// The effective limits and slots of a namespace, on the answering host.

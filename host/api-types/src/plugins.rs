@@ -1,6 +1,6 @@
 //! `/plugins`: upload, check, list, inspect.
 
-use exosphere_domain::ids::Name;
+use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::json::Typed;
 use exosphere_domain::node::NodeDescription;
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,29 @@ pub struct Capability {
     pub grant: String,
 }
 
+/// The query parameters of the removal of a plugin. Without any, all its versions are removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PluginRemoveQuery {
+    /// Removes only the version with this digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub digest: Option<Digest>,
+    /// Removes only the versions that no graph uses [default: false].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unused: Option<bool>,
+}
+
+/// The answer to the removal of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginRemoved {
+    /// The name of the plugin.
+    pub name: String,
+    /// The digests of the removed versions.
+    pub digests: Vec<String>,
+}
+
+impl Typed for PluginRemoved {}
 impl Typed for PluginList {}
 impl Typed for PluginDetails {}
 impl Typed for PluginReport {}

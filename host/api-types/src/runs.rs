@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::ids::Name;
 use exosphere_domain::json::Typed;
+use exosphere_domain::label::Labels;
 use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::json::{AnyJson, Json};
 use crate::known::{Known, or_default};
+use crate::pauses::RunPause;
 use crate::states::StateSummary;
 
 /// A request to start a run. Each member may be absent or null.
@@ -28,9 +29,24 @@ pub struct StartRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub store: Option<AnyJson>,
+    /// The labels of the run, at most 16. A key has 1 to 64 letters, digits, `_`, `-`, `.` or
+    /// `/`; a value has at most 256 bytes and no control characters.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// The delay before the first state is due, in milliseconds [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// The deadline of the run, in milliseconds after the start: if the run has not ended by then,
+    /// it fails, and its open states are cancelled [default: none].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The deadline of its beginning, in milliseconds after the start: if no state of the run has
+    /// begun by then, the run fails [default: none].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_by_ms: Option<u64>,
+    /// The number of the graph's revision [default: the current one].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// The query parameters of a start.
@@ -42,28 +58,6 @@ pub struct StartQuery {
     /// 30,000 [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
-}
-
-/// The query parameters of a list of runs: filters and page.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct RunListQuery {
-    /// Only runs of this graph.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub graph: Option<Name>,
-    /// Only runs with this status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub status: Option<RunStatus>,
-    /// The cursor: `next` of the page before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<i64>,
-    /// The maximum number of items of the page, from 1 to 1000 [default: 50].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 1, maximum = 1000)]
-    pub limit: Option<u32>,
 }
 
 /// The query parameters of a run. With `after`, the request is a long poll.
@@ -84,7 +78,7 @@ pub struct RunQuery {
 pub struct RunList {
     /// The runs of this page.
     pub runs: Vec<RunSummary>,
-    /// The cursor of the next page, for `before`; null on the last page.
+    /// The cursor of the next page, for `after`; null on the last page.
     #[serde(default)]
     pub next: Option<String>,
 }
@@ -117,6 +111,19 @@ pub struct RunSummary {
     /// running.
     #[serde(default)]
     pub ended_at: Option<i64>,
+    /// The labels of the run.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The deadline that the run has missed, if that is why it FAILED: `deadline` or `start-by`.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The time by which the run must have ended, in milliseconds since 1970 (UTC); null without a
+    /// deadline, and once the run has ended in time.
+    #[serde(default)]
+    pub deadline_at: Option<i64>,
+    /// The time by which the run must have begun; null like `deadline_at`.
+    #[serde(default)]
+    pub start_by_at: Option<i64>,
     /// Counts of the run's states and attempts.
     #[serde(default)]
     pub counts: RunCounts,
@@ -156,6 +163,9 @@ pub struct RunDetails {
     /// The first states that failed, at most 10.
     #[serde(default)]
     pub failures: Vec<StateSummary>,
+    /// The pause of the run: its own, or that of its graph or namespace; null if it is not paused.
+    #[serde(default)]
+    pub pause: Option<RunPause>,
     /// The states of each node, in the order of the graph.
     #[serde(default)]
     pub nodes: Vec<NodeCounts>,
@@ -207,6 +217,13 @@ pub struct RunStarted {
     /// Set if an earlier start with the same idempotency key created the run.
     #[serde(default)]
     pub started_before: bool,
+}
+
+/// The answer to the deletion of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunDeleted {
+    /// The id of the run, which is not there any more.
+    pub run: String,
 }
 
 /// The answer to a redrive.
@@ -306,3 +323,4 @@ impl Typed for RunList {}
 impl Typed for RunDetails {}
 impl Typed for RunStarted {}
 impl Typed for RunRedriven {}
+impl Typed for RunDeleted {}

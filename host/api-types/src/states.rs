@@ -2,35 +2,12 @@
 
 use exosphere_domain::json::Typed;
 use exosphere_domain::limits::Usage;
-use exosphere_domain::path::Path;
 use exosphere_domain::state::Status;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::json::Json;
 use crate::known::Known;
-
-/// The query parameters of a list of states: filters and page.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct StateListQuery {
-    /// Only states of the node with this identifier in the graph.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub identifier: Option<String>,
-    /// Only states with this status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub status: Option<Status>,
-    /// The cursor: `next` of the page before. The page begins after this path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub after: Option<Path>,
-    /// The maximum number of items of the page, from 1 to 1000 [default: 50].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 1, maximum = 1000)]
-    pub limit: Option<u32>,
-}
 
 /// A page of the states of a run, in the order of their paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -43,7 +20,7 @@ pub struct StateList {
     pub next: Option<String>,
 }
 
-/// A state, as a list shows it.
+/// A state, as a list shows it: without outputs and details, whose sizes it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StateSummary {
     /// The run and the path of the state: `RUN/PATH`.
@@ -89,6 +66,13 @@ pub struct StateSummary {
     /// The number of outputs; null unless the state has succeeded.
     #[serde(default)]
     pub output_count: Option<u32>,
+    /// The bytes of all outputs of the last attempt; null before the first one has ended.
+    #[serde(default)]
+    pub output_bytes: Option<u64>,
+    /// The bytes of the failure's details, or of the data of a pruned state; null if there are
+    /// none.
+    #[serde(default)]
+    pub details_bytes: Option<u64>,
     /// The failure that ended the state for good; null if there is none.
     #[serde(default)]
     pub failure: Option<Failure>,

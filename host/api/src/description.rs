@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use exosphere_api_types::PageQuery;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::Schema;
@@ -97,6 +98,15 @@ impl Route {
     /// Takes the query parameters of a type.
     pub(crate) fn query<Q: IntoParams>(mut self) -> Self {
         self.description.query = Some(|| Q::into_params(|| Some(ParameterIn::Query)));
+        self.fails(&[Kind::BadQuery])
+    }
+
+    /// Takes the query parameters of a filter, and those of a page.
+    pub(crate) fn lists<F: IntoParams>(mut self) -> Self {
+        self.description.query = Some(|| {
+            let query = || Some(ParameterIn::Query);
+            [F::into_params(query), PageQuery::into_params(query)].concat()
+        });
         self.fails(&[Kind::BadQuery])
     }
 

@@ -2,7 +2,9 @@
 //! it shows. A request with `If-Match` changes the setting only if that is still its
 //! version, so a read-modify-write loses no concurrent change.
 
-use axum::http::{HeaderMap, header};
+use std::fmt::Display;
+
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Expected;
 use exosphere_orchestrator::domain::ids::Digest;
@@ -14,7 +16,12 @@ use crate::problem_kind::Kind;
 
 /// Returns a response with the version of the setting that it shows.
 pub(crate) fn with_etag(version: Digest, answer: impl Serialize) -> Response {
-    ([(header::ETAG, format!("\"{version}\""))], Answer(answer)).into_response()
+    (etag(version), Answer(answer)).into_response()
+}
+
+/// Returns the header `ETag` of a version.
+pub(crate) fn etag(version: impl Display) -> [(HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{version}\""))]
 }
 
 /// Reads the expected version from `If-Match`.

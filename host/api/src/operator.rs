@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use exosphere_api_types::{
     GrantList, Grants, HostList, ListQuery, NamespaceDetails, NamespaceList, NamespaceSettings,
-    PluginGrants,
+    PauseRequest, PluginGrants,
 };
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
@@ -17,7 +17,7 @@ use exosphere_orchestrator::domain::role::Role;
 use crate::answer::Answer;
 use crate::etag::{expected_versions, with_etag};
 use crate::problem::Problem;
-use crate::route::Verb::{Delete, Get, Put};
+use crate::route::Verb::{Delete, Get, Post, Put};
 use crate::route::{QuotaClass, Route, route};
 use crate::{Path, Query, body, lists, views};
 
@@ -52,6 +52,30 @@ pub(crate) fn routes() -> Vec<Route> {
         .describe("setNamespace", "Replaces the settings of a namespace")
         .if_match()
         .takes::<NamespaceSettings>()
+        .answers::<NamespaceDetails>(200)
+        .with_etag(),
+        route(
+            Post,
+            "/v1/operator/namespaces/{namespace}/pause",
+            Role::Admin,
+            QuotaClass::Write,
+            pause_namespace,
+        )
+        .describe(
+            "pauseNamespace",
+            "Pauses a namespace: none of its states starts, and new runs wait",
+        )
+        .takes::<PauseRequest>()
+        .answers::<NamespaceDetails>(200)
+        .with_etag(),
+        route(
+            Post,
+            "/v1/operator/namespaces/{namespace}/resume",
+            Role::Admin,
+            QuotaClass::Write,
+            resume_namespace,
+        )
+        .describe("resumeNamespace", "Resumes a paused namespace")
         .answers::<NamespaceDetails>(200)
         .with_etag(),
         route(
@@ -117,6 +141,26 @@ async fn set_namespace(
     let settings = exosphere_orchestrator::NamespaceSettings { limits, slots };
     let set = host.set_namespace(&namespace, settings, &expected).await?;
     Ok(with_etag(set.version, views::namespace_details(set)))
+}
+
+async fn pause_namespace(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let read = body::typed(&host, &namespace, &headers, body, body::MAX_SETTINGS_BYTES);
+    let PauseRequest { reason } = read.await?;
+    let paused = host.pause_namespace(&namespace, &reason).await?;
+    Ok(with_etag(paused.version, views::namespace_details(paused)))
+}
+
+async fn resume_namespace(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+) -> Result<Response, Problem> {
+    let resumed = host.resume_namespace(&namespace).await?;
+    Ok(with_etag(resumed.version, views::namespace_details(resumed)))
 }
 
 async fn list_grants(

@@ -1,19 +1,20 @@
-//! `/plugins`: upload, check, list, inspect.
+//! `/plugins`: upload, check, list, inspect, remove.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use exosphere_api_types::{
-    CheckQuery, ListQuery, PluginDetails, PluginList, PluginReport, UploadQuery,
+    CheckQuery, ListQuery, PluginDetails, PluginList, PluginRemoveQuery, PluginRemoved,
+    PluginReport, UploadQuery,
 };
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::domain::role::Role;
-use exosphere_orchestrator::{Host, PluginUpload};
+use exosphere_orchestrator::{self as host, Host, PluginUpload};
 
 use crate::answer::Answer;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
-use crate::route::Verb::{Get, Post};
+use crate::route::Verb::{Delete, Get, Post};
 use crate::route::{QuotaClass, Route, route};
 use crate::uploads::Uploads;
 use crate::{Path, Query, lists, views};
@@ -58,6 +59,18 @@ pub(crate) fn routes() -> Vec<Route> {
         .query::<CheckQuery>()
         .takes_upload()
         .answers::<PluginReport>(200)
+        .offloaded(),
+        route(
+            Delete,
+            "/v1/namespaces/{namespace}/plugins/{name}",
+            Role::Deployer,
+            QuotaClass::Write,
+            remove,
+        )
+        .describe("removePlugin", "Removes versions of a plugin that nothing uses")
+        .query::<PluginRemoveQuery>()
+        .answers::<PluginRemoved>(200)
+        .fails(&[Kind::NotFound, Kind::Conflict])
         .offloaded(),
     ]
 }
@@ -110,6 +123,25 @@ pub(crate) async fn list(
     let page = host.plugins(&namespace, &lists::page_request(query)).await?;
     let plugins = page.items.into_iter().map(views::plugin_summary).collect();
     Ok(Answer(PluginList { plugins, next: page.next }))
+}
+
+pub(crate) async fn remove(
+    State(host): State<Host>,
+    Path((namespace, name)): Path<(Name, Name)>,
+    Query(PluginRemoveQuery { digest, unused }): Query<PluginRemoveQuery>,
+) -> Result<Answer<PluginRemoved>, Problem> {
+    let uploads = match (digest, unused.unwrap_or(false)) {
+        (Some(_), true) => {
+            let message = "give a digest or `unused`, not both: a digest names one version";
+            return Err(Problem::new(Kind::BadQuery, message));
+        }
+        (Some(digest), false) => host::Uploads::Digest(digest),
+        (None, true) => host::Uploads::Unused,
+        (None, false) => host::Uploads::All,
+    };
+    let removed = host.remove_plugin(&namespace, &name, uploads).await?;
+    let digests = removed.iter().map(ToString::to_string).collect();
+    Ok(Answer(PluginRemoved { name: name.into(), digests }))
 }
 
 pub(crate) async fn show(

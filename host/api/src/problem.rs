@@ -52,6 +52,15 @@ impl Problem {
         }
     }
 
+    /// Creates the problem of a query with invalid parameters.
+    pub(crate) fn bad_query(errors: Vec<graph::Problem>) -> Self {
+        let detail = match errors.as_slice() {
+            [error] => format!("{}: {}", error.path, error.message),
+            errors => format!("the query cannot be accepted: {} problems", errors.len()),
+        };
+        Problem { errors, ..Problem::new(Kind::BadQuery, detail) }
+    }
+
     /// Sets the number of seconds after which to retry.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Problem { retry_after: Some(seconds), ..self }

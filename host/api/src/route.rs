@@ -43,7 +43,7 @@ impl FromRef<ApiState> for Uploads {
 /// The class of a route's quota: requests of one class count together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum QuotaClass {
-    /// Not counted: `/health`, and pages that are the same for all callers.
+    /// Requests that are not counted: `/health`, and pages that are the same for all callers.
     Exempt,
     /// Reads.
     Read,
@@ -79,14 +79,14 @@ pub struct Requirement {
     pub shows_payloads: bool,
 }
 
-/// Where a handler runs.
+/// The threads on which a handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// On the threads that serve requests.
+    /// The threads that serve requests.
     Serving,
-    /// On the work runtime: the handler reads bodies or makes large answers.
+    /// The work runtime, for a handler that reads bodies or makes large answers.
     Work,
-    /// On the work runtime, unless the body is short.
+    /// The work runtime, unless the body is short.
     WorkIfLong,
 }
 

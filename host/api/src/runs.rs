@@ -1,4 +1,4 @@
-//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive.
+//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive, delete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +8,26 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
-    AnyJson, ResultQuery, RunDetails, RunInputs, RunList, RunListQuery, RunQuery, RunRedriven,
-    RunResult, RunStarted, StartQuery, StartRun,
+    AnyJson, ResultQuery, RunDeleted, RunDetails, RunFilter, RunInputs, RunList, RunQuery,
+    RunRedriven, RunResult, RunStarted, StartQuery, StartRun,
 };
-use exosphere_orchestrator::domain::graph::problems::{
-    Object, Problems, string, whole as whole_number,
-};
+use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole_number};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
+use exosphere_orchestrator::domain::label::Labels;
 use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::domain::run_ref::RunRef;
-use exosphere_orchestrator::{BadCursor, Error, Host, OutputCursor, RunFilter, StartRequest};
+use exosphere_orchestrator::{
+    BadOutputCursor, Error, Host, OutputCursor, RunCursor, RunPageRequest, StartRequest,
+};
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer};
+use crate::lists::{LIST_DETAILS, Listing, outputs_page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
-use crate::route::Verb::{Get, Post};
+use crate::route::Verb::{Delete, Get, Post};
 use crate::route::{QuotaClass, Route, route};
-use crate::{Path, Query, body, lists, views};
+use crate::{Path, Query, body, views};
 
 /// Returns the routes of runs.
 pub(crate) fn routes() -> Vec<Route> {
@@ -42,7 +44,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .offloaded_if_long(),
         route(Get, "/v1/namespaces/{namespace}/runs", Role::Viewer, QuotaClass::Read, list)
             .describe("listRuns", "Lists the runs of a namespace, the newest first")
-            .query::<RunListQuery>()
+            .details(LIST_DETAILS)
+            .lists::<RunFilter>()
             .answers::<RunList>(200)
             .fails(&[Kind::NotFound]),
         route(Get, "/v1/namespaces/{namespace}/runs/{run}", Role::Viewer, QuotaClass::Read, show)
@@ -89,6 +92,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .answers::<RunRedriven>(200)
             .fails(&[Kind::NotFound, Kind::Conflict])
             .shows_payloads(),
+        route(Delete, "/v1/namespaces/{namespace}/runs/{run}", Role::Operator, QuotaClass::Write, delete)
+            .describe("deleteRun", "Deletes a run that has ended, with everything that belongs to it")
+            .answers::<RunDeleted>(200)
+            .fails(&[Kind::NotFound, Kind::Conflict]),
     ]
 }
 
@@ -98,7 +105,16 @@ const MAX_WAIT_MS: u64 = 30_000;
 /// Reads a start request and refuses it with every mistake and its path. Inputs and store
 /// are taken as they are: the host validates them with the graph.
 fn read_start(mut body: Map<String, Value>) -> Result<StartRun, Error> {
-    const KEYS: [&str; 4] = ["inputs", "store", "idempotency_key", "delay_ms"];
+    const KEYS: [&str; 8] = [
+        "inputs",
+        "store",
+        "idempotency_key",
+        "labels",
+        "delay_ms",
+        "revision",
+        "deadline_ms",
+        "start_by_ms",
+    ];
     let mut problems = Problems::default();
     let mut take = |key: &str| body.remove(key).filter(|value| !value.is_null()).map(AnyJson);
     let (inputs, store) = (take("inputs"), take("store"));
@@ -108,10 +124,27 @@ fn read_start(mut body: Map<String, Value>) -> Result<StartRun, Error> {
         let key = object.read_as("idempotency_key", &mut problems, string);
         key.map(str::to_owned)
     });
-    let delay_ms = object.as_ref().and_then(|object| {
-        object.read_as("delay_ms", &mut problems, |value| whole_number(value, 0, u64::MAX))
+    let mut number = |key: &str, min| {
+        let object = object.as_ref()?;
+        object.read_as(key, &mut problems, |value| whole_number(value, min, u64::MAX))
+    };
+    let (delay_ms, revision) = (number("delay_ms", 0), number("revision", 1));
+    let (deadline_ms, start_by_ms) = (number("deadline_ms", 0), number("start_by_ms", 0));
+    let labels = object.as_ref().and_then(|object| {
+        let labels = object.get("labels")?;
+        Some(Labels::read(labels, &object.at("labels"), &mut problems))
     });
-    let start = StartRun { idempotency_key, inputs, store, delay_ms };
+    let labels = labels.unwrap_or_default();
+    let start = StartRun {
+        idempotency_key,
+        inputs,
+        store,
+        labels,
+        delay_ms,
+        revision,
+        deadline_ms,
+        start_by_ms,
+    };
     problems.or(Some(start)).map_err(|problems| {
         let subject = "the start request".to_owned();
         Error::Invalid { subject, problems }
@@ -131,12 +164,25 @@ pub(crate) async fn start(
     body: Body,
 ) -> Result<(StatusCode, Response), Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::MAX_START_BYTES).await?;
-    let StartRun { idempotency_key, inputs, store, delay_ms } = read_start(read.value)?;
+    let StartRun {
+        idempotency_key,
+        inputs,
+        store,
+        labels,
+        delay_ms,
+        revision,
+        deadline_ms,
+        start_by_ms,
+    } = read_start(read.value)?;
     let request = StartRequest {
         inputs: inputs.map(|AnyJson(inputs)| Arc::new(inputs)),
         store: store.map(|AnyJson(store)| store),
         idempotency_key,
+        labels,
         delay_ms,
+        revision,
+        deadline_ms,
+        start_by_ms,
         wait: bounded_wait(wait_ms.unwrap_or(0)),
         turn: read.turn,
     };
@@ -150,13 +196,13 @@ pub(crate) async fn start(
 pub(crate) async fn list(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
-    Query(query): Query<RunListQuery>,
+    listing: Listing<RunFilter>,
 ) -> Result<Answer<RunList>, Problem> {
-    let RunListQuery { graph, status, before, limit } = query;
-    let filter = RunFilter { graph, status, before, limit: lists::page_size(limit) };
-    let page = host.runs(&namespace, &filter).await?;
-    let runs = page.items.into_iter().map(views::run_summary).collect();
-    Ok(Answer(RunList { runs, next: page.next }))
+    let after = listing.after(str::parse::<RunCursor>)?;
+    let page = RunPageRequest { after, limit: listing.limit() };
+    let page = host.runs(&namespace, &listing.filter, page).await?;
+    let runs = page.items.into_iter().map(|listed| views::run_summary(listed.run, listed.labels));
+    Ok(Answer(RunList { runs: runs.collect(), next: page.next }))
 }
 
 pub(crate) async fn show(
@@ -190,9 +236,9 @@ pub(crate) async fn result(
 ) -> Result<Response, Problem> {
     let after = after.map(|cursor| cursor.parse()).transpose();
     let after: OutputCursor = after
-        .map_err(|error: BadCursor| Problem::new(Kind::BadQuery, format!("after: {error}")))?
+        .map_err(|error: BadOutputCursor| Problem::new(Kind::BadQuery, format!("after: {error}")))?
         .unwrap_or_default();
-    let page = host.run_result(&namespace, run, after, lists::outputs_page_size(limit)).await?;
+    let page = host.run_result(&namespace, run, after, outputs_page_size(limit)).await?;
     let (result, permit) = views::run_result(page);
     Ok(answer::respond(&result, permit))
 }
@@ -226,6 +272,14 @@ pub(crate) async fn redrive(
     let (details, permit) = views::run_details(redriven.run);
     let (retried, late) = (redriven.retried as u64, redriven.late as u64);
     Ok(answer::respond(&RunRedriven { details, retried, late }, permit))
+}
+
+pub(crate) async fn delete(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Answer<RunDeleted>, Problem> {
+    host.delete_run(&namespace, run).await?;
+    Ok(Answer(RunDeleted { run: run.to_string() }))
 }
 
 /// Returns a run as a response, which holds its memory permit until it has been sent.

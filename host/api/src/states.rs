@@ -3,18 +3,20 @@
 use axum::extract::State;
 use axum::response::Response;
 use exosphere_api_types::{
-    OutputsQuery, RunDetails, StateDetails, StateInputs, StateList, StateListQuery, StateOutputs,
+    OutputsQuery, RunDetails, StateDetails, StateFilter, StateInputs, StateList, StateOutputs,
 };
 use exosphere_orchestrator::domain::ids::{Name, RunId};
+use exosphere_orchestrator::domain::path;
 use exosphere_orchestrator::domain::role::Role;
-use exosphere_orchestrator::{Host, StateFilter};
+use exosphere_orchestrator::{Host, StatePageRequest};
 
 use crate::answer::{self, Answer};
+use crate::lists::{LIST_DETAILS, Listing, outputs_page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Get, Post};
 use crate::route::{QuotaClass, Route, route};
-use crate::{Path, Query, lists, views};
+use crate::{Path, Query, views};
 
 /// Returns the routes of states.
 pub(crate) fn routes() -> Vec<Route> {
@@ -27,7 +29,8 @@ pub(crate) fn routes() -> Vec<Route> {
             list,
         )
         .describe("listStates", "Lists the states of a run, in the order of their paths")
-        .query::<StateListQuery>()
+        .details(LIST_DETAILS)
+        .lists::<StateFilter>()
         .answers::<StateList>(200)
         .fails(&[Kind::NotFound]),
         route(
@@ -84,12 +87,14 @@ pub(crate) fn routes() -> Vec<Route> {
 pub(crate) async fn list(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
-    Query(query): Query<StateListQuery>,
+    listing: Listing<StateFilter>,
 ) -> Result<Answer<StateList>, Problem> {
-    let StateListQuery { identifier, status, after, limit } = query;
-    let after = after.map(|path| path.as_str().to_owned());
-    let filter = StateFilter { nodes: None, status, after, limit: lists::page_size(limit) };
-    let (graph, page) = host.states(&namespace, run, identifier.as_deref(), filter).await?;
+    let after = listing.after(|text| {
+        let message = "this is not a cursor of a list of states; give `next` of the page before";
+        path::Path::decode(text).map_err(|_| message)
+    })?;
+    let page = StatePageRequest { after, limit: listing.limit(), has_details: false };
+    let (graph, page) = host.states(&namespace, run, &listing.filter, &page).await?;
     let states = page.items.into_iter().map(|state| views::state_summary(run, &graph, state));
     Ok(Answer(StateList { states: states.collect(), next: page.next }))
 }
@@ -116,7 +121,7 @@ pub(crate) async fn outputs(
     Path((namespace, run, state)): Path<(Name, RunId, String)>,
     Query(OutputsQuery { after, limit }): Query<OutputsQuery>,
 ) -> Result<Response, Problem> {
-    let range = (after.unwrap_or(0), lists::outputs_page_size(limit));
+    let range = (after.unwrap_or(0), outputs_page_size(limit));
     let page = host.state_outputs(&namespace, run, &state, range).await?;
     let (outputs, permit) = views::state_outputs(page, &state);
     Ok(answer::respond(&outputs, permit))

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_api_types::{
-    AnyJson, AttemptDetails, Capability, EffectiveSettings, Failure, GraphApplied, GraphDetails,
-    GraphSummary, HostDetails, Json, NamespaceDetails, NodeCounts, NodeDetails, PluginDetails,
-    PluginGrants, PluginReport, PluginSummary, ResolvedNode, ResultOutput, RunCounts, RunDetails,
-    RunInputs, RunResult, RunSummary, StateDetails, StateInputs, StateOutputs, StateSummary,
+    AnyJson, AttemptDetails, Capability, Edge, EffectiveSettings, Failure, FieldDiff, GraphApplied,
+    GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails, NodeCounts,
+    NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants, PluginReport, PluginSummary,
+    ResolvedNode, ResultOutput, RevisionSummary, RunCounts, RunDetails, RunInputs, RunPause,
+    RunResult, RunSummary, StateDetails, StateInputs, StateOutputs, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
-use exosphere_orchestrator::domain::graph::{Graph, Node};
+use exosphere_orchestrator::domain::graph::{Graph, Node, diff};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::limits::Limit;
 use exosphere_orchestrator::domain::node_counts::NodeCount;
@@ -107,14 +108,64 @@ pub(crate) fn graph_summary(graph: host::GraphEntry) -> GraphSummary {
     }
 }
 
-pub(crate) fn graph_details(graph: host::GraphRow) -> GraphDetails {
+pub(crate) fn graph_details(graph: host::GraphRow, pause: Option<host::Pause>) -> GraphDetails {
     GraphDetails {
         name: graph.name.into(),
         revision: to_u64(graph.revision.number),
         digest: graph.revision.digest,
         created_at: graph.created_at,
+        pause: pause.map(self::pause),
         template: Json::Text(graph.body),
     }
+}
+
+pub(crate) fn revision_summary(revision: host::RevisionEntry) -> RevisionSummary {
+    RevisionSummary {
+        revision: to_u64(revision.number),
+        digest: revision.digest,
+        created_at: revision.created_at,
+        current: revision.is_current,
+    }
+}
+
+pub(crate) fn graph_diff(name: Name, (from, to): (i64, i64), diff: diff::GraphDiff) -> GraphDiff {
+    let fields = |fields: Vec<diff::FieldDiff>| fields.into_iter().map(field_diff).collect();
+    let edges = |edges: Vec<diff::Edge>| -> Vec<Edge> {
+        edges.into_iter().map(|edge| Edge { from: edge.from, to: edge.to }).collect()
+    };
+    let node = |node: diff::NodeDiff| NodeDiff {
+        identifier: node.identifier,
+        fields: fields(node.fields),
+    };
+    GraphDiff {
+        name: name.into(),
+        from: to_u64(from),
+        to: to_u64(to),
+        added: diff.added,
+        removed: diff.removed,
+        changed: diff.changed.into_iter().map(node).collect(),
+        edges_added: edges(diff.edges_added),
+        edges_removed: edges(diff.edges_removed),
+        settings: fields(diff.settings),
+    }
+}
+
+fn field_diff(diff: diff::FieldDiff) -> FieldDiff {
+    FieldDiff { field: diff.field, from: diff.from.map(AnyJson), to: diff.to.map(AnyJson) }
+}
+
+/// Converts a pause of a graph or a namespace.
+pub(crate) fn pause(pause: host::Pause) -> Pause {
+    Pause { since: pause.since, by: pause.by, reason: pause.reason }
+}
+
+fn run_pause(run: host::RunPause) -> RunPause {
+    let (of, found) = match run {
+        host::RunPause::Run => ("run", None),
+        host::RunPause::Graph(pause) => ("graph", pause),
+        host::RunPause::Namespace(pause) => ("namespace", pause),
+    };
+    RunPause { of: of.to_owned(), pause: found.map(pause) }
 }
 
 pub(crate) fn host_details(found: host::HostView) -> HostDetails {
@@ -129,7 +180,7 @@ pub(crate) fn host_details(found: host::HostView) -> HostDetails {
     }
 }
 
-pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
+pub(crate) fn run_summary(run: host::RunView, labels: Labels) -> RunSummary {
     let counters = run.counters;
     let ended = counters.succeeded + counters.pruned + counters.errored + counters.cancelled;
     RunSummary {
@@ -143,6 +194,10 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
         created_at: run.created_at,
         due_at: run.due_at,
         ended_at: run.ended_at,
+        labels: labels.into(),
+        reason: run.missed.map(|kind| kind.as_str().to_owned()),
+        deadline_at: run.deadline_at,
+        start_by_at: run.start_by_at,
         counts: RunCounts {
             states: to_u64(counters.states),
             open: to_u64(counters.states - ended),
@@ -158,13 +213,15 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
 
 /// Returns a run, and the memory permit to be held until it has been sent.
 pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host::AnswerPermit>) {
-    let host::RunDetails { run, graph, failures, store, permit } = details;
+    let host::RunDetails { run, labels, graph, failures, store, pause, permit } = details;
     let id = run.id;
     let failures = failures.into_iter().map(|state| state_summary(id, &graph, state));
     let failures = failures.collect();
     let nodes = graph.nodes().map(|(at, node)| node_counts(node, run.node_counts.get(at)));
     let nodes = nodes.collect();
-    (RunDetails { summary: run_summary(run), store, failures, nodes }, permit)
+    let pause = pause.map(run_pause);
+    let summary = run_summary(run, labels);
+    (RunDetails { summary, store, failures, pause, nodes }, permit)
 }
 
 fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
@@ -267,6 +324,8 @@ pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -
         host: state.host,
         ended_at: state.ended_at,
         output_count: state.outputs,
+        output_bytes: state.usage.map(|usage| usage.output_bytes),
+        details_bytes: state.details_bytes.map(to_u64),
         failure: state.failure.map(failure),
     }
 }
@@ -309,7 +368,7 @@ fn failure(failure: host::FailureView) -> Failure {
 }
 
 pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceDetails {
-    let host::NamespaceDetails { name, limits, effective, own_slots, slots, version: _ } =
+    let host::NamespaceDetails { name, limits, effective, own_slots, slots, version: _, pause: at } =
         namespace;
     let limit_value = |limit: &Limit| (limit.to_string(), effective.get(*limit));
     let effective: BTreeMap<_, _> = Limit::ALL.iter().map(limit_value).collect();
@@ -318,6 +377,7 @@ pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceD
         limits: limits.iter().map(|(limit, value)| (limit.name().to_owned(), value)).collect(),
         slots: own_slots,
         effective: EffectiveSettings { limits: effective, slots },
+        pause: at.map(pause),
     }
 }
 
@@ -334,6 +394,7 @@ mod tests {
     use exosphere_orchestrator::domain::graph::testing::GraphBuilder;
     use exosphere_orchestrator::domain::ids::{NodeIx, RunKey, StateId};
     use exosphere_orchestrator::domain::json::{from_value, read_stored};
+    use exosphere_orchestrator::domain::label::Label;
     use exosphere_orchestrator::domain::limits;
     use serde_json::json;
 
@@ -354,6 +415,9 @@ mod tests {
             created_at: 1000,
             due_at: Some(1200),
             ended_at: None,
+            missed: None,
+            deadline_at: Some(5000),
+            start_by_at: None,
             counters: host::RunCounters {
                 states: 7,
                 succeeded: 1,
@@ -390,6 +454,7 @@ mod tests {
             failure: (status == Status::Errored).then_some(failure),
             data: (status == Status::Pruned).then(|| "[1]".to_owned()),
             usage: None,
+            details_bytes: details.map(|details| details.len() as i64),
         }
     }
 
@@ -397,7 +462,8 @@ mod tests {
         json!({
             "state": format!("{RUN}/A"), "identifier": "A", "node_name": "A",
             "path": "A", "due_at": null, "status": status, "attempt": 2, "retries": 1, "requeues": 0,
-            "created_at": 1000, "began_at": 1500, "host": 2, "ended_at": 2000, "output_count": null, "failure": null,
+            "created_at": 1000, "began_at": 1500, "host": 2, "ended_at": 2000, "output_count": null,
+            "output_bytes": null, "details_bytes": null, "failure": null,
         })
     }
 
@@ -409,12 +475,14 @@ mod tests {
     fn a_start_answers_with_the_whole_run() {
         let details = host::RunDetails {
             run: run(RunStatus::Running),
+            labels: [Label::new("team", "a").unwrap()].into_iter().collect(),
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             failures: vec![
                 state(Status::Errored, Some("{\"a\":1e400}")),
                 state(Status::Errored, None),
             ],
             store: [("k".to_owned(), "v".to_owned())].into(),
+            pause: Some(host::RunPause::Run),
             permit: None,
         };
         let details = run_details(details).0;
@@ -424,15 +492,18 @@ mod tests {
         let text = text.replace("1e400", "1");
         let (mut first, mut second) = (summary_json("ERRORED"), summary_json("ERRORED"));
         first["failure"] = json!({"kind": "invalid-output", "message": "m", "details": {"a": 1}});
+        first["details_bytes"] = json!(11);
         second["failure"] = json!({"kind": "invalid-output", "message": "m"});
         let expected = json!({
             "run": RUN, "graph": "g", "revision": 3, "status": "RUNNING", "paused": false,
-            "version": 9, "created_at": 1000, "ended_at": null,
+            "version": 9, "created_at": 1000, "ended_at": null, "labels": {"team": "a"},
+            "reason": null, "deadline_at": 5000, "start_by_at": null,
             "counts": {
                 "states": 7, "open": 4, "success": 1, "pruned": 1, "errored": 1, "cancelled": 0,
                 "retries": 2, "requeues": 0,
             },
             "store": {"k": "v"}, "failures": [first, second], "started_before": true,
+            "pause": {"of": "run", "pause": null},
             "nodes": [{
                 "identifier": "A", "waiting": 0, "active": 4, "success": 1, "pruned": 1,
                 "errored": 1, "cancelled": 0, "retries": 2,

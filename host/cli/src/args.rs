@@ -75,10 +75,10 @@ pub enum Command {
     /// Reencrypt the secrets of a database under another key
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// Upload, check and show plugins
+    /// Upload, check, show and remove plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// Apply, validate and list graphs
+    /// Apply, validate, show, roll back, pause and delete graphs
     #[command(subcommand)]
     Graph(graph::Command),
     /// Set, list and remove secrets of graphs
@@ -87,13 +87,13 @@ pub enum Command {
     /// Grant plugins capabilities beyond their sandbox (for operators)
     #[command(subcommand)]
     Grant(grant::Command),
-    /// Set limits and slots of namespaces (for operators)
+    /// Set limits and slots of namespaces, and pause them (for operators)
     #[command(subcommand)]
     Namespace(namespace::Command),
     /// List the hosts of a database (for operators)
     #[command(subcommand)]
     Host(host::Command),
-    /// Start, follow, control and retry runs
+    /// Start, follow, control, retry and delete runs
     #[command(subcommand)]
     Run(run::Command),
 }
@@ -124,6 +124,18 @@ mod tests {
             "exosphere graph apply words.json --name words",
             "exosphere graph validate words.json",
             "exosphere graph list --namespace other",
+            "exosphere graph show words --revision 3",
+            "exosphere graph revisions words --before 9 --limit 5",
+            "exosphere graph diff words 3 4",
+            "exosphere graph rollback words 3",
+            "exosphere graph delete words --with-runs",
+            "exosphere graph pause words --reason why",
+            "exosphere graph resume words",
+            "exosphere namespace pause --namespace other --reason why",
+            "exosphere namespace resume --namespace other",
+            "exosphere plugin remove text --unused",
+            "exosphere run delete 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run start words --revision 3",
             "exosphere host list",
             "exosphere namespace list",
             "exosphere namespace show --namespace other",
@@ -133,7 +145,10 @@ mod tests {
             "exosphere grant remove web --all",
             "exosphere run start words --input a=1 --input b=@f --store k=v --watch",
             "exosphere run watch 0195b7f0-0000-7000-8000-000000000001",
-            "exosphere run list --graph words --status failed --limit 5",
+            "exosphere run list --graph words --status failed --status running --limit 5",
+            "exosphere run list --label team=a --label env=b --since 2h --until 2026-01-31",
+            "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --node a --kind timeout",
+            "exosphere run start words --label team=a --label url=http://x:1",
             "exosphere run show 0195b7f0-0000-7000-8000-000000000001 split.count[3]",
             "exosphere run show latest",
             "exosphere run inputs 0195b7f0/split.count[3] --raw",
@@ -175,7 +190,13 @@ mod tests {
             "exosphere graph list --namespace a/b",
             "exosphere run start words --input novalue",
             "exosphere run start words --store =v",
+            "exosphere graph rollback words",
+            "exosphere plugin remove text --digest abc",
             "exosphere run list --status DONE",
+            "exosphere run list --label team",
+            "exosphere run list --since yesterday",
+            "exosphere run list --limit 0",
+            "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --kind late",
             "exosphere run show ../plugins",
             "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 -- -1",
             "exosphere run outputs latest split --limit 1001",

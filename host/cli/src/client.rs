@@ -134,7 +134,7 @@ impl Call<'_> {
 
     /// Sends the call only if `version` is still current; without a version, the call
     /// is unconditional.
-    fn if_match(self, version: Option<HeaderValue>) -> Self {
+    pub fn if_match(self, version: Option<HeaderValue>) -> Self {
         match version {
             Some(version) => Call { request: self.request.header(IF_MATCH, version), ..self },
             None => self,
@@ -212,6 +212,11 @@ impl Answer {
     /// Creates one answer from the joined values of several answers.
     pub fn from_value(value: &serde_json::Value) -> Self {
         Answer { text: value.to_string(), version: None }
+    }
+
+    /// Returns the `ETag` of the answer, if it has one.
+    pub fn version(&self) -> Option<HeaderValue> {
+        self.version.clone()
     }
 
     /// Returns the JSON as the host sent it, safe for a terminal.

@@ -1,6 +1,8 @@
 //! Formats values as words and tables for people. Every text from a host goes through
 //! [`cell`] or [`crate::sanitize`].
 
+use exosphere_api_types::Pause;
+
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::sanitize;
@@ -116,6 +118,15 @@ pub fn duration(ms: i64) -> String {
         ms @ 60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1_000 % 60),
         ms => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
     }
+}
+
+/// Formats a pause: `paused since 2026-01-01 00:00:00Z by ada: the index is rebuilt`.
+pub fn paused(pause: &Pause) -> String {
+    let by = pause.by.as_ref().map(|by| format!(" by {}", sanitize::line(by)));
+    let reason = Some(&pause.reason).filter(|reason| !reason.is_empty());
+    let reason = reason.map(|reason| format!(": {}", sanitize::line(reason)));
+    let (by, reason) = (by.unwrap_or_default(), reason.unwrap_or_default());
+    format!("paused since {}{by}{reason}", utc(pause.since))
 }
 
 /// Formats a time (milliseconds since 1970) in UTC, to the second.

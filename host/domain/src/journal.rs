@@ -25,7 +25,7 @@ pub enum Write {
     Set(String),
     /// The key is removed.
     Remove,
-    /// This number is added to the key's value at commit.
+    /// An increment: the commit adds this number to the value of the key.
     Increment(i64),
 }
 

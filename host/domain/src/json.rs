@@ -121,10 +121,10 @@ pub fn read_stored_within(text: &str, bytes_left: &mut u64) -> Result<Value, Jso
 /// so that a refusal takes no memory.
 fn build(text: &str, rules: Rules, bytes_left: &mut u64) -> Result<Value, JsonError> {
     if (text.len() as u64).saturating_mul(MAX_MEMORY_PER_BYTE) > *bytes_left {
-        Reader::new(text, rules, *bytes_left).whole(Mode::Estimate)?;
+        Reader::new(text, rules, *bytes_left).document(Mode::Estimate)?;
     }
     let mut reader = Reader::new(text, rules, *bytes_left);
-    let value = reader.whole(Mode::All)?;
+    let value = reader.document(Mode::All)?;
     *bytes_left = reader.bytes_left();
     Ok(value)
 }
@@ -135,7 +135,7 @@ fn build(text: &str, rules: Rules, bytes_left: &mut u64) -> Result<Value, JsonEr
 /// # Errors
 /// Malformed text.
 pub fn check_stored(text: &str) -> Result<(), JsonError> {
-    Reader::new(text, Rules::LENIENT, u64::MAX).whole(Mode::Nothing).map(drop)
+    Reader::new(text, Rules::LENIENT, u64::MAX).document(Mode::Nothing).map(drop)
 }
 
 /// Facts about a text that passed [`check`].
@@ -154,7 +154,7 @@ pub struct TextFacts {
 pub fn check(text: &str, depth: usize) -> Result<TextFacts, JsonError> {
     let rules = Rules { depth: depth.min(MAX_DEPTH), ..Rules::STRICT };
     let mut reader = Reader::new(text, rules, u64::MAX);
-    reader.whole(Mode::Nothing)?;
+    reader.document(Mode::Nothing)?;
     let is_object = text.trim_ascii_start().starts_with('{');
     Ok(TextFacts { has_blanks: reader.has_blanks(), is_object })
 }

@@ -36,7 +36,7 @@ pub struct RetryPlan {
 pub enum RetryError<E> {
     /// A unite above the state has continued without it.
     #[error(
-        "the unite {identifier} has gone on without this state (it is {status}), so a retry would come too late"
+        "the unite {identifier} has continued without this state (it is {status}), so a retry would come too late"
     )]
     UnitePassed {
         /// The unite's identifier.

@@ -9,7 +9,8 @@ use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::grant::HttpRule;
-use crate::ids::{MAX_NAME_BYTES, Name};
+use crate::ids::{Digest, MAX_NAME_BYTES, Name};
+use crate::label::{Label, Labels, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
 use crate::limits::{Limit, LimitValues};
 use crate::path::Path;
 
@@ -34,6 +35,21 @@ impl ToSchema for Name {
     }
 }
 
+impl PartialSchema for Digest {
+    fn schema() -> RefOr<Schema> {
+        text()
+            .description(Some("The SHA-256 of a plugin's component."))
+            .pattern(Some("^[0-9a-f]{64}$"))
+            .into()
+    }
+}
+
+impl ToSchema for Digest {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Digest")
+    }
+}
+
 impl PartialSchema for Path {
     fn schema() -> RefOr<Schema> {
         text()
@@ -45,6 +61,45 @@ impl PartialSchema for Path {
 impl ToSchema for Path {
     fn name() -> Cow<'static, str> {
         Cow::Borrowed("StatePath")
+    }
+}
+
+impl PartialSchema for Label {
+    fn schema() -> RefOr<Schema> {
+        text()
+            .description(Some("A label of a run, as `KEY:VALUE`."))
+            .pattern(Some("^[A-Za-z0-9][A-Za-z0-9_./-]*:"))
+            .examples(["team:search"])
+            .into()
+    }
+}
+
+impl ToSchema for Label {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Label")
+    }
+}
+
+impl PartialSchema for Labels {
+    fn schema() -> RefOr<Schema> {
+        let value = text().max_length(Some(MAX_LABEL_VALUE_BYTES));
+        ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::Object))
+            .description(Some("The labels of a run, by key."))
+            .property_names(Some(
+                text()
+                    .pattern(Some("^[A-Za-z0-9][A-Za-z0-9_./-]*$"))
+                    .max_length(Some(MAX_LABEL_KEY_BYTES)),
+            ))
+            .max_properties(Some(MAX_LABELS))
+            .additional_properties(Some(AdditionalProperties::RefOr(value.into())))
+            .into()
+    }
+}
+
+impl ToSchema for Labels {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Labels")
     }
 }
 

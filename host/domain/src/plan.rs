@@ -377,7 +377,10 @@ impl<'a> Successors<'a> {
             .map(|scope| {
                 let path = state.place.path.unite(scope.unite);
                 Ok(NewUnite {
-                    state: NewState { id: scope.state, place: all.place(scope.unite, path)?.0 },
+                    state: NewState {
+                        id: scope.state,
+                        place: all.successor_place(scope.unite, path)?.0,
+                    },
                     source: state.id,
                     branches,
                     counts: Counts::default(),
@@ -392,7 +395,7 @@ impl<'a> Successors<'a> {
             if self.graph.node(to).unites.is_some() {
                 return self.scope(to).map(Edge::Into);
             }
-            let (place, from) = self.place(to, Path::root())?;
+            let (place, from) = self.successor_place(to, Path::root())?;
             Ok(Edge::To { counters: counters(self.graph, &place)?, place, from })
         };
         self.node.next.iter().map(edge).collect()
@@ -400,14 +403,18 @@ impl<'a> Successors<'a> {
 
     /// Returns the place of a successor at `node`. Also returns the index in its refs of the
     /// output that creates it, if its node carries that output.
-    fn place(&self, node: NodeIx, path: Path) -> Result<(Place, Option<usize>), GraphMismatch> {
+    fn successor_place(
+        &self,
+        node: NodeIx,
+        path: Path,
+    ) -> Result<(Place, Option<usize>), GraphMismatch> {
         let target = self.graph.node(node);
         let here = self.state.place.node;
         let known = |node: &NodeIx| {
             if *node == here {
                 Ok(Ref { node: here, state: self.state.id, output: 0 })
             } else {
-                self.known(*node)
+                self.known_output(*node)
             }
         };
         let refs = target.carries.iter().map(known).collect::<Result<_, _>>()?;
@@ -420,7 +427,7 @@ impl<'a> Successors<'a> {
         Ok((Place { node, path, refs, scopes }, from))
     }
 
-    fn known(&self, node: NodeIx) -> Result<Ref, GraphMismatch> {
+    fn known_output(&self, node: NodeIx) -> Result<Ref, GraphMismatch> {
         let refs = &self.state.place.refs;
         refs.iter().find(|known| known.node == node).copied().ok_or_else(|| GraphMismatch {
             path: self.state.place.path.clone(),

@@ -15,10 +15,10 @@ use crate::state::AttemptCounts;
 pub const FREE_REPEATS: u32 = 10;
 
 /// The first minimum delay, in milliseconds.
-pub const FIRST_FLOOR: Millis = 10;
+pub const FIRST_FLOOR_MS: Millis = 10;
 
 /// The highest minimum delay, in milliseconds: one repeat a second.
-pub const HIGHEST_FLOOR: Millis = 1_000;
+pub const HIGHEST_FLOOR_MS: Millis = 1_000;
 
 /// Number of repeats after which the minimum delay doubles. With 8 of them it stays near a
 /// tenth of the time that the state has spent repeating.
@@ -32,8 +32,8 @@ pub fn floor(attempts: &AttemptCounts) -> Millis {
         attempts.retries.saturating_add(attempts.requeues).saturating_add(attempts.conflicts);
     let Some(slowed) = repeats.checked_sub(FREE_REPEATS + 1) else { return 0 };
     let doublings = slowed / REPEATS_PER_STEP;
-    let floor = 1_i64.checked_shl(doublings).and_then(|times| FIRST_FLOOR.checked_mul(times));
-    floor.filter(|floor| *floor > 0).unwrap_or(HIGHEST_FLOOR).min(HIGHEST_FLOOR)
+    let floor = 1_i64.checked_shl(doublings).and_then(|times| FIRST_FLOOR_MS.checked_mul(times));
+    floor.filter(|floor| *floor > 0).unwrap_or(HIGHEST_FLOOR_MS).min(HIGHEST_FLOOR_MS)
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
             let attempts = AttemptCounts { retries, requeues, conflicts, ..AttemptCounts::default() };
             let retried = AttemptCounts { retries: retries.saturating_add(1), ..attempts };
             prop_assert!(floor(&attempts) <= floor(&retried));
-            prop_assert!((0..=HIGHEST_FLOOR).contains(&floor(&retried)));
+            prop_assert!((0..=HIGHEST_FLOOR_MS).contains(&floor(&retried)));
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::graph::problems::{Object, Problems, kind, quoted, string, whole};
+use crate::graph::problems::{Object, Problems, kind, quoted, string, whole_number};
 use crate::ids::Millis;
 
 /// The longest delay, in milliseconds. It is about a century: added to the time of any clock,
@@ -161,7 +161,7 @@ impl RetryPolicy {
         let Some(object) = Object::read(value, path, &RETRY_KEYS, problems) else {
             return policy;
         };
-        let retries = |value| whole(value, 0, u64::from(MAX_RETRIES));
+        let retries = |value| whole_number(value, 0, u64::from(MAX_RETRIES));
         if let Some(retries) = object.read_as("max_retries", problems, retries) {
             policy.max_retries = retries as u32;
         }
@@ -171,7 +171,7 @@ impl RetryPolicy {
                 None => unknown_strategy(name, object.at("strategy"), problems),
             }
         }
-        let millis = |value| whole(value, 0, LONGEST_DELAY as u64);
+        let millis = |value| whole_number(value, 0, LONGEST_DELAY as u64);
         if let Some(factor) = object.read_as("backoff_factor", problems, millis) {
             policy.backoff_factor = factor;
         }

@@ -4,6 +4,7 @@
 //!
 //! Not here: the name of the graph, which the run itself has.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
@@ -21,11 +22,14 @@ pub struct StartDigest {
     inputs: String,
     store: String,
     delay_ms: u64,
+    /// The hashes of the further parts that were given, by their names in a request. A part that
+    /// was not given has none, so that digests stored before the part existed stay equal.
+    further: BTreeMap<String, String>,
 }
 
 /// A text that is not a valid start digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the digest of a start is two hexadecimal numbers and a decimal one")]
+#[error("the digest of a start is two hashes, a decimal number, and NAME=HASH for further parts")]
 pub struct BadStartDigest;
 
 impl StartDigest {
@@ -33,26 +37,41 @@ impl StartDigest {
     /// is compared by its values: the order of keys and the form of a number do
     /// not matter.
     pub fn new(inputs: Option<&Value>, store: Option<&Value>, delay_ms: Option<u64>) -> Self {
-        StartDigest { inputs: hash(inputs), store: hash(store), delay_ms: delay_ms.unwrap_or(0) }
+        StartDigest {
+            inputs: hash(inputs),
+            store: hash(store),
+            delay_ms: delay_ms.unwrap_or(0),
+            further: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a further part, if it was given. Its name has neither spaces nor `=`.
+    pub fn with(mut self, name: &str, part: Option<&Value>) -> Self {
+        if let Some(part) = part.filter(|part| is_given(part)) {
+            self.further.insert(name.to_owned(), hash(Some(part)));
+        }
+        self
     }
 
     /// Returns the parts in which two requests differ, by their names in a
     /// request.
-    pub fn differences(&self, other: &StartDigest) -> Vec<&'static str> {
-        [
+    pub fn differences<'a>(&'a self, other: &'a StartDigest) -> Vec<&'a str> {
+        let mut names = vec![
             ("inputs", self.inputs != other.inputs),
             ("store", self.store != other.store),
             ("delay_ms", self.delay_ms != other.delay_ms),
-        ]
-        .into_iter()
-        .filter_map(|(name, is_different)| is_different.then_some(name))
-        .collect()
+        ];
+        let further: BTreeSet<_> = self.further.keys().chain(other.further.keys()).collect();
+        let differs = |name: &String| self.further.get(name) != other.further.get(name);
+        names.extend(further.into_iter().map(|name| (name.as_str(), differs(name))));
+        names.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }
 }
 
 impl fmt::Display for StartDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.inputs, self.store, self.delay_ms)
+        write!(f, "{} {} {}", self.inputs, self.store, self.delay_ms)?;
+        self.further.iter().try_for_each(|(name, hash)| write!(f, " {name}={hash}"))
     }
 }
 
@@ -60,27 +79,31 @@ impl FromStr for StartDigest {
     type Err = BadStartDigest;
 
     fn from_str(text: &str) -> Result<Self, BadStartDigest> {
-        let parts: Vec<&str> = text.split(' ').collect();
-        let [inputs, store, delay] = parts.as_slice() else { return Err(BadStartDigest) };
-        let is_hash = |text: &str| {
+        let mut parts = text.split(' ');
+        let is_hash = |text: &&str| {
             text.len() == 2 * KEPT_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit())
         };
-        match delay.parse() {
-            Ok(delay_ms) if is_hash(inputs) && is_hash(store) => {
-                let (inputs, store) = ((*inputs).to_owned(), (*store).to_owned());
-                Ok(StartDigest { inputs, store, delay_ms })
-            }
-            _ => Err(BadStartDigest),
-        }
+        let mut hash = || parts.next().filter(is_hash).map(str::to_owned).ok_or(BadStartDigest);
+        let (inputs, store) = (hash()?, hash()?);
+        let delay_ms = parts.next().and_then(|delay| delay.parse().ok()).ok_or(BadStartDigest)?;
+        let further = parts.map(|part| {
+            let (name, hash) = part.split_once('=').filter(|(_, hash)| is_hash(hash))?;
+            Some((name.to_owned(), hash.to_owned()))
+        });
+        let further = further.collect::<Option<_>>().ok_or(BadStartDigest)?;
+        Ok(StartDigest { inputs, store, delay_ms, further })
     }
+}
+
+/// Returns whether a part is there: null and an empty object count as missing.
+fn is_given(part: &Value) -> bool {
+    !part.is_null() && part.as_object().is_none_or(|it| !it.is_empty())
 }
 
 /// Hashes a part. A missing part, null and an empty object hash alike.
 fn hash(part: Option<&Value>) -> String {
     let mut hash = Hash(Sha256::new());
-    let non_empty =
-        part.filter(|part| !part.is_null() && part.as_object().is_none_or(|it| !it.is_empty()));
-    if let Some(part) = non_empty {
+    if let Some(part) = part.filter(|part| is_given(part)) {
         // Writing to a hash cannot fail.
         let _ = write(part, &mut hash);
     }
@@ -192,11 +215,26 @@ mod tests {
         let other = StartDigest::new(Some(&json!({"a": 2})), Some(&json!({"k": "v"})), None);
         assert_eq!(one.differences(&other), ["inputs", "delay_ms"]);
         assert_eq!(one.differences(&StartDigest::new(None, None, Some(5))), ["inputs", "store"]);
+        let labelled = one.clone().with("labels", Some(&json!({"team": "a"})));
+        assert_eq!(labelled.differences(&one), ["labels"]);
+        assert_eq!(one.differences(&labelled), ["labels"]);
+        assert_eq!(one.clone().with("labels", Some(&json!({}))), one);
     }
 
     #[test]
     fn invalid_digests_are_refused() {
-        for text in ["", "a b 1", "00 00 1", &format!("{0} {0}", "0".repeat(32))] {
+        let hash = "0".repeat(32);
+        let digest = format!("{hash} {hash} 1");
+        assert!(digest.parse::<StartDigest>().is_ok());
+        for text in [
+            "",
+            "a b 1",
+            "00 00 1",
+            &format!("{hash} {hash}"),
+            &format!("{hash} {hash} 1 "),
+            &format!("{digest} labels"),
+            &format!("{digest} labels=00"),
+        ] {
             assert_eq!(text.parse::<StartDigest>(), Err(BadStartDigest), "{text}");
         }
     }
@@ -206,6 +244,7 @@ mod tests {
         fn digests_are_read_as_written(key in ".{0,5}", value in ".{0,9}", delay in any::<u64>()) {
             let part = json!({key: value});
             let digest = StartDigest::new(Some(&part), Some(&part), Some(delay));
+            let digest = digest.with("labels", Some(&part)).with("other", None);
             prop_assert_eq!(digest.to_string().parse(), Ok(digest));
         }
     }

@@ -24,7 +24,7 @@ pub enum Error {
         hint: String,
     },
     /// A request that is not valid, with every problem.
-    #[error("{subject} cannot be taken: {}", count(problems))]
+    #[error("{subject} cannot be accepted: {}", count(problems))]
     Invalid {
         /// The part of the request that is not valid.
         subject: String,
@@ -35,7 +35,7 @@ pub enum Error {
     #[error("the plugin is refused: {0}")]
     Plugin(AdmissionError),
     /// The descriptions of a plugin's nodes are not valid.
-    #[error("the plugin's description of itself cannot be taken: {}", count(problems))]
+    #[error("the plugin's description of itself cannot be accepted: {}", count(problems))]
     Description {
         /// The problems of the descriptions.
         problems: Vec<Problem>,
@@ -143,6 +143,8 @@ impl From<StoreError> for Error {
                 tracing::error!(%cause, "the database is unavailable");
                 Error::Unavailable
             }
+            StoreError::Refused(reason) => Error::Conflict(reason),
+            StoreError::Changed => Error::Changed { subject: "what it replaces".into(), it: "it" },
             StoreError::Data(cause) => Error::Internal(log_internal(&cause)),
         }
     }
@@ -230,7 +232,7 @@ mod tests {
             let subject = "the grants of web".to_owned();
             Error::Invalid { subject, problems: vec![problem; count] }.to_string()
         };
-        assert_eq!(text_of(1), "the grants of web cannot be taken: 1 problem");
-        assert_eq!(text_of(2), "the grants of web cannot be taken: 2 problems");
+        assert_eq!(text_of(1), "the grants of web cannot be accepted: 1 problem");
+        assert_eq!(text_of(2), "the grants of web cannot be accepted: 2 problems");
     }
 }

@@ -19,8 +19,11 @@ use crate::cluster::probe::Probe;
 use crate::cluster::session::CurrentSession;
 use crate::data_folder::DataFolder;
 use crate::execution::committer::Committer;
+use crate::execution::deadlines::DeadlineWatch;
 use crate::execution::executor::Executor;
+use crate::execution::pauses::Pauses;
 use crate::execution::prefetch::{Prefetch, Targets};
+use crate::execution::removals::Removals;
 use crate::execution::secrets::{SecretDeclarations, SecretSets};
 use crate::execution::sweeps::Sweeps;
 use crate::host_work::HostWork;
@@ -71,6 +74,9 @@ pub(crate) struct Pipeline {
     pub executor: Executor,
     pub prefetch: Arc<Prefetch>,
     pub sweeps: Sweeps,
+    pub removals: Removals,
+    pub deadlines: DeadlineWatch,
+    pub pauses: Pauses,
     pub watchers: Watchers,
 }
 

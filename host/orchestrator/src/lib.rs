@@ -43,20 +43,23 @@ pub use exosphere_sandbox::{
     HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, HostView, KeyId,
-    Keyring, LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunCounters,
-    RunFilter, RunStart, RunView, SecretName, StateFilter, StateView, Violation,
+    AttemptRow, BadCursor, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow,
+    HostView, KeyId, Keyring, ListedRun, LostSecrets, Page, PageRequest, Pause, PluginEntry,
+    PluginRow, Report, RevisionEntry, RunCounters, RunCursor, RunPageRequest, RunStart, RunView,
+    SecretName, StatePageRequest, StateView, Uploads, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
 pub use keys::source::Keys;
 pub use service::admission::{AdmissionReport, Capability, UploadReport};
 pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
+pub use service::deletion::DeletedGraph;
 pub use service::given::{RunGiven, StateGiven};
 pub use service::large_json::AnswerPermit;
 pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
+pub use service::pauses::RunPause;
 pub use service::queries::{RunDetails, StateDetails};
-pub use service::results::{BadCursor, OutputCursor, OutputPage, OutputView};
+pub use service::results::{BadOutputCursor, OutputCursor, OutputPage, OutputView};
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
 
@@ -66,9 +69,12 @@ use cluster::recovery;
 use cluster::session::CurrentSession;
 use data_folder::DataFolder;
 use execution::committer::{self, Committer};
+use execution::deadlines::{self, DeadlineWatch};
 use execution::executor::Executor;
+use execution::pauses::{self, Pauses};
 use execution::prefetch::{MAX_AHEAD_PER_SLOT, Prefetch};
 use execution::recall;
+use execution::removals::{self, Removals};
 use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
 use inner::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
@@ -122,6 +128,9 @@ impl Host {
                 executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
                 prefetch: Prefetch::new(config.slots),
                 sweeps: Sweeps::default(),
+                removals: Removals::default(),
+                deadlines: DeadlineWatch::default(),
+                pauses: Pauses::default(),
                 watchers: Watchers::default(),
             },
             cluster: Cluster {
@@ -148,6 +157,7 @@ impl Host {
             lifeline: Arc::default(),
             folder,
         });
+        pauses::read_namespaces(&inner).await?;
         committer::start(inner.clone()).map_err(StartError::Thread)?;
         let lost = inner.db.store.lost_sessions(inner.db.clock.now()).await?;
         recovery::reclaim_states(&inner, &lost).await?;
@@ -155,6 +165,9 @@ impl Host {
         cluster::start(&inner).map_err(StartError::Thread)?;
         probe::start(&inner);
         recall::start(&inner);
+        removals::start(&inner);
+        deadlines::start(&inner);
+        pauses::start(&inner);
         Ok(Host { inner })
     }
 
@@ -259,7 +272,7 @@ async fn advance_clock(clock: &SystemClock, store: &Store) -> Result<(), StoreEr
     if lead_ms > MAX_SILENT_CLOCK_LEAD_MS {
         tracing::warn!(
             ahead_s = lead_ms / 1000,
-            "the clock of this machine is behind the latest commit in the database; this host goes on \
+            "the clock of this machine is behind the latest commit in the database; this host continues \
              from there, and is ahead of the clock until that has caught up: set it right"
         );
     }

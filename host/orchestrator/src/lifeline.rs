@@ -123,8 +123,10 @@ mod tests {
             namespace_key: NamespaceKey(1),
             graph_name: name(),
             revision: 1,
+            revision_id: 1,
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             inputs: "{}".into(),
+            labels: Default::default(),
         }
     }
 

@@ -100,7 +100,7 @@ mod tests {
         let clock = SystemClock::with_offset(0);
         assert_eq!(clock.show(10 * HOUR, 0), 10 * HOUR);
         assert_eq!(clock.show(10 * HOUR + 5, 5), 10 * HOUR + 5);
-        // Set back by an hour: time continues to elapse.
+        // The wall clock was set back by an hour, and time continues to elapse.
         assert_eq!(clock.show(9 * HOUR + 10, 10), 10 * HOUR + 10);
         assert_eq!(clock.show(9 * HOUR + 1_010, 1_010), 10 * HOUR + 1_010);
     }
@@ -109,7 +109,7 @@ mod tests {
     fn a_clock_set_forward_is_followed() {
         let clock = SystemClock::with_offset(0);
         clock.show(10 * HOUR, 0);
-        // A suspended machine: hours on the wall, none on the monotonic clock.
+        // After a suspension, hours have passed on the wall clock and none on the monotonic one.
         assert_eq!(clock.show(18 * HOUR, 7), 18 * HOUR);
         assert_eq!(clock.show(18 * HOUR + 1, 8), 18 * HOUR + 1);
     }

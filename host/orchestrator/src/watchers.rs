@@ -120,7 +120,8 @@ mod tests {
     use super::*;
 
     fn run_updates(version: i64, status: RunStatus) -> RunUpdate {
-        RunUpdate { run: RunKey(1), version, status, paused: false, status_changed: true }
+        let (paused, status_changed, is_stopped) = (false, true, false);
+        RunUpdate { run: RunKey(1), version, status, paused, status_changed, is_stopped }
     }
 
     fn view(version: i64) -> RunView {
@@ -135,6 +136,9 @@ mod tests {
             created_at: 0,
             due_at: None,
             ended_at: Some(1),
+            missed: None,
+            deadline_at: None,
+            start_by_at: None,
             node_counts: NodeCounts::default(),
             counters: RunCounters { states: 1, errored: 1, ..RunCounters::default() },
         }
@@ -172,6 +176,6 @@ mod tests {
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(true)));
         assert_eq!(end.borrow_and_update().version, 6);
         watchers.publish(&[run_updates(7, RunStatus::Running)], Vec::new());
-        assert!(!end.borrow().over, "it goes on");
+        assert!(!end.borrow().over, "the run continues");
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn typecheck_failed(error: &wasmtime::Error) -> Failure {
 /// Returns an internal error. The host's log gets the details with the state's id.
 pub(crate) fn internal(cause: &str, state: &GuestState) -> Failure {
     let id = &state.context.state;
-    tracing::error!(state = id, cause, "an execution failed by the host's fault");
+    tracing::error!(state = id, cause, "an execution failed by an internal error");
     Failure::new(
         FailureKind::Internal,
         format!("the host could not execute the node; its log says why, under state {id}"),

@@ -328,7 +328,7 @@ mod tests {
         assert!(long.iter_mut().all(|waits| waits.now_or_never().is_none()));
         assert!((&mut short).now_or_never().is_none());
         drop(first);
-        assert!((&mut short).now_or_never().is_some(), "the other line is next");
+        assert!((&mut short).now_or_never().is_some(), "the other key is next");
         assert!((&mut long[0]).now_or_never().is_some());
     }
 
@@ -357,15 +357,15 @@ mod tests {
         assert!(small.iter_mut().all(|wait| granted(wait).is_none()));
         let mut held = held.into_iter();
         drop(held.next());
-        // Two permits against none.
+        // The large group has two permits, and the small one none.
         let short = granted(&mut small[0]).unwrap();
-        // Two against none again: a group that holds a permit briefly gets the next.
+        // The same holds again: a group that holds a permit briefly gets the next.
         drop(short);
         let _second = granted(&mut small[1]).unwrap();
-        // One against one: the last permit of the large group is older.
+        // Each has one permit, and that of the large group is older.
         drop(held.next());
         let _fourth = granted(&mut large[3]).unwrap();
-        // One against one again, and now that of the small group is older.
+        // Each has one permit, and now that of the small group is older.
         drop(held.next());
         let _third = granted(&mut small[2]).unwrap();
         assert!(granted(&mut large[4]).is_none());
@@ -379,7 +379,7 @@ mod tests {
         let mut held: Vec<_> = large.iter_mut().filter_map(granted).collect();
         assert_eq!(held.len(), 3);
         for _ in 0..3 {
-            assert!(granted(&mut take("small")).is_some(), "one after the other, without a wait");
+            assert!(granted(&mut take("small")).is_some(), "each without a wait");
         }
         let small = granted(&mut take("small")).unwrap();
         let mut other = take("other");
@@ -388,7 +388,7 @@ mod tests {
         assert!(granted(&mut other).is_some());
         assert!(large[3..].iter_mut().all(|wait| granted(wait).is_none()));
         held.pop();
-        assert!(granted(&mut large[3]).is_some(), "all but the last are for anybody");
+        assert!(granted(&mut large[3]).is_some(), "all but the last permit are for any group");
         assert!(turns.acquire_for("m", "large", 1).now_or_never().is_some(), "and of another key");
     }
 

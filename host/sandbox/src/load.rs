@@ -151,8 +151,7 @@ fn link(
     component: &Component,
     summary: ComponentSummary,
 ) -> Result<Plugin, AdmissionError> {
-    // Counted as instantiated: a module's parts count each time that it is
-    // instantiated.
+    // The parts of a module count each time that it is instantiated.
     if let Some(parts) = component.resources_required() {
         let check = |part, has, limit| {
             if has > limit {

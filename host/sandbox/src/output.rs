@@ -77,7 +77,7 @@ fn check_delay(delay: u64) -> Result<(Outcome, u64), Failure> {
     }
 }
 
-/// Returns the failure that the node reported. Secrets are hidden first, because making
+/// Returns the failure that the node reported. Secrets are redacted first, because making
 /// a failure cuts its message.
 fn node_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     let kind = if failure.retryable { FailureKind::Retryable } else { FailureKind::Permanent };

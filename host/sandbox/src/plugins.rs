@@ -110,7 +110,7 @@ impl LoadedPlugins {
 
     /// Inserts a plugin, unless it is there.
     pub(crate) fn insert(&self, plugin: Arc<Plugin>) {
-        // An error says that another caller was quicker with the same plugin.
+        // The cell is full if another caller has loaded the same plugin meanwhile.
         let _ = self.entry(plugin.digest()).set(plugin);
         self.evict();
     }

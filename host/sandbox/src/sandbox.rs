@@ -97,7 +97,7 @@ pub struct Sandbox {
     cache: Arc<Cache>,
     network: Arc<Network>,
     plugins: LoadedPlugins,
-    /// One permit for each pooled instance. This is no second queue: the slots of the executor
+    /// One permit for each pooled instance. It is not a second queue: the slots of the executor
     /// decide which executions run. These permits also count the guests that describe the
     /// plugin of an upload, which the executor does not know.
     instances: Semaphore,

@@ -21,7 +21,7 @@ async fn an_admitted_plugin_returns_its_description() {
     assert_eq!(admitted.digest, Digest::from_content(&bytes));
     assert_eq!(admitted.description, r#"{"nodes":[]}"#);
     assert_eq!(admitted.imports, ["exosphere:node/log@0.1.0"]);
-    // Admitted again, without compiling.
+    // The same bytes are admitted again without a compilation.
     let readmitted = bench.sandbox.admit(&bytes).await.unwrap();
     assert_eq!(readmitted.description, admitted.description);
 }

@@ -58,7 +58,7 @@ async fn until<T>(event: &str, mut poll: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = poll() {
             return found;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {event}");
+        assert!(started.elapsed() < Duration::from_secs(30), "timed out: {event}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

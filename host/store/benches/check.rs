@@ -74,7 +74,7 @@ async fn one_check(database: String) {
     println!("{elapsed:.2?}, {} MB, {:?}", memory("VmHWM") / 1024, report.checked);
 }
 
-/// Each with a body of 100 bytes.
+/// Executes a run whose outputs have a body of 100 bytes each.
 async fn run(harness: &mut Harness, builder: &GraphBuilder, branches: usize) {
     let run = harness.start("fan", builder, &[]).await;
     let body = format!("{{\"v\":\"{}\"}}", "x".repeat(92));

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 use crate::codec::{parse_json, read_int, read_text, to_json, to_key_id, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
+use crate::id_blocks::reserve;
+use crate::namespaces::Expected;
 use crate::secrets::key_check;
 use crate::secrets::keyring::{KeyId, Keyring};
 use crate::secrets::secret_cipher::SecretScope;
@@ -214,6 +216,13 @@ impl Store {
         self.reader.row(sql::COMPONENT_BYTES, &params![&digest.to_string()], bytes).await
     }
 
+    /// Reads the interfaces that a plugin imports.
+    pub async fn imports(&self, digest: Digest) -> Result<Option<Vec<String>>, StoreError> {
+        let digest = digest.to_string();
+        let imports = self.reader.row(sql::COMPONENT_IMPORTS, &params![&digest], read_text).await?;
+        imports.map(|text| parse_json(&text, "component", "imports", &digest)).transpose()
+    }
+
     /// Reads the description of a plugin: its nodes as JSON text, which [`description`] parses.
     pub async fn description(&self, digest: Digest) -> Result<Option<String>, StoreError> {
         self.reader.row(sql::COMPONENT_NODES, &params![&digest.to_string()], read_text).await
@@ -229,13 +238,45 @@ impl Store {
         secrets: &BTreeMap<Name, Option<String>>,
         now: Millis,
     ) -> Result<AppliedGraph, StoreError> {
+        let anything = &Expected::Anything;
+        self.apply_graph_if(namespace, name, graph, secrets, anything, now).await
+    }
+
+    /// Applies a graph like [`Store::apply_graph`], if the digest of its current revision is as
+    /// expected.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Changed`] if it is not. [`StoreError::Refused`] if a plugin that a node names
+    /// was removed.
+    pub async fn apply_graph_if(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        graph: &Graph,
+        secrets: &BTreeMap<Name, Option<String>>,
+        expected: &Expected,
+        now: Millis,
+    ) -> Result<AppliedGraph, StoreError> {
         let body = graph.to_json().to_string();
         let digest = Digest::from_content(body.as_bytes()).to_string();
         let (namespace, name) = (namespace.clone(), name.clone());
         let removed = secrets.iter().filter(|(_, value)| value.is_none());
         let removed = removed.map(|(name, _)| name.clone()).collect();
         let nodes = graph.nodes().count() as i64;
-        let mut new = Revision { namespace, name, digest, body, nodes, encrypted: None, removed };
+        let uploads = graph.uploads().into_iter();
+        let uploads = uploads.map(|(plugin, digest)| (plugin.clone(), digest)).collect();
+        let mut new = Revision {
+            namespace,
+            name,
+            digest,
+            body,
+            nodes,
+            uploads,
+            expected: expected.clone(),
+            encrypted: None,
+            removed,
+        };
         let mut keys = self.cipher.keys();
         for tried in 1.. {
             new.encrypt_secrets(secrets, &keys)?;
@@ -345,8 +386,10 @@ impl Store {
             namespace_key: NamespaceKey(owner),
             graph_name: to_name(graph, "graph", "name")?,
             revision: number,
+            revision_id: revision,
             graph: Arc::new(revision_graph(&body, revision)?),
             inputs: inputs.into(),
+            labels: self.labels_of(key).await?,
         }))
     }
 }
@@ -394,6 +437,10 @@ struct Revision {
     digest: String,
     body: String,
     nodes: i64,
+    /// The uploads that its nodes name.
+    uploads: Vec<(Name, Digest)>,
+    /// The precondition on the digest of the current revision.
+    expected: Expected,
     encrypted: Option<EncryptedSecrets>,
     /// The names of secrets to delete.
     removed: Vec<Name>,
@@ -452,6 +499,11 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
         Ok(RevisionRow { id: row.int(0)?, number: row.int(1)?, digest: row.text(2)? })
     };
     let before = tx.query(sql::REVISION, &params![current], read).await?.into_iter().next();
+    let current = before.as_ref().map(|revision| revision.digest.as_str());
+    if !new.expected.is_met_by_text(current) {
+        // An error, so that nothing of this transaction stays.
+        return Err(StoreError::Changed);
+    }
     let number = match before {
         Some(revision) if revision.digest == new.digest => {
             return Ok(Some(AppliedGraph { revision, namespace: owner, changed: false }));
@@ -460,9 +512,19 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
         None => 1,
     };
     let now = tx.now();
-    let row = params![graph, number, &new.digest, &new.body, now];
-    let id = tx.query(sql::NEW_REVISION, &row, read_int).await?;
-    let id = *id.first().ok_or_else(|| corrupt_row("revision", "graph", graph))?;
+    let id = reserve(tx, "revision", 1).await? - 1;
+    let row = params![id, graph, number, &new.digest, &new.body, now];
+    tx.execute(sql::NEW_REVISION, &row).await?;
+    for (plugin, digest) in &new.uploads {
+        let digest_text = digest.to_string();
+        let upload = params![id, namespace, plugin.as_str(), &digest_text];
+        if tx.query(sql::USE_UPLOAD, &upload, read_int).await?.is_empty() {
+            return Err(StoreError::Refused(format!(
+                "the plugin {plugin} was removed meanwhile, at least the version {digest}; \
+                 upload it, and apply the graph again"
+            )));
+        }
+    }
     tx.execute(sql::SET_CURRENT, &params![graph, id, number, new.nodes, now]).await?;
     let revision = RevisionRow { id, number, digest: new.digest.clone() };
     Ok(Some(AppliedGraph { revision, namespace: owner, changed: true }))
@@ -492,7 +554,7 @@ fn exporter(row: &dyn Row) -> Result<ExporterRow, StoreError> {
     })
 }
 
-fn graph(row: &dyn Row) -> Result<GraphRow, StoreError> {
+pub(crate) fn graph(row: &dyn Row) -> Result<GraphRow, StoreError> {
     Ok(GraphRow {
         name: to_name(row.text(0)?, "graph", "name")?,
         revision: RevisionRow { id: row.int(1)?, number: row.int(2)?, digest: row.text(3)? },

@@ -22,6 +22,7 @@ mod state;
 mod walk;
 mod ancestry;
 mod orphans;
+mod labels;
 
 use crate::error::{OpenError, StoreError};
 use crate::open::Database;
@@ -48,7 +49,7 @@ pub enum CheckError {
     Older {
         /// The database's last migration.
         has: i64,
-        /// This version's last migration.
+        /// The last migration of this version.
         expected: i64,
     },
     /// The migration of this number is incomplete, or differs from this version's.
@@ -115,5 +116,6 @@ async fn recount(snapshot: &mut impl Snapshot) -> Result<Report, CheckError> {
     catalog::check(snapshot, &mut findings).await?;
     runs::check(snapshot, &mut findings).await?;
     orphans::check(snapshot, &mut findings).await?;
+    labels::check(snapshot, &mut findings).await?;
     Ok(findings.report())
 }

@@ -19,6 +19,7 @@ mod start;
 mod finish;
 mod staging;
 mod control;
+pub(crate) mod deadlines;
 mod sweeps;
 mod manual_retry;
 mod unites;
@@ -30,6 +31,7 @@ pub(crate) mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use exosphere_domain::deadline::DeadlineKind;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::plan::{Deltas, Transition};
@@ -54,6 +56,8 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
     commit.decide_all(operations)?;
     let (rows, mut pending) = (std::mem::take(&mut commit.rows), PendingWrites::default());
     rows.write(tx, &mut pending, commit.now).await?;
+    commit.add_deadlines(&mut pending, operations);
+    commit.add_paused_runs(&mut pending, operations);
     commit.control_all(tx, &mut pending, operations).await?;
     commit.close_unites(tx, &mut pending).await?;
     commit.save(tx, &mut pending).await?;
@@ -101,6 +105,8 @@ struct LoadedRun {
     before: (RunStatus, bool),
     /// Set if the run's row must be written.
     changed: bool,
+    /// The deadline that the run misses in this commit.
+    missed: Option<DeadlineKind>,
 }
 
 /// A unite with no open members left.
@@ -167,7 +173,8 @@ impl<'b> CommitTx<'b> {
         for row in RunRow::load(tx, infos.keys().copied()).await? {
             let (run, before) = (row.id, (row.status, row.paused));
             let (entries, info) = (Entries::default(), infos[&run].clone());
-            self.runs.insert(run, LoadedRun { row, entries, info, before, changed: false });
+            let (changed, missed) = (false, None);
+            self.runs.insert(run, LoadedRun { row, entries, info, before, changed, missed });
         }
         let finished: Vec<&Finished> = operations
             .iter()
@@ -264,9 +271,11 @@ impl<'b> CommitTx<'b> {
         let changed = std::mem::take(&mut self.runs).into_values().filter(|run| run.changed);
         let (mut rows, mut entries) = (Vec::new(), Vec::new());
         let mut cleared = Vec::new();
-        for LoadedRun { mut row, entries: of_run, info, before, .. } in changed {
+        for LoadedRun { mut row, entries: of_run, info, before, missed, .. } in changed {
             row.version += 1;
             row.update_status(self.now);
+            // A pause does not outlive its run.
+            row.paused &= row.is_live();
             let is_over = matches!(row.status, RunStatus::Success | RunStatus::Cancelled);
             if is_over && !info.graph.store().keep && row.store_keys > 0 {
                 cleared.push(row.id);
@@ -276,9 +285,11 @@ impl<'b> CommitTx<'b> {
             let RunRow { id: run, version, status, paused, .. } = row;
             let status_changed = before != (status, paused);
             if before.0 == RunStatus::Running && status != RunStatus::Running {
-                self.done.ended.push(row.view(&info));
+                self.done.ended.push(row.view(&info, missed));
             }
-            self.done.run_updates.push(RunUpdate { run, version, status, paused, status_changed });
+            let is_stopped = status == RunStatus::Cancelled || missed.is_some();
+            let update = RunUpdate { run, version, status, paused, status_changed, is_stopped };
+            self.done.run_updates.push(update);
             entries.push((run, of_run));
             rows.push(row);
         }

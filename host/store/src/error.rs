@@ -59,6 +59,12 @@ pub enum StoreError {
     /// that is too big. A retry does not help.
     #[error("the data are refused: {0}")]
     Data(String),
+    /// The current contents of the database do not allow the write. The message is for callers.
+    #[error("{0}")]
+    Refused(String),
+    /// The value to replace is not the expected one.
+    #[error("it has changed since it was read")]
+    Changed,
     /// A conflict between two transactions, of which this one was rolled back. An immediate retry
     /// helps.
     #[error("another transaction was in the way: {0}")]

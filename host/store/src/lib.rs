@@ -25,6 +25,9 @@ mod commit;
 mod id_blocks;
 mod sessions;
 mod catalog;
+mod deletion;
+mod revisions;
+mod pauses;
 mod namespaces;
 mod secrets;
 mod reads;
@@ -47,16 +50,20 @@ pub use commit::batch::{
     Batch, ClaimMode, Committed, Control, ExistingRun, Finished, Leftover, NewRun, Operation,
     Quotas, RedrivePart, Reply, RunQuota, Stage, Staged, StagedQueues,
 };
+pub use commit::deadlines::PendingDeadline;
+pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};
 pub use error::{OpenError, StoreError};
 pub use id_blocks::IdBlock;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use open::Database;
+pub use pauses::{GraphPause, NewPause, Pause, PendingPause, RunsFrom};
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
 pub use reads::results::{ResultState, RunStart, StateSources};
-pub use reads::views::{
-    AttemptRow, FailureView, Page, RunCounters, RunFilter, RunView, StateFilter, StateView,
-};
+pub use reads::run_list::{BadCursor, ListedRun, RunCursor, RunPageRequest};
+pub use reads::state_list::StatePageRequest;
+pub use reads::views::{AttemptRow, FailureView, Page, RunCounters, RunView, StateView};
+pub use revisions::RevisionEntry;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
 pub use secrets::secret_cipher::SecretCipher;
@@ -78,7 +85,7 @@ pub struct Store {
     /// The read pool of executions: large gathers of one tenant must not delay API reads and
     /// cancels.
     executions: Pool,
-    /// On Postgres: the connection for heartbeats and notifications, which works while the others
+    /// The connection for heartbeats and notifications on Postgres, which works while the others
     /// are busy.
     side: Option<ConnectionSlot>,
     id_blocks: Arc<IdBlocks>,
@@ -182,7 +189,7 @@ impl Store {
                 sqlite::sync_commits(&connection, false)?;
                 let done =
                     catch_unwind(AssertUnwindSafe(|| commit_unsynced(&mut connection, &batch)));
-                // Also after a panic: later commits of this connection are durable.
+                // This runs after a panic, too, so that later commits of this connection are durable.
                 let synced = sqlite::sync_commits(&connection, true);
                 let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
                 synced.map_err(|error| StoreError::Unknown(error.to_string()))?;

@@ -34,6 +34,17 @@ pub enum Expected {
 }
 
 impl Expected {
+    /// Returns whether a version meets the precondition, given as text; `None` if there is no
+    /// value yet.
+    pub(crate) fn is_met_by_text(&self, version: Option<&str>) -> bool {
+        match self {
+            Expected::Anything => true,
+            Expected::OneOf(_) => version
+                .and_then(|version| version.parse().ok())
+                .is_some_and(|version| self.is_met_by(&version)),
+        }
+    }
+
     fn is_met_by(&self, version: &Digest) -> bool {
         match self {
             Expected::Anything => true,

@@ -4,7 +4,7 @@
 //! A statement has one text for both databases as far as their common subset reaches. Elsewhere two
 //! texts stand side by side. A statement for many rows runs on SQLite once per row, and on Postgres
 //! once over arrays (`unnest!`). Lists of numbers are JSON text, and only Postgres needs locks.
-//! Columns that several statements share stand in one list (`dialect/columns.rs`).
+//! Columns that several statements share are in one list (`dialect/columns.rs`).
 
 /// The current time on Postgres, in milliseconds since 1970, at this moment of the transaction.
 macro_rules! now {
@@ -213,21 +213,31 @@ macro_rules! claimable {
 
 mod sessions;
 pub(crate) mod runs;
+mod run_lists;
+mod labels;
 mod states;
 mod unites;
 mod claims;
 mod staging;
 mod entries;
 mod catalog;
+mod deletion;
+mod deadlines;
 mod namespaces;
+mod pauses;
 mod secrets;
 pub(crate) mod check;
 
 pub(crate) use catalog::*;
 pub(crate) use check::*;
 pub(crate) use claims::*;
+pub(crate) use deadlines::*;
+pub(crate) use deletion::*;
 pub(crate) use entries::*;
+pub(crate) use labels::*;
 pub(crate) use namespaces::*;
+pub(crate) use pauses::*;
+pub(crate) use run_lists::*;
 pub(crate) use runs::*;
 pub(crate) use secrets::*;
 pub(crate) use sessions::*;

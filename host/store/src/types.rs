@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey};
+use exosphere_domain::label::Labels;
 use exosphere_domain::state::{Claimed, Ref, RunStatus};
 
 /// The immutable part of a run's row, with the run's graph and namespace.
@@ -23,10 +24,14 @@ pub struct RunInfo {
     pub graph_name: Name,
     /// The number of the graph's revision.
     pub revision: i64,
+    /// The id of the revision's row, which is never used again.
+    pub revision_id: i64,
     /// The graph, as this revision defines it.
     pub graph: Arc<Graph>,
     /// The run's inputs: a JSON object.
     pub inputs: Arc<str>,
+    /// The labels that the run was started with.
+    pub labels: Labels,
 }
 
 /// A claimed state, with the data that its execution needs.
@@ -55,4 +60,7 @@ pub struct RunUpdate {
     pub paused: bool,
     /// Set if `status` or `paused` changed in this commit.
     pub status_changed: bool,
+    /// Set if the run ended although states of it were open: it was cancelled, or has missed a
+    /// deadline. No result of its states counts from then on.
+    pub is_stopped: bool,
 }

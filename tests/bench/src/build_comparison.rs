@@ -11,7 +11,7 @@ use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
 use crate::closed_loop::closed;
-use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
+use crate::graphs::{CHAIN_COUNT, CHAIN_LENGTH, CHAINS_NAME, FANOUT_SIZES, fanout_of};
 use crate::loads::{ONE_STATE_AT_MAX_RATE, ONE_STATE_RUNS, fanout};
 use crate::results::{Measurement, Results, Unit};
 use crate::system_under_test::SystemUnderTest;
@@ -44,10 +44,10 @@ pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
 
 /// Runs the loads whose speed every change must keep.
 fn main_loads(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
-    fanout(system, "fanout", FANOUTS[1], &fanout_of(FANOUTS[1]), results)?;
-    let chains = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
-    let rate = chains.rate((CHAINS * CHAIN) as f64);
-    results.add(CHAINS_OF, system.name, Unit::StatesPerSecond, rate);
+    fanout(system, "fanout", FANOUT_SIZES[1], &fanout_of(FANOUT_SIZES[1]), results)?;
+    let chains = closed(&system.work("chain", &json!({})), CHAIN_COUNT, CHAIN_COUNT)?;
+    let rate = chains.rate((CHAIN_COUNT * CHAIN_LENGTH) as f64);
+    results.add(CHAINS_NAME, system.name, Unit::StatesPerSecond, rate);
     let (runs, clients) = ONE_STATE_RUNS;
     let singles = closed(&system.work("single", &json!({})), clients, runs)?;
     results.add(ONE_STATE_AT_MAX_RATE, system.name, Unit::RunsPerSecond, singles.rate(runs as f64));

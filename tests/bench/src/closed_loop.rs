@@ -39,7 +39,7 @@ impl LoopTimes {
 
 /// Sends the request `total` times in all, from `clients` clients.
 pub fn closed(work: &Work, clients: u64, total: u64) -> Result<LoopTimes> {
-    // One thread: the load generator shares the processors with the host.
+    // One thread suffices: the load generator shares the processors with the host.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let next = Arc::new(AtomicU64::new(0));

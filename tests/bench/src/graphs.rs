@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 
 /// Numbers of branches of the fanouts.
-pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
+pub const FANOUT_SIZES: [u64; 3] = [10_000, 20_000, 100_000];
 /// Number of chains that run at the same time, and the name of that load.
-pub const CHAINS: u64 = 200;
-pub const CHAINS_OF: &str = "200 chains of 50";
+pub const CHAIN_COUNT: u64 = 200;
+pub const CHAINS_NAME: &str = "200 chains of 50";
 /// Number of nodes of the chain.
-pub const CHAIN: u64 = 50;
+pub const CHAIN_LENGTH: u64 = 50;
 /// Number of nodes of the short chain that carries payloads.
-pub const CARRIERS: u64 = 10;
+pub const CARRIER_CHAIN_LENGTH: u64 = 10;
 /// Number of nodes of the wide graph: a root, its successors, and a unite.
-pub const WIDE: u64 = 100;
+pub const WIDE_NODES: u64 = 100;
 /// Number of operations of the node that uses the store.
-const OPERATIONS: usize = 100;
+const STORE_OPERATIONS: usize = 100;
 
 /// Returns the name of the load of a fanout.
 pub fn fanout_of(branches: u64) -> String {
@@ -26,8 +26,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("fanout", fanout("echo", json!({"value": "${{ splitter.outputs.i }}"}))),
         ("minimal", fanout("attack", json!({}))),
-        ("chain", chain(CHAIN)),
-        ("carriers", chain(CARRIERS)),
+        ("chain", chain(CHAIN_LENGTH)),
+        ("carriers", chain(CARRIER_CHAIN_LENGTH)),
         ("single", chain(1)),
         ("wide", wide()),
         ("store", store()),
@@ -72,7 +72,7 @@ fn chain(length: u64) -> Value {
 
 /// Returns a graph of a root, many successors, and a unite of them.
 fn wide() -> Value {
-    let names: Vec<String> = (0..WIDE - 2).map(|at| format!("n{at}")).collect();
+    let names: Vec<String> = (0..WIDE_NODES - 2).map(|at| format!("n{at}")).collect();
     let mut all = vec![node("fan", "root", json!({"n": 1}), &names)];
     all.extend(names.iter().map(|name| {
         node("echo", name, json!({"value": "${{ root.outputs.i }}"}), &["merger".into()])
@@ -87,7 +87,7 @@ fn store() -> Value {
         0 => json!(["set", format!("key{}", at % 10), "value"]),
         _ => json!(["get", format!("key{}", (at - 1) % 10)]),
     };
-    let operations: Vec<Value> = (0..OPERATIONS).map(operation).collect();
+    let operations: Vec<Value> = (0..STORE_OPERATIONS).map(operation).collect();
     nodes(vec![node("kv", "only", json!({"ops": operations}), &[])])
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::baselines::database::StorePipeline;
 use crate::baselines::sandbox::SandboxLoop;
 use crate::closed_loop::closed;
-use crate::graphs::CHAIN;
+use crate::graphs::CHAIN_LENGTH;
 use crate::loads::fanout;
 use crate::results::Results;
 use crate::system_under_test::SystemUnderTest;
@@ -43,7 +43,7 @@ pub fn run(postgres: &Postgres) -> Result<()> {
             fanout(system, "fanout", FANOUT_BRANCHES, "fanout", &mut found)?;
             let fanout_rate = found.latest("fanout", name).context("no rate")?;
             let chains = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
-            let chained = chains.rate((CHAINS * CHAIN) as f64);
+            let chained = chains.rate((CHAINS * CHAIN_LENGTH) as f64);
             let part = fanout_rate.min(chained) / calls.min(commits);
             println!(
                 "{name}: fanout {fanout_rate:.0} states/s, chains {chained:.0}; sandbox alone \

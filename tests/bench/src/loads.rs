@@ -9,7 +9,10 @@ use serde_json::json;
 
 use crate::baselines::{self, Baselines};
 use crate::closed_loop::{LoopTimes, closed, run_sequentially};
-use crate::graphs::{CARRIERS, CHAIN, CHAINS, CHAINS_OF, FANOUTS, WIDE, fanout_of};
+use crate::graphs::{
+    CARRIER_CHAIN_LENGTH, CHAIN_COUNT, CHAIN_LENGTH, CHAINS_NAME, FANOUT_SIZES, WIDE_NODES,
+    fanout_of,
+};
 use crate::open_loop;
 use crate::peers::{self, Peers};
 use crate::results::{Results, Unit};
@@ -68,12 +71,12 @@ pub fn run(
 
 fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     let name = system.name;
-    for branches in FANOUTS {
+    for branches in FANOUT_SIZES {
         fanout(system, "fanout", branches, &fanout_of(branches), results)?;
     }
-    fanout(system, "minimal", FANOUTS[1], "fanout of 20,000, the smallest node", results)?;
-    let times = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
-    note(&times, CHAINS_OF, name, (CHAINS * CHAIN) as f64, results);
+    fanout(system, "minimal", FANOUT_SIZES[1], "fanout of 20,000, the smallest node", results)?;
+    let times = closed(&system.work("chain", &json!({})), CHAIN_COUNT, CHAIN_COUNT)?;
+    add_rate(&times, CHAINS_NAME, name, (CHAIN_COUNT * CHAIN_LENGTH) as f64, results);
     let (runs, clients) = ONE_STATE_RUNS;
     let mut times = closed(&system.work("single", &json!({})), clients, runs)?;
     let max_rate = times.rate(runs as f64);
@@ -81,16 +84,16 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     results.add_latencies(ONE_STATE_AT_MAX_RATE, name, &mut times.latencies);
     let (runs, clients) = WIDE_RUNS;
     let times = closed(&system.work("wide", &json!({})), clients, runs)?;
-    note(&times, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, results);
+    add_rate(&times, "a wide graph of 100, 16 clients", name, (runs * WIDE_NODES) as f64, results);
     for (label, bytes, runs, clients) in PAYLOADS {
         let inputs = json!({"value": "x".repeat(bytes)});
         let times = closed(&system.work("carriers", &inputs), clients, runs)?;
         let load = format!("chains of 10 that carry {label}");
-        note(&times, &load, name, (runs * CARRIERS) as f64, results);
+        add_rate(&times, &load, name, (runs * CARRIER_CHAIN_LENGTH) as f64, results);
     }
     let (runs, clients) = STORE_RUNS;
     let times = closed(&system.work("store", &json!({})), clients, runs)?;
-    note(&times, "a node that calls the store 100 times", name, runs as f64, results);
+    add_rate(&times, "a node that calls the store 100 times", name, runs as f64, results);
     let (runs, pause) = IDLE_HOST_RUNS;
     let mut latencies = run_sequentially(&system.work("single", &json!({})), runs, pause)?;
     results.add_latencies(ONE_STATE, name, &mut latencies);
@@ -99,16 +102,16 @@ fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
 
 /// Adds the ratios of the host's rates to the baselines of the same round.
 fn compare(name: &str, results: &mut Results) -> Result<()> {
-    let [ten, fanout, hundred] = FANOUTS.map(fanout_of);
-    let (whole, chains) = (baselines::whole(), baselines::chains());
+    let [ten, fanout, hundred] = FANOUT_SIZES.map(fanout_of);
+    let (whole, chains) = (baselines::whole_fanout(), baselines::chains());
     let (batch, small) = (baselines::batch_of(256), baselines::batch_of(64));
     let pairs = [
         (&*ten, &*whole),
         (&*fanout, &*whole),
         (&*hundred, &*whole),
         (&*fanout, &*batch),
-        (CHAINS_OF, &*chains),
-        (CHAINS_OF, &*small),
+        (CHAINS_NAME, &*chains),
+        (CHAINS_NAME, &*small),
     ];
     for (load, baseline) in pairs {
         let rate = results.latest(load, name).with_context(|| format!("no {load}"))?;
@@ -127,11 +130,11 @@ pub fn fanout(
     results: &mut Results,
 ) -> Result<()> {
     let times = closed(&system.work(graph, &json!({"n": branches})), 1, 1)?;
-    note(&times, load, system.name, branches as f64 + 2.0, results);
+    add_rate(&times, load, system.name, branches as f64 + 2.0, results);
     Ok(())
 }
 
-fn note(times: &LoopTimes, load: &str, system: &str, states: f64, results: &mut Results) {
+fn add_rate(times: &LoopTimes, load: &str, system: &str, states: f64, results: &mut Results) {
     results.add(load, system, Unit::StatesPerSecond, times.rate(states));
 }
 
@@ -139,7 +142,13 @@ fn note(times: &LoopTimes, load: &str, system: &str, states: f64, results: &mut 
 fn beside(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
     fanout(system, "fanout", peers::BRANCHES, peers::FANOUT, results)?;
     let times = closed(&system.work("chain", &json!({})), peers::CHAIN_RUNS, peers::CHAIN_RUNS)?;
-    note(&times, peers::CHAINS, system.name, (peers::CHAIN_RUNS * CHAIN) as f64, results);
+    add_rate(
+        &times,
+        peers::CHAINS,
+        system.name,
+        (peers::CHAIN_RUNS * CHAIN_LENGTH) as f64,
+        results,
+    );
     let times = closed(&system.work("single", &json!({})), peers::CLIENTS, peers::SINGLE_RUNS)?;
     results.add(
         peers::SINGLES,

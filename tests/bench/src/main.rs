@@ -1,10 +1,10 @@
 //! The benchmark that `cargo xtask bench` runs: the limits of the machine (baselines), the host's
-//! rates (loads), the cost of history and plugins (growth), the host's memory, idle cost and
-//! start time (resources), and other systems (peers). All run in interleaved rounds, so that each
-//! result also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown
-//! file.
+//! rates (loads), the cost of history and plugins (growth), the pages of lists (lists), the host's
+//! memory, idle cost and start time (resources), and other systems (peers). All run in interleaved
+//! rounds, so that each result also has a ratio to a baseline of the same minute. The report is a
+//! JSON and a Markdown file.
 //!
-//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures
+//! Not here: a verdict, except for `--guard`. docs/reference/performance.md says what the figures
 //! mean.
 
 mod results;
@@ -18,6 +18,7 @@ mod baselines;
 mod loads;
 mod open_loop;
 mod table_growth;
+mod list_pages;
 mod resources;
 mod guard;
 mod build_comparison;
@@ -59,6 +60,9 @@ struct Arguments {
     /// Maximum number of finished states in the database, for growth
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     history: u64,
+    /// Number of runs, and of states of one run, for lists
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    listed: u64,
     /// The folder for the report
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
     out: PathBuf,
@@ -79,6 +83,8 @@ enum Part {
     Loads,
     /// The cost of finished states and plugins
     Growth,
+    /// The pages of lists by each filter
+    Lists,
     /// Memory, idle hosts, starts
     Resources,
 }
@@ -104,6 +110,9 @@ fn main() -> Result<()> {
     }
     if is_selected(Part::Growth) {
         table_growth::run(&postgres, arguments.history, arguments.rounds, &mut results)?;
+    }
+    if is_selected(Part::Lists) {
+        list_pages::run(&postgres, arguments.listed, &mut results)?;
     }
     if is_selected(Part::Resources) {
         resources::run(&postgres, arguments.rounds, &mut results)?;

@@ -121,7 +121,7 @@ impl Target for Graphs {
             }
         };
         let round_trip = applied.graph.to_json();
-        // As text, as in the database.
+        // The database stores a graph as text, too.
         let read = serde_json::from_str(&round_trip.to_string())?;
         match Graph::from_json(&read) {
             Ok(graph) => {

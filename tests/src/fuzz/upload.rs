@@ -111,7 +111,7 @@ impl Target for Uploads {
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
         let donor = mutator.pick(&self.large).clone();
         let mut bytes = match mutator.below(20) {
-            // Rarely, since a nearly valid one takes long to compile.
+            // These are rare, because a nearly valid component takes long to compile.
             0 => donor.clone(),
             1..=8 => self.with_a_module(mutator).unwrap_or_else(|| self.small.clone()),
             _ => self.small.clone(),

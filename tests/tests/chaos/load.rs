@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 
 /// Numbers of branches of the outer fanout, and of each inner one.
 const GROUPS: i64 = 10;
-const WIDTH: i64 = 50;
+const BRANCHES: i64 = 50;
 /// The ends of the branches of an inner fanout, in turn.
-const TURNS: [&str; 10] =
+const BRANCH_ENDS: [&str; 10] =
     ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
 /// Number of events of a run after which it is read again, at the latest after a second.
 const EVENTS_BETWEEN_READS: i64 = 200;
@@ -26,18 +26,18 @@ const EVENTS_BETWEEN_READS: i64 = 200;
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
 /// Number of branches of an inner fanout that continue.
-const GO_ON: i64 = WIDTH * 8 / 10;
+const CONTINUING_BRANCHES: i64 = BRANCHES * 8 / 10;
 /// Number of states of a run. Of each group: inner, guard, guarded, joined, the workers, the
 /// counters.
-const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
+const STATES: i64 = 5 + GROUPS * (4 + BRANCHES + CONTINUING_BRANCHES);
 
-/// Returns pairs of a number and its turn.
-fn turns() -> impl Iterator<Item = (i64, &'static str)> {
-    (0..WIDTH).zip(TURNS.into_iter().cycle())
+/// Returns the branches of an inner fanout: the number of each, and its end.
+fn branch_ends() -> impl Iterator<Item = (i64, &'static str)> {
+    (0..BRANCHES).zip(BRANCH_ENDS.into_iter().cycle())
 }
 
 /// Returns a nested fanout. Each worker counts its committed executions in its own key, and ends as
-/// its turn says; `joined` accepts failures. Each guard fails until the opener, on another branch,
+/// `BRANCH_ENDS` says; `joined` accepts failures. Each guard fails until the opener, on another branch,
 /// has run.
 fn graph() -> Value {
     json!({
@@ -57,9 +57,9 @@ fn graph() -> Value {
             {"node_name": "tally", "identifier": "guarded",
              "inputs": {"key": "guarded-${{ outer.outputs.i }}"}, "next_nodes": ["final"]},
             {"node_name": "fan", "identifier": "inner", "next_nodes": ["worker"],
-             "inputs": {"n": WIDTH, "value": "${{ outer.outputs.i }}"}},
+             "inputs": {"n": BRANCHES, "value": "${{ outer.outputs.i }}"}},
             {"node_name": "chore", "identifier": "worker", "next_nodes": ["counter"],
-             "inputs": {"i": "${{ inner.outputs.i }}", "turns": TURNS, "ms": 20,
+             "inputs": {"i": "${{ inner.outputs.i }}", "turns": BRANCH_ENDS, "ms": 20,
                         "requeues": REQUEUES, "requeue_ms": 50,
                         "key": "w-${{ inner.outputs.value }}-${{ inner.outputs.i }}"},
              "retry_policy": {"max_retries": RETRIES, "strategy": "FIXED", "backoff_factor": 100}},
@@ -84,15 +84,15 @@ fn expected_store() -> BTreeMap<String, String> {
     for group in 0..GROUPS {
         note(format!("guarded-{group}"), 1);
         note(format!("joined-{group}"), 1);
-        for (i, host_number) in turns() {
-            match host_number {
+        for (i, end) in branch_ends() {
+            match end {
                 "fail" => continue,
                 "requeue" => note(format!("w-{group}-{i}"), 1 + REQUEUES),
                 _ => note(format!("w-{group}-{i}"), 1),
             };
         }
     }
-    note("told".to_owned(), GROUPS * GO_ON);
+    note("told".to_owned(), GROUPS * CONTINUING_BRANCHES);
     note("merged".to_owned(), 1);
     ledger.insert("open".to_owned(), "yes".to_owned());
     ledger
@@ -100,18 +100,18 @@ fn expected_store() -> BTreeMap<String, String> {
 
 /// Returns the inputs that `final` gathers.
 fn expected_answer() -> Value {
-    let value_of = |(i, host_number)| match host_number {
+    let value_of = |(i, end)| match end {
         "prune" => None,
         "fail" => Some(Value::Null),
         _ => Some(json!(i)),
     };
-    let values: Vec<Value> = turns().filter_map(value_of).collect();
+    let values: Vec<Value> = branch_ends().filter_map(value_of).collect();
     json!(vec![values; GROUPS as usize])
 }
 
-/// Counts the branches of an inner fanout with one of these turns.
-fn count_turns(wanted: &[&str]) -> i64 {
-    turns().filter(|(_, host_number)| wanted.contains(host_number)).count() as i64
+/// Counts the branches of an inner fanout with one of these ends.
+fn count_ends(wanted: &[&str]) -> i64 {
+    branch_ends().filter(|(_, end)| wanted.contains(end)).count() as i64
 }
 
 /// Uploads the plugins and applies the graph.
@@ -244,7 +244,7 @@ fn run(failover: &mut FailoverClient<'_>, key: &str) -> Result<Totals> {
 
 fn verify(failover: &mut FailoverClient<'_>, run: &str, found: &Value) -> Result<Totals> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
-    let (pruned, errored) = (GROUPS * count_turns(&["prune"]), GROUPS * count_turns(&["fail"]));
+    let (pruned, errored) = (GROUPS * count_ends(&["prune"]), GROUPS * count_ends(&["fail"]));
     let counts = &found["counts"];
     for (count, number) in [
         ("states", STATES),
@@ -253,7 +253,7 @@ fn verify(failover: &mut FailoverClient<'_>, run: &str, found: &Value) -> Result
         ("pruned", pruned),
         ("errored", errored),
         ("cancelled", 0),
-        ("requeues", GROUPS * count_turns(&["requeue"]) * REQUEUES),
+        ("requeues", GROUPS * count_ends(&["requeue"]) * REQUEUES),
     ] {
         ensure!(counts[count] == number, "{count} is not {number}: {counts:#}");
     }

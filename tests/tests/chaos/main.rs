@@ -22,9 +22,9 @@ const SLOTS: u32 = 8;
 /// Minimum number of states that must have been run.
 const STATES: u64 = 20_000;
 /// Number of runs under way at a time.
-const RUNS_AT_ONCE: usize = 8;
+const CONCURRENT_RUNS: usize = 8;
 /// Extra time for a slow machine, to reach [`STATES`] and the end of the last run.
-const SLACK: Duration = Duration::from_secs(120);
+const EXTRA_TIME: Duration = Duration::from_secs(120);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -37,7 +37,7 @@ fn the_load_passes_without_faults() -> Result<()> {
     load::prepare(&host)?;
     let host_urls = HostUrls::of_one(&host);
     let now = Instant::now();
-    let load = Load::new(&host_urls, 0, now, now + SLACK);
+    let load = Load::new(&host_urls, 0, now, now + EXTRA_TIME);
     load.run(0, 0)?;
     let totals = load.into_totals();
     println!("{} states in {} executions", totals.states, totals.executions);
@@ -62,17 +62,17 @@ fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) 
     load::prepare(cluster.host(0)?)?;
     let host_urls = HostUrls::from_cluster(cluster)?;
     let from = Instant::now();
-    let load = Load::new(&host_urls, seed, from + time, from + time + SLACK);
+    let load = Load::new(&host_urls, seed, from + time, from + time + EXTRA_TIME);
     let mut injector = FaultInjector::new(cluster, postgres, &host_urls, seed);
     std::thread::scope(|scope| -> Result<()> {
         let load = &load;
         let runner = |at| scope.spawn(move || load.runs(at, STATES));
-        let runners: Vec<_> = (0..RUNS_AT_ONCE).map(runner).collect();
+        let runners: Vec<_> = (0..CONCURRENT_RUNS).map(runner).collect();
         let driven = injector.drive(|| {
             let done = from.elapsed() >= time && load.states() >= STATES;
             done || load.has_failed()
         });
-        // Also after a failure, since the runners wait for hosts that are down.
+        // A failure needs the repair, too: the runners wait for hosts that are down.
         let repaired = injector.repair_all();
         if driven.is_err() || repaired.is_err() {
             load.stop();

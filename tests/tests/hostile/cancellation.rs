@@ -20,7 +20,7 @@ const WATCH_TIME: Duration = Duration::from_millis(100);
 const MAX_IDLE_CPU_TIME: Duration = Duration::from_millis(25);
 
 /// Maximum number of tries of a case: a busy machine may spoil a measurement.
-const TRIES: usize = 5;
+const MAX_TRIES: usize = 5;
 
 /// The cause of the stop.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ pub fn rows() -> Result<Vec<(&'static str, Result<Row>)>> {
 
 fn row(host: &Host, (name, node, count, by): &(&str, &str, usize, StopCause)) -> Result<Row> {
     let mut row = Row::new(name);
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         row.times.push(match by {
             StopCause::Cancel => cancelled(host, name, node, *count)?,
             StopCause::Deadline => overdue(host, name, node, *count)?,
@@ -104,8 +104,8 @@ fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Durati
 
 /// Returns the time from the deadline until the last guest has ended.
 fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration> {
-    const DEADLINE: Duration = Duration::from_millis(300);
-    host.apply(name, &graph(node, count, DEADLINE))?;
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    host.apply(name, &graph(node, count, TIMEOUT))?;
     let run = host.run(name, &json!({}), &json!({}))?;
     let found = host.wait_for(&run)?;
     let failure = &found["failures"][0]["failure"];
@@ -120,7 +120,7 @@ fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration
         used < MAX_IDLE_CPU_TIME,
         "the host used {used:?} of CPU time in {WATCH_TIME:?} afterwards"
     );
-    Ok(Duration::from_millis(elapsed).saturating_sub(DEADLINE))
+    Ok(Duration::from_millis(elapsed).saturating_sub(TIMEOUT))
 }
 
 fn holding(host: &Host) -> Result<u64> {

@@ -41,7 +41,7 @@ pub enum GeneratedUpload {
     Tables(usize),
     /// A component with this many instances of an empty module.
     Instances(usize),
-    /// This many components, each nested in the one before.
+    /// As many nested components as the number says.
     Nested(usize),
     /// A data segment of this many bytes at the beginning of a memory that has them.
     Data(usize),
@@ -56,7 +56,7 @@ pub enum GeneratedUpload {
 }
 
 /// Number of damaged uploads.
-const TIMES: usize = 20;
+const DAMAGED_UPLOADS: usize = 20;
 
 impl GeneratedUpload {
     /// Builds the uploads, at least one.
@@ -64,13 +64,15 @@ impl GeneratedUpload {
         Ok(match self {
             GeneratedUpload::Truncated(plugin) => {
                 let whole = component(plugin)?;
-                // Uneven steps, so that not all cuts are alike.
-                let cut = |n: usize| whole[..whole.len() * (n * 2 + 1) / (2 * TIMES + 1)].to_vec();
-                (0..TIMES).map(cut).collect()
+                // The steps are uneven, so that the cuts differ.
+                let cut = |n: usize| {
+                    whole[..whole.len() * (n * 2 + 1) / (2 * DAMAGED_UPLOADS + 1)].to_vec()
+                };
+                (0..DAMAGED_UPLOADS).map(cut).collect()
             }
             GeneratedUpload::Flipped(plugin) => {
                 let whole = component(plugin)?;
-                (0..TIMES).map(|n| flipped(&whole, n)).collect()
+                (0..DAMAGED_UPLOADS).map(|n| flipped(&whole, n)).collect()
             }
             _ => vec![self.single(host_data)?],
         })

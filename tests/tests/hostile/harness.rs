@@ -18,13 +18,13 @@ use crate::report::Row;
 
 /// Number of descriptors and threads by which the host may exceed its first sample: connections
 /// of the test, and idle threads.
-const SLACK: usize = 10;
+const MAX_EXTRA_RESOURCES: usize = 10;
 
 /// Maximum growth in kilobytes in a round of repetitions, after the first two.
-const GROWTH: i64 = 5 * 1024;
+const MAX_GROWTH_KB: i64 = 5 * 1024;
 
-/// Maximum number of such rounds, of which one must stay below [`GROWTH`].
-const ROUNDS: usize = 4;
+/// Maximum number of such rounds, of which one must stay below [`MAX_GROWTH_KB`].
+const MAX_ROUNDS: usize = 4;
 
 pub struct Harness {
     pub host: Host,
@@ -114,12 +114,12 @@ impl Harness {
         row: &mut Row,
     ) -> Result<()> {
         let mut growths = Vec::new();
-        while growths.len() < ROUNDS {
+        while growths.len() < MAX_ROUNDS {
             let before = self.stats.memory_kb("VmRSS")?;
             self.repeat(case, uploads, times, row)?;
             let growth = self.stats.memory_kb("VmRSS")? - before;
             row.growth = Some(growth);
-            if growth < GROWTH {
+            if growth < MAX_GROWTH_KB {
                 return Ok(());
             }
             growths.push(growth);
@@ -184,8 +184,8 @@ impl Harness {
         loop {
             let resources = self.stats.resources()?;
             let fits = resources.children <= self.at_start.children
-                && resources.threads <= self.at_start.threads + SLACK
-                && resources.descriptors <= self.at_start.descriptors + SLACK;
+                && resources.threads <= self.at_start.threads + MAX_EXTRA_RESOURCES
+                && resources.descriptors <= self.at_start.descriptors + MAX_EXTRA_RESOURCES;
             if fits {
                 return Ok(());
             }

@@ -46,22 +46,22 @@ fn one_node_graph(node: &str, inputs: Value) -> Value {
 fn two_namespaces() -> Result<Host> {
     let host = Host::start()?;
     host.push("lab")?;
-    other(&host).push("lab")?;
+    other_namespace(&host).push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
     let path = "//v1/operator/namespaces/other/grants/lab";
     host.send("PUT", path, &json!({"secrets": ["token"]}))?;
     Ok(host)
 }
 
-fn other(host: &Host) -> Tenant<'_> {
+fn other_namespace(host: &Host) -> Tenant<'_> {
     Tenant { host, name: "other" }
 }
 
 /// Applies a graph in `other`, runs it, and returns its one output.
 fn output_in_other(host: &Host, name: &str, graph: &Value) -> Result<Value> {
-    let run = other(host).start(name, graph)?;
-    other(host).result(&run)?;
-    other(host).output(&run, "only")
+    let run = other_namespace(host).start(name, graph)?;
+    other_namespace(host).result(&run)?;
+    other_namespace(host).output(&run, "only")
 }
 
 fn stores_are_apart() -> Result<()> {
@@ -75,7 +75,7 @@ fn stores_are_apart() -> Result<()> {
     let expected_empty = json!([null, null, []]);
     let seen = output_in_other(&host, "store", &reads)?;
     ensure!(seen["results"] == expected_empty, "another namespace sees {seen}");
-    // Nor does another run of the same graph.
+    // Another run of the same graph does not read them either.
     let found = host.result_of("store", &reads, &json!({}))?;
     let seen = host.output(found["run"].as_str().context("no run")?, "only")?;
     ensure!(seen["results"] == expected_empty, "another run sees {seen}");
@@ -92,7 +92,7 @@ fn secrets_are_apart() -> Result<()> {
     };
     host.apply("secret", &with("hush-hush-hush"))?;
     // The same name in another namespace, and another graph here, have none.
-    for path in [other(&host).path("/graphs/secret"), "/graphs/elsewhere".to_owned()] {
+    for path in [other_namespace(&host).path("/graphs/secret"), "/graphs/elsewhere".to_owned()] {
         let (status, found) = host.refused("PUT", &path, &asks)?;
         ensure!(status == 422 && found.to_string().contains("token"), "{found:#}");
     }
@@ -130,7 +130,8 @@ fn namespaces_are_apart() -> Result<()> {
         ("POST", "/graphs/mine/runs".to_owned()),
         ("GET", "/graphs/mine".to_owned()),
     ] {
-        let (status, found) = host.refused(method, &other(&host).path(&path), &json!({}))?;
+        let (status, found) =
+            host.refused(method, &other_namespace(&host).path(&path), &json!({}))?;
         ensure!(status == 404, "{method} {path}: {found:#}");
     }
     let seen = output_in_other(&host, "theirs", &one_node_graph("whoami", json!({})))?;

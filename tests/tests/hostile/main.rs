@@ -24,7 +24,7 @@ use harness::Harness;
 use report::Table;
 
 /// Building deeply nested text needs a large stack.
-const STACK: usize = 256 << 20;
+const STACK_BYTES: usize = 256 << 20;
 
 #[test]
 fn every_hostile_case_gets_its_answer() -> Result<()> {
@@ -39,7 +39,7 @@ fn every_trial_leaves_honest_runs_alone() -> Result<()> {
 fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
     // Both tests measure times.
     let _alone = honest_traffic::alone();
-    let cases = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
+    let cases = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(test)?;
     cases.join().map_err(|_| anyhow!("a case made the test panic"))?
 }
 

@@ -410,7 +410,7 @@ impl Attacker<'_> {
 fn judged(answer: &Answer, response: reqwest::blocking::Response) -> Result<()> {
     let status = response.status();
     if status.is_success() {
-        // As text, since a JSON reader would hide its form.
+        // The answer is compared as text, because a JSON reader would hide its form.
         let text = response.text()?;
         ensure!(text.len() <= MAX_ANSWER_BYTES, "an answer of {} bytes", text.len());
         ensure!(

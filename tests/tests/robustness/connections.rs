@@ -47,7 +47,7 @@ fn idle_connections_do_not_block_others() -> Result<()> {
     let held = ProcessStats(host.pid()).resources()?;
     let report = traffic.finish()?;
     report.hold(Bounds::default())?;
-    // 1024, less 64, less two for each of 64 slots: one peer has half of that.
+    // One peer has half of 1024, less 64 and two for each of 64 slots.
     ensure!(held.descriptors < 416 + 100, "{held}");
     Ok(())
 }

@@ -108,7 +108,7 @@ fn lists_of_large_graphs_take_little_memory() -> Result<()> {
             all.into_iter().try_for_each(|list| list.join().unwrap())
         })?;
         let after = ProcessStats(host.pid()).memory_kb("VmHWM")?;
-        // Sixty megabytes for each list, if they were read.
+        // A list that read them would take sixty megabytes.
         ensure!(after - before < 60_000, "{flags:?}: from {before} kB to {after} kB");
         traffic.finish()?.hold(Bounds::default())?;
     }

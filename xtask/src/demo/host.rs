@@ -13,13 +13,13 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 
 /// The line of the host's output that says it is ready, up to its address.
-const READY: &str = "exosphere is listening on ";
+const READY_PREFIX: &str = "exosphere is listening on ";
 /// Timeout for the start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for the shutdown.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// The number of log lines that an error shows.
-const LOG_LINES: usize = 20;
+const SHOWN_LOG_LINES: usize = 20;
 
 /// A running host.
 pub struct Host {
@@ -48,7 +48,7 @@ impl Host {
         // Reads to the end, so that the host never blocks on a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix(READY) {
+                if let Some(address) = line.strip_prefix(READY_PREFIX) {
                     // The receiver is gone if the start timed out.
                     let _ = ready.send(address.trim().to_owned());
                 }
@@ -69,7 +69,7 @@ impl Host {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
-        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        let last = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
         match last {
             [] => anyhow::anyhow!("{event}; it logged nothing"),
             last => anyhow::anyhow!("{event}; the end of its log:\n  {}", last.join("\n  ")),
@@ -90,7 +90,7 @@ impl Host {
                 None => thread::sleep(Duration::from_millis(20)),
             }
         }
-        bail!(self.error_with_log("the host did not stop when told to"))
+        bail!(self.error_with_log("the host did not stop after a SIGTERM"))
     }
 }
 

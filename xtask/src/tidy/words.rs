@@ -13,7 +13,7 @@ const FIRST_OPENINGS: [&str; 2] = ["Whether ", "The same "];
 const MARKS: [&str; 3] = ["/// ", "//! ", "-- "];
 
 /// Phrases with a plainer form, and that form.
-const PHRASES: [(&str, &str); 7] = [
+const PHRASES: [(&str, &str); 13] = [
     ("at hand", "cached"),
     ("anew", "again"),
     ("so many", "up to `n`"),
@@ -21,6 +21,12 @@ const PHRASES: [(&str, &str); 7] = [
     ("what it comes to", "the result"),
     ("what they come to", "the results"),
     ("in good order", "gracefully"),
+    ("go on", "continue"),
+    ("goes on", "continues"),
+    ("gone on", "continued"),
+    ("is not there", "does not exist"),
+    ("nobody", "no host, no caller"),
+    ("when first needed", "on the first use"),
 ];
 
 /// Finds comments and prose with words that the style rules out.

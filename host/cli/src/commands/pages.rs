@@ -1,5 +1,6 @@
-//! Reads all pages of a list and joins them. Not here: lists that people read page by
-//! page (`run list`).
+//! Reads pages of a list and joins them: all of a short list, or as many items as people ask for.
+
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,33 +27,45 @@ pub fn read_all<'a>(call: impl Fn() -> Call<'a>, key: &str) -> Result<Answer, Er
     Ok(Answer::from_value(&page))
 }
 
-/// Reads up to `limit` items of a list from a cursor on. A page of a host may be shorter than it is
-/// asked for.
+/// The maximum number of items that a command lists.
+pub const MAX_ITEMS: i64 = 100_000;
+
+/// The largest page of a host.
+const MAX_PAGE_ITEMS: usize = 1000;
+
+/// The time for which a command looks for items. A host answers with a short page, and where to
+/// continue, if few items meet a filter.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads pages of a list, whose items are in the member `key`, until there are `limit` items, the
+/// list ends or a search takes too long.
 pub fn read_up_to<'a>(
     call: impl Fn() -> Call<'a>,
     key: &str,
     limit: u32,
-    mut after: Option<String>,
+    after: Option<&str>,
 ) -> Result<Answer, Error> {
-    let mut items = Vec::new();
-    for _ in 0..MAX_PAGES {
-        let left = limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
-        let query = [("after", after.take()), ("limit", Some(left.to_string()))];
-        let answer = call().query(&query).send()?;
-        let mut page: Value = answer.value()?;
-        let next = page["next"].as_str().map(str::to_owned);
-        let first = take_items(&mut page, key);
-        if items.is_empty() && (next.is_none() || first.len() as u64 >= u64::from(left)) {
-            return Ok(answer);
-        }
-        items.extend(first);
-        if next.is_none() || items.len() as u64 >= u64::from(limit) {
-            page[key] = Value::Array(items);
-            return Ok(Answer::from_value(&page));
-        }
-        after = next;
+    let (begun, limit) = (Instant::now(), limit as usize);
+    let page = |items: usize, after: Option<&str>| {
+        let size = (limit - items).min(MAX_PAGE_ITEMS).to_string();
+        call().query(&[("limit", Some(size)), ("after", after.map(str::to_owned))]).send()
+    };
+    let first = page(0, after)?;
+    let mut joined: Value = first.value()?;
+    if joined["next"].is_null() || joined[key].as_array().map_or(0, Vec::len) >= limit {
+        return Ok(first);
     }
-    Err(Error::Internal("the host answers with empty pages only".to_owned()))
+    let mut items = take_items(&mut joined, key);
+    while items.len() < limit && begun.elapsed() < SEARCH_TIMEOUT {
+        let Some(next) = joined["next"].as_str().map(str::to_owned) else { break };
+        joined = page(items.len(), Some(&next))?.value()?;
+        if !joined.is_object() {
+            break;
+        }
+        items.append(&mut take_items(&mut joined, key));
+    }
+    joined[key] = Value::Array(items);
+    Ok(Answer::from_value(&joined))
 }
 
 /// Takes the items out of a page.

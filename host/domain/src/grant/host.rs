@@ -48,7 +48,7 @@ pub enum BadHost {
     Port(String),
     /// The host is in brackets, and is not a plain IPv6 address.
     #[error(
-        "the host {0:?} is no IPv6 address; write it in brackets and without a zone (`[2001:db8::1]`)"
+        "the host {0:?} is not an IPv6 address; write it in brackets and without a zone (`[2001:db8::1]`)"
     )]
     OddIpv6(String),
 }

@@ -40,7 +40,8 @@ impl Graph {
         problems.or(graph)
     }
 
-    fn node_to_json(&self, node: &Node) -> Value {
+    /// Writes one of the nodes as JSON.
+    pub(super) fn node_to_json(&self, node: &Node) -> Value {
         let inputs: Map<_, _> =
             node.inputs.iter().map(|(name, template)| (name.clone(), template.to_json())).collect();
         let next: Vec<_> = node.next.iter().map(|next| &self.node(*next).identifier).collect();

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::problems::{Object, Problems, member, whole};
+use super::problems::{Object, Problems, member, whole_number};
 use crate::limits::{Limit, LimitValues};
 
 /// Reads the `limits` of a graph or a node. The limits in `own` have a field of
@@ -38,5 +38,6 @@ pub fn read_limits(
 /// Reads the number of a limit, if it is set.
 pub fn read_limit(object: &Object<'_>, limit: Limit, problems: &mut Problems) -> Option<u64> {
     let range = limit.range();
-    object.read_as(limit.name(), problems, |value| whole(value, *range.start(), *range.end()))
+    object
+        .read_as(limit.name(), problems, |value| whole_number(value, *range.start(), *range.end()))
 }

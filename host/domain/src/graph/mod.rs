@@ -23,6 +23,7 @@ mod limits;
 mod validate;
 
 mod json;
+pub mod diff;
 mod start;
 mod state_path;
 
@@ -31,7 +32,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use raw::{
     MAX_EDGES, MAX_NEXT_NODES, MAX_NODES, MAX_SECRET_BYTES, MAX_SECRETS, MAX_STORE_KEYS,
@@ -218,6 +219,11 @@ impl Graph {
     /// Returns the limits that the graph lowers for all its nodes.
     pub fn limits(&self) -> &LimitValues {
         &self.limits
+    }
+
+    /// Returns the uploads that the nodes name, each as plugin and digest, in ascending order.
+    pub fn uploads(&self) -> BTreeSet<(&Name, Digest)> {
+        self.nodes.iter().map(|node| (&node.plugin, node.digest)).collect()
     }
 
     /// Lowers limits to those of the graph and of one of its nodes.

@@ -262,7 +262,7 @@ pub fn boolean(value: &Value) -> Result<bool, String> {
 }
 
 /// Reads a whole number within bounds.
-pub fn whole(value: &Value, min: u64, max: u64) -> Result<u64, String> {
+pub fn whole_number(value: &Value, min: u64, max: u64) -> Result<u64, String> {
     value
         .as_u64()
         .filter(|number| (min..=max).contains(number))

@@ -184,14 +184,18 @@ fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
 /// Describes a path through the graph in words, without its middle if it is
 /// long.
 pub fn describe_path(raw: &RawGraph, path: &[usize]) -> String {
-    const ENDS: usize = 6;
+    const MAX_LISTED_ENDS: usize = 6;
     let names = |indices: &[usize]| {
         indices.iter().map(|&ix| name_of(raw, ix)).collect::<Vec<_>>().join(" → ")
     };
-    if path.len() <= 2 * ENDS {
+    if path.len() <= 2 * MAX_LISTED_ENDS {
         names(path)
     } else {
-        format!("{} → … → {}", names(&path[..ENDS]), names(&path[path.len() - ENDS..]))
+        format!(
+            "{} → … → {}",
+            names(&path[..MAX_LISTED_ENDS]),
+            names(&path[path.len() - MAX_LISTED_ENDS..])
+        )
     }
 }
 

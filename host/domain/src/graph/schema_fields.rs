@@ -73,33 +73,35 @@ impl<'a> SchemaCursor<'a> {
     pub fn find(self, path: &[String]) -> Result<(), NoField<'a>> {
         let mut cursor = self;
         for field in path {
-            cursor = cursor.below(field)?;
+            cursor = cursor.child(field)?;
         }
         Ok(())
     }
 
-    fn below(self, field: &str) -> Result<Self, NoField<'a>> {
+    fn child(self, field: &str) -> Result<Self, NoField<'a>> {
         let missing = |known| NoField { field: field.to_owned(), known };
         if self.is_scalar() {
             return Err(missing(Vec::new()));
         }
-        if self.is("array") {
+        if self.has_type("array") {
             let Some(at) = element_index(field) else { return Err(missing(Vec::new())) };
             return Ok(self.element(at));
         }
         match self.keyword("properties").and_then(|named| named.get(field)) {
-            Some(named) => Ok(self.at(Some(named))),
-            None => self.members().map_or(Ok(self.at(None)), |known| Err(missing(known))),
+            Some(named) => Ok(self.with_schema(Some(named))),
+            None => self.members().map_or(Ok(self.with_schema(None)), |known| Err(missing(known))),
         }
     }
 
     fn element(self, at: usize) -> Self {
         let items = self.keyword("items");
         let first = self.keyword("prefixItems").or(items).and_then(Value::as_array);
-        self.at(first.and_then(|first| first.get(at)).or(items.filter(|items| items.is_object())))
+        self.with_schema(
+            first.and_then(|first| first.get(at)).or(items.filter(|items| items.is_object())),
+        )
     }
 
-    fn at(self, schema: Option<&'a Value>) -> Self {
+    fn with_schema(self, schema: Option<&'a Value>) -> Self {
         SchemaCursor { root: self.root, here: schema.and_then(Value::as_object) }.resolve_refs()
     }
 
@@ -129,7 +131,7 @@ impl<'a> SchemaCursor<'a> {
         self.here?.get(key)
     }
 
-    fn is(&self, kind: &str) -> bool {
+    fn has_type(&self, kind: &str) -> bool {
         self.keyword("type").is_some_and(|actual| actual == kind)
     }
 

@@ -54,7 +54,7 @@ impl FieldSet {
     /// Malformed text; fields that need more memory than is left.
     pub fn pick(&self, text: &str, bytes_left: &mut u64) -> Result<PickedFields, JsonError> {
         let mut reader = Reader::new(text, Rules::LENIENT, *bytes_left).with_slots(self.slots)?;
-        reader.whole(Mode::Some(&self.root))?;
+        reader.document(Mode::Some(&self.root))?;
         *bytes_left = reader.bytes_left();
         Ok(PickedFields(reader.into_slots().into()))
     }

@@ -110,8 +110,8 @@ impl Decimal<'_> {
         }
         let number = Number::from_f64(double.abs()).ok_or(Inexact::OutOfRange)?;
         // Where two shortest texts are equally near, writers differ.
-        let is_shortest =
-            written.is(format_args!("{number}")) || written.is(format_args!("{:e}", double.abs()));
+        let is_shortest = written.equals(format_args!("{number}"))
+            || written.equals(format_args!("{:e}", double.abs()));
         if is_shortest { Ok(()) } else { Err(Inexact::Rounded) }
     }
 
@@ -153,7 +153,7 @@ struct Significant<'t> {
 impl Significant<'_> {
     /// Returns whether a positive number, as written, has these digits and its
     /// point at the same position.
-    fn is(&self, number: fmt::Arguments<'_>) -> bool {
+    fn equals(&self, number: fmt::Arguments<'_>) -> bool {
         let mut text = Shortest { bytes: [0; 32], length: 0 };
         if text.write_fmt(number).is_err() {
             return false;

@@ -53,7 +53,7 @@ pub(super) enum Stop {
     Syntax(usize, &'static str),
     /// Nesting deeper than the rules allow; recorded as a problem.
     TooDeep,
-    /// Not enough memory left for another value.
+    /// The memory that is left does not suffice for another value.
     TooLargeInMemory,
 }
 
@@ -119,7 +119,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Parses the whole text.
-    pub(super) fn whole(&mut self, mode: Mode<'_>) -> Result<Value, JsonError> {
+    pub(super) fn document(&mut self, mode: Mode<'_>) -> Result<Value, JsonError> {
         let read = self.only_value(mode);
         let is_too_deep = matches!(read, Err(Stop::TooDeep));
         match read {
@@ -212,14 +212,14 @@ impl<'t> Reader<'t> {
             Some(b'{') => self.object(mode, path),
             Some(b'[') => self.array(mode, path),
             Some(b'-' | b'0'..=b'9') => self.number(mode, path),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'n') => self.word("null", Value::Null),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'n') => self.literal("null", Value::Null),
             _ => Err(self.unexpected("expected a value")),
         }
     }
 
-    fn word(&mut self, word: &'static str, value: Value) -> Result<Value, Stop> {
+    fn literal(&mut self, word: &'static str, value: Value) -> Result<Value, Stop> {
         let rest = &self.bytes()[self.at..];
         if rest.starts_with(word.as_bytes()) {
             self.at += word.len();

@@ -329,7 +329,7 @@ proptest! {
             let bytes = json_size::estimate_value(&value);
             prop_assert_eq!(read_stored_within(&text, &mut { bytes }), Ok(value));
             prop_assert_eq!(
-                Reader::new(&text, Rules::LENIENT, bytes - 1).whole(Mode::Estimate),
+                Reader::new(&text, Rules::LENIENT, bytes - 1).document(Mode::Estimate),
                 Err(JsonError::TooLargeInMemory)
             );
         }

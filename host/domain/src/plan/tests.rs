@@ -79,7 +79,7 @@ fn a_state_fails_after_ten_losses() {
     }
     match lose_claim(now, true) {
         Transition::Errored { failure } => assert_eq!(failure.kind, FailureKind::HostLost),
-        other => panic!("it goes on: {other:?}"),
+        other => panic!("not an end: {other:?}"),
     }
 }
 

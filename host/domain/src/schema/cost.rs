@@ -35,7 +35,7 @@ pub const MAX_CHAIN: usize = 24;
 /// The maximum number of patterns in a schema.
 pub const MAX_PATTERNS: usize = 100;
 
-/// Steps of a pattern for each [`CHUNK`] of a text.
+/// Steps of a pattern for each [`CHUNK_BYTES`] of a text.
 const PATTERN_STEPS: u64 = 400;
 
 /// Steps of `uniqueItems` for each element, which it hashes whole.
@@ -45,14 +45,14 @@ const UNIQUE_STEPS: u64 = 20;
 const MULTIPLE_STEPS: u64 = 1_000;
 
 /// Bytes of a text that count as one step.
-const CHUNK: u64 = 64;
+const CHUNK_BYTES: u64 = 64;
 
 /// Schema dialects in which `$ref` has the meaning that this module assumes.
 const DIALECTS: [&str; 4] =
     ["2020-12/schema", "2019-09/schema", "draft-07/schema", "draft-06/schema"];
 
 /// Refused keywords: they may refer to another schema than they seem to.
-const REFUSED: [&str; 5] =
+const REFUSED_KEYWORDS: [&str; 5] =
     ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$anchor"];
 
 /// The cost of a schema: its parts, and a bound on the steps of a check.
@@ -243,10 +243,10 @@ impl<T> AsSliceOf<T> for Option<&T> {
 /// Returns the size of a value itself, without its members and elements.
 fn size(value: &Value) -> u64 {
     let extra = match value {
-        Value::String(text) => text.len() as u64 / CHUNK,
+        Value::String(text) => text.len() as u64 / CHUNK_BYTES,
         Value::Array(list) => list.len() as u64,
         // Patterns check names, too.
-        Value::Object(map) => map.keys().map(|key| 1 + key.len() as u64 / CHUNK).sum(),
+        Value::Object(map) => map.keys().map(|key| 1 + key.len() as u64 / CHUNK_BYTES).sum(),
         _ => 0,
     };
     1 + extra
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
             "dependentSchemas",
             "dependencies",
         ] {
-            part.same_value.extend(self.below(map, key));
+            part.same_value.extend(self.subschemas(map, key));
         }
         if let Some(Value::Object(named)) = map.get("properties") {
             part.properties =
@@ -395,31 +395,31 @@ impl<'a> Reader<'a> {
         }
         for key in ["patternProperties", "propertyNames", "unevaluatedProperties"] {
             part.any_member.extend(match key {
-                "patternProperties" => self.below(map, key),
-                _ => self.one(map, key),
+                "patternProperties" => self.subschemas(map, key),
+                _ => self.subschema(map, key),
             });
         }
-        part.other_members = self.one(map, "additionalProperties");
+        part.other_members = self.subschema(map, "additionalProperties");
         for key in ["contains", "additionalItems", "unevaluatedItems"] {
-            part.elements.extend(self.one(map, key));
+            part.elements.extend(self.subschema(map, key));
         }
-        part.first = self.below(map, "prefixItems");
+        part.first = self.subschemas(map, "prefixItems");
         match map.get("items") {
-            Some(Value::Array(_)) => part.first = self.below(map, "items"),
-            Some(_) => part.elements.extend(self.one(map, "items")),
+            Some(Value::Array(_)) => part.first = self.subschemas(map, "items"),
+            Some(_) => part.elements.extend(self.subschema(map, "items")),
             None => {}
         }
         Ok(part)
     }
 
     /// Returns the subschema of a keyword that takes one schema.
-    fn one(&mut self, map: &'a Map<String, Value>, key: &str) -> Vec<usize> {
+    fn subschema(&mut self, map: &'a Map<String, Value>, key: &str) -> Vec<usize> {
         map.get(key).map(|schema| self.number(schema)).into_iter().collect()
     }
 
     /// Returns the subschemas of a keyword: those in its list, those in its map
     /// if the keyword takes one, else its one schema.
-    fn below(&mut self, map: &'a Map<String, Value>, key: &str) -> Vec<usize> {
+    fn subschemas(&mut self, map: &'a Map<String, Value>, key: &str) -> Vec<usize> {
         let by_name = matches!(key, "dependentSchemas" | "dependencies" | "patternProperties");
         match map.get(key) {
             None => Vec::new(),
@@ -432,7 +432,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&self, schema: &Value, map: &Map<String, Value>) -> Result<(), String> {
-        if let Some(key) = REFUSED.iter().find(|key| map.contains_key(**key)) {
+        if let Some(key) = REFUSED_KEYWORDS.iter().find(|key| map.contains_key(**key)) {
             return Err(format!("{key:?} is not supported; refer by \"$ref\" to \"#/$defs/...\""));
         }
         if map.contains_key("$id") && !std::ptr::eq(schema, self.root) {

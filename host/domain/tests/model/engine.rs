@@ -351,7 +351,7 @@ impl Engine {
         };
         if let (UniteDecision::Run, Some(unite)) = (closing, &mut row.unite) {
             unite.closings += 1;
-            assert_eq!(unite.closings, 1, "{} goes on twice", row.key);
+            assert_eq!(unite.closings, 1, "{} continues twice", row.key);
         }
         row.failure = failure;
         self.count(deltas);

@@ -25,17 +25,17 @@ fn split(branches: u32) -> Engine {
     engine
 }
 
-fn at(engine: &Engine, key: &str) -> usize {
+fn index_of(engine: &Engine, key: &str) -> usize {
     engine.rows.iter().position(|row| row.key == key).expect("the state exists")
 }
 
 fn claim(engine: &mut Engine, key: &str, session: SessionId) -> (usize, Claim) {
-    let at = at(engine, key);
+    let at = index_of(engine, key);
     assert!(engine.claimable().contains(&at), "{key} may not be claimed");
     (at, engine.claim(at, session))
 }
 
-fn all(engine: &Engine, status: Status) -> Vec<&str> {
+fn keys_of(engine: &Engine, status: Status) -> Vec<&str> {
     let rows = engine.rows.iter().filter(|row| row.status == status);
     rows.map(|row| row.key.as_str()).collect()
 }
@@ -108,7 +108,7 @@ fn a_poison_state_fails_alone() {
         FaultPlan { protects_innocent: true, ..FaultPlan::default() },
     );
     lockstep.compare_end();
-    assert_eq!(all(&lockstep.engine, Status::Errored), ["/u2", "/5.0"]);
+    assert_eq!(keys_of(&lockstep.engine, Status::Errored), ["/u2", "/5.0"]);
     assert_eq!(lockstep.events["hosts lost"], 10);
     assert_eq!(lockstep.redrive(), Ok((1, 0)));
     finish(&mut lockstep);
@@ -126,15 +126,15 @@ fn cancel_sweeps_states_in_path_order() {
     assert_eq!(engine.cancel(), Err(Refusal::Ended));
     assert!(engine.claimable().is_empty());
     assert!(engine.sweep(3), "the root, which has ended, and two more");
-    assert_eq!(all(&engine, Status::Cancelled), ["/0.0"]);
+    assert_eq!(keys_of(&engine, Status::Cancelled), ["/0.0"]);
     assert_eq!(engine.commit(&[(late, old, ScriptedOutcome::Outputs(1))]), [false]);
     assert!(engine.reclaim(FIRST_SESSION, 5).is_empty());
     assert!(engine.sweep(2));
-    assert_eq!(all(&engine, Status::Cancelled), ["/0.0", "/2.0", "/3.0"]);
-    assert_eq!(all(&engine, Status::Waiting), ["/u2"], "a unite comes last");
+    assert_eq!(keys_of(&engine, Status::Cancelled), ["/0.0", "/2.0", "/3.0"]);
+    assert_eq!(keys_of(&engine, Status::Waiting), ["/u2"], "a unite comes last");
     assert!(!engine.sweep(2));
-    assert_eq!(all(&engine, Status::Cancelled), ["/u2", "/0.0", "/2.0", "/3.0"]);
-    assert_eq!(all(&engine, Status::Success), ["/", "/1.0"]);
+    assert_eq!(keys_of(&engine, Status::Cancelled), ["/u2", "/0.0", "/2.0", "/3.0"]);
+    assert_eq!(keys_of(&engine, Status::Success), ["/", "/1.0"]);
     assert_eq!((engine.status, engine.run.open), (RunStatus::Cancelled, 0));
     assert_eq!(engine.retry(ended), Err(Refusal::Cancelled));
     assert_eq!(engine.redrive(), Err(Refusal::Cancelled));
@@ -146,7 +146,7 @@ fn a_paused_run_only_finishes_running_states() {
     let (first, held) = claim(&mut engine, "/", FIRST_SESSION);
     engine.paused = true;
     assert_eq!(engine.commit(&[(first, held, ScriptedOutcome::Outputs(1))]), [true]);
-    assert_eq!(all(&engine, Status::Created), ["/0.0"]);
+    assert_eq!(keys_of(&engine, Status::Created), ["/0.0"]);
     assert!(engine.claimable().is_empty());
     assert_eq!(engine.status, RunStatus::Running);
     engine.paused = false;

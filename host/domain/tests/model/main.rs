@@ -152,7 +152,7 @@ fn random_cases_reach_every_event() {
 /// Minimum number of each event in all those runs.
 const MIN_EVENTS: [(&str, usize); 24] = [
     ("states", 2000),
-    ("nested unites that went on", 150),
+    ("nested unites that continued", 150),
     ("blocked unites", 40),
     ("states that count twice", 50),
     ("runs that failed", 10),
@@ -186,7 +186,7 @@ fn count_events(lockstep: &Lockstep, events: &mut BTreeMap<&str, usize>) {
     let mut count_event = |event, count| *events.entry(event).or_insert(0) += count;
     count_event("states", rows.len());
     count_event(
-        "nested unites that went on",
+        "nested unites that continued",
         rows.iter().filter(is_nested).filter(was_closed).count(),
     );
     count_event("blocked unites", rows.iter().filter(is_blocked).count());

@@ -10,7 +10,7 @@ use exosphere_store::{GraphRow, RevisionRow, Store, StoreError};
 use crate::cache::{Cache, MAX_CACHE_ENTRIES};
 use parking_lot::Mutex;
 
-/// The current revision of a graph, from which a run is started.
+/// The revision of a graph from which a run is started.
 pub(crate) struct Current {
     /// The key of its namespace.
     pub namespace: NamespaceKey,
@@ -63,6 +63,19 @@ impl GraphCache {
         }
         drop(now_dropped);
         Ok(Some(current))
+    }
+
+    /// Reads a revision of a graph by its number. Only its parsed graph is cached.
+    pub(crate) async fn pinned(
+        &self,
+        store: &Store,
+        (namespace, name): (&Name, &Name),
+        number: u64,
+    ) -> Result<Option<Arc<Current>>, StoreError> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let Some(row) = store.revision(namespace, name, number).await? else { return Ok(None) };
+        let graph = self.graph(&row)?;
+        Ok(Some(Arc::new(Current { namespace: row.namespace, revision: row.revision, graph })))
     }
 
     /// Drops a graph that has, or may have, another current revision now.

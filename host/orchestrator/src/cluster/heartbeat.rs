@@ -84,6 +84,8 @@ async fn apply_heartbeat(
     if !lost.is_empty() && session.begin_reclaiming() {
         host_runtime.spawn(reclaim(inner.clone(), lost));
     }
+    // Those of runs that a host which is gone has started.
+    inner.pipeline.deadlines.wake();
     let work = next_due.is_some_and(|due| due <= now);
     inner.pipeline.committer.hint(WorkHint { now: Some(now), due: next_due, work });
     Ok(())
@@ -104,6 +106,8 @@ async fn reclaim(inner: Arc<HostInner>, lost: Vec<SessionId>) {
 /// Continues sweeps that no host seems to continue, for example after a host was stopped
 /// in the middle of one.
 async fn adopt_sweeps(inner: Arc<HostInner>) {
+    inner.pipeline.removals.wake();
+    inner.pipeline.pauses.wake();
     if let Err(error) = sweeps::adopt_abandoned(&inner).await {
         tracing::debug!(%error, "cannot look for abandoned sweeps yet");
     }

@@ -29,9 +29,7 @@ pub(super) async fn run_listener(inner: Arc<HostInner>) {
                 if notification.work {
                     inner.pipeline.committer.hint(work_hint());
                 }
-                let runs: Vec<RunUpdate> =
-                    notification.runs.into_iter().map(RunUpdate::from).collect();
-                on_runs_changed(&inner.pipeline, &runs);
+                on_runs_changed(&inner.pipeline, &notification.run_updates());
             }
             ListenerEvent::Lagged => {
                 inner.pipeline.committer.hint(work_hint());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use exosphere_store::{Committed, Notification, RunChange};
+use exosphere_store::{Committed, Notification};
 use tokio::sync::Notify;
 
 use crate::inner::HostInner;
@@ -40,7 +40,7 @@ impl Notifier {
         let saturated = !done.saturated.is_empty() || !done.saturated_runs.is_empty();
         pending.work |= done.more_due || (done.added && saturated);
         let status_changed = done.run_updates.iter().filter(|update| update.status_changed);
-        pending.runs.extend(status_changed.copied().map(RunChange::from));
+        status_changed.for_each(|update| pending.add(*update));
         if before != (pending.work, pending.runs.len()) {
             self.queued.notify_one();
         }
@@ -65,12 +65,7 @@ impl Notifier {
         if !pending.work && pending.runs.is_empty() {
             return None;
         }
-        let count = pending.runs.len().min(MAX_RUNS_PER_NOTIFICATION);
-        let rest = pending.runs.split_off(count);
-        let next = std::mem::replace(
-            &mut *pending,
-            Notification { runs: rest, ..Notification::default() },
-        );
+        let next = pending.take(MAX_RUNS_PER_NOTIFICATION);
         Some(Notification { from, ..next })
     }
 }

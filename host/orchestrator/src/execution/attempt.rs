@@ -132,7 +132,9 @@ impl Attempt<'_> {
     async fn run_in_a_slot(&self) -> AttemptResult {
         let inner = self.inner;
         let _running = inner.pipeline.prefetch.begin(self.run.namespace_key, self.run.key);
-        if inner.pipeline.executor.is_paused(self.run.key) {
+        if inner.pipeline.executor.is_paused(self.run.key)
+            || inner.pipeline.pauses.is_paused(self.run.namespace_key)
+        {
             return AttemptResult::without_invocation(Outcome::Released);
         }
         if self.claimed.state.attempts.is_poison_suspect() && !self.record_begin().await {
@@ -166,7 +168,7 @@ impl Attempt<'_> {
         let place = claimed.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
             internal(&format!(
-                "state {} is at node {}, which is not there",
+                "state {} is at node {}, which does not exist",
                 claimed.state.id, place.0
             ))
         })?;

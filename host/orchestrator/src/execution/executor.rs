@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use exosphere_domain::ids::{NamespaceKey, NodeIx, RunKey, StateId};
-use exosphere_domain::state::RunStatus;
 use exosphere_sandbox::{Cancel, FairPermit, FairSemaphore};
 use exosphere_store::{ClaimedState, RunUpdate};
 use futures::FutureExt;
@@ -78,14 +77,16 @@ impl Executor {
         self.slots.close();
     }
 
-    /// Stops executions of runs that were cancelled, and keeps states of paused runs from
+    /// Stops executions of runs that were cancelled or have missed a deadline, and keeps states of paused runs from
     /// starting.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
         for update in runs.iter().filter(|update| update.status_changed) {
-            match update.status {
-                RunStatus::Cancelled => self.abort(update.run),
-                _ if update.paused => drop(self.lock().paused.insert(update.run)),
-                _ => drop(self.lock().paused.remove(&update.run)),
+            if update.is_stopped {
+                self.abort(update.run);
+            } else if update.paused {
+                self.lock().paused.insert(update.run);
+            } else {
+                self.lock().paused.remove(&update.run);
             }
         }
     }

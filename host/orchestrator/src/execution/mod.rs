@@ -19,3 +19,6 @@ mod output_check;
 mod run_store;
 mod staging;
 pub(crate) mod sweeps;
+pub(crate) mod removals;
+pub(crate) mod pauses;
+pub(crate) mod deadlines;

@@ -17,12 +17,9 @@ use crate::execution::inputs::InputError;
 use crate::host_work::Bounds;
 use crate::inner::HostInner;
 
-/// A revision of a graph.
-type Revision = (NamespaceKey, Name, i64);
-
 /// A cache of the revisions with nodes that declare secrets; other revisions need no read
 /// of secrets.
-pub(crate) struct SecretDeclarations(Cache<Revision, bool>);
+pub(crate) struct SecretDeclarations(Cache<i64, bool>);
 
 impl Default for SecretDeclarations {
     fn default() -> Self {
@@ -33,8 +30,7 @@ impl Default for SecretDeclarations {
 impl SecretDeclarations {
     /// Returns `true` if a node of a run's graph declares a secret.
     async fn declares_any(&self, inner: &HostInner, run: &RunInfo) -> Result<bool, StoreError> {
-        let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
-        if let Some(any) = self.0.get(&revision) {
+        if let Some(any) = self.0.get(&run.revision_id) {
             return Ok(any);
         }
         let mut any = false;
@@ -45,7 +41,7 @@ impl SecretDeclarations {
             let found = described.get(&node.node_name);
             any |= found.is_some_and(|found| !found.description.secrets.is_empty());
         }
-        self.0.insert(revision, any, 0);
+        self.0.insert(run.revision_id, any, 0);
         Ok(any)
     }
 }

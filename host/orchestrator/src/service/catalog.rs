@@ -11,8 +11,8 @@ use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::Limit;
 use exosphere_sandbox::FairPermit;
 use exosphere_store::{
-    ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, PageRequest, PluginEntry, PluginRow,
-    Pushed, StoreError,
+    Expected, ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, PageRequest, PluginEntry,
+    PluginRow, Pushed, StoreError,
 };
 use serde_json::Value;
 
@@ -97,7 +97,7 @@ impl Host {
             compile_ms: i64::try_from(report.compile.as_millis()).unwrap_or(i64::MAX),
         };
         let pushed = inner.db.store.push_plugin(new, inner.db.clock.now()).await?;
-        // Only now, so that a plugin that was refused or not stored leaves no code.
+        // The code is kept only after the plugin is stored: a refused upload leaves none.
         inner.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
         let mut remarks = report.remarks;
@@ -186,20 +186,37 @@ impl Host {
         Ok(self.validated(namespace, name, template, turn).await?.graph)
     }
 
-    /// Makes a template the current revision of a graph. `turn` is the turn in which a large
-    /// template was read.
+    /// Makes a template the current revision of a graph, if the digest of the present one is as
+    /// expected. `turn` is the turn in which a large template was read.
     pub async fn apply_graph(
         &self,
         namespace: &Name,
         name: &Name,
         template: Value,
         turn: Option<FairPermit<Name>>,
+        expected: &Expected,
     ) -> Result<GraphApplied, Error> {
-        let Applied { graph, secrets } = self.validated(namespace, name, template, turn).await?;
-        let now = self.inner.db.clock.now();
-        let applied = self.inner.db.store.apply_graph(namespace, name, &graph, &secrets, now).await;
+        let applied = self.validated(namespace, name, template, turn).await?;
+        self.store_graph(namespace, name, applied, expected).await
+    }
+
+    /// Makes a valid graph the current revision, if that is as expected.
+    pub(super) async fn store_graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        Applied { graph, secrets }: Applied,
+        expected: &Expected,
+    ) -> Result<GraphApplied, Error> {
+        let (store, now) = (&self.inner.db.store, self.inner.db.clock.now());
+        let applied = store.apply_graph_if(namespace, name, &graph, &secrets, expected, now).await;
         self.inner.caches.graphs.forget(namespace, name);
-        let applied = applied?;
+        let applied = applied.map_err(|error| match error {
+            StoreError::Changed => {
+                Error::Changed { subject: format!("the graph {name}"), it: "it" }
+            }
+            other => other.into(),
+        })?;
         Ok(GraphApplied {
             name: name.clone(),
             revision: applied.revision.number,
@@ -218,12 +235,24 @@ impl Host {
         template: Value,
         turn: Option<FairPermit<Name>>,
     ) -> Result<Applied, Error> {
-        let (store, work) = (&self.inner.db.store, &self.inner.host_work);
         let turn = match turn {
             Some(turn) => Some(turn),
-            None => work.turn(namespace).await,
+            None => self.inner.host_work.turn(namespace).await,
         };
         let catalog = self.uploads(namespace, named_nodes(&template)).await?;
+        self.validated_with(namespace, name, template, catalog, turn).await
+    }
+
+    /// Validates a template with these uploads.
+    pub(super) async fn validated_with(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: Value,
+        catalog: Uploads,
+        turn: Option<FairPermit<Name>>,
+    ) -> Result<Applied, Error> {
+        let (store, work) = (&self.inner.db.store, &self.inner.host_work);
         let secrets = store.secret_names(namespace, name).await?.into_iter().collect();
         let limits = self.namespace(namespace).await?.effective;
         let owner = namespace.clone();
@@ -245,9 +274,37 @@ impl Host {
         valid.map_err(|problems| Error::Invalid { subject: format!("the graph {name}"), problems })
     }
 
-    /// Reads the newest uploads that export the named nodes. Their descriptions together
-    /// may take as much memory as JSON may.
+    /// Reads the newest uploads that export the named nodes.
     async fn uploads(&self, namespace: &Name, nodes: BTreeSet<Name>) -> Result<Uploads, Error> {
+        let rows = self.inner.db.store.exporters(namespace, &nodes).await?;
+        let mut uploads = self.described(namespace, rows).await?;
+        if uploads.exporters.len() < nodes.len() {
+            uploads.names = self.inner.db.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
+        }
+        Ok(uploads)
+    }
+
+    /// Reads the uploads that the nodes of a graph name, instead of the newest ones.
+    pub(super) async fn named_uploads(
+        &self,
+        namespace: &Name,
+        graph: &Graph,
+    ) -> Result<Uploads, Error> {
+        let mut rows = BTreeMap::new();
+        for (_, node) in graph.nodes() {
+            let key = (node.node_name.clone(), node.plugin.clone());
+            if rows.contains_key(&key) {
+                continue;
+            }
+            let imports = self.inner.db.store.imports(node.digest).await?.unwrap_or_default();
+            let (plugin, digest) = (node.plugin.clone(), node.digest);
+            rows.insert(key, ExporterRow { node: node.node_name.clone(), plugin, digest, imports });
+        }
+        self.described(namespace, rows.into_values().collect()).await
+    }
+
+    /// Reads the descriptions of uploads, which together may take as much memory as JSON may.
+    async fn described(&self, namespace: &Name, rows: Vec<ExporterRow>) -> Result<Uploads, Error> {
         let inner = &self.inner;
         let grants = inner.db.store.grants(namespace).await?;
         let grants: BTreeMap<_, _> =
@@ -255,7 +312,7 @@ impl Host {
         let mut described: BTreeMap<Digest, Arc<DescribedPlugin>> = BTreeMap::new();
         let mut uploads = Uploads::default();
         let mut memory_bytes = 0;
-        for row in inner.db.store.exporters(namespace, &nodes).await? {
+        for row in rows {
             let ExporterRow { node, plugin, digest, imports } = row;
             let described = match described.entry(digest) {
                 Entry::Occupied(read) => read.into_mut(),
@@ -279,9 +336,6 @@ impl Host {
                 imports: imports.into(),
             };
             uploads.exporters.entry(node).or_default().push(exporter);
-        }
-        if uploads.exporters.len() < nodes.len() {
-            uploads.names = inner.db.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
         }
         Ok(uploads)
     }
@@ -326,7 +380,7 @@ fn too_large_in_memory() -> Error {
 /// The newest uploads of a namespace by exported node, for the nodes that a template
 /// names.
 #[derive(Default)]
-struct Uploads {
+pub(super) struct Uploads {
     exporters: BTreeMap<Name, Vec<Exporter>>,
     /// Node names to suggest.
     names: Vec<Name>,

@@ -4,6 +4,9 @@
 //! Not here: HTTP and the command line, and the execution of what was started.
 
 pub(crate) mod request;
+pub(crate) mod deletion;
+mod revisions;
+pub(crate) mod pauses;
 pub(crate) mod start;
 pub(crate) mod run_control;
 pub(crate) mod queries;

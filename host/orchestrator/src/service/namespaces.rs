@@ -5,7 +5,9 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_store::{Expected, NamespaceRow, Page, PageRequest, Setting, settings_version};
+use exosphere_store::{
+    Expected, NamespaceRow, Page, PageRequest, Pause, Setting, settings_version,
+};
 
 use crate::Host;
 use crate::error::Error;
@@ -25,6 +27,8 @@ pub struct NamespaceDetails {
     pub slots: u32,
     /// The version of the limits and slots, for conditional updates.
     pub version: Digest,
+    /// The pause of the namespace, if it is paused; not in a list.
+    pub pause: Option<Pause>,
 }
 
 /// The grants of the plugins of one name.
@@ -66,7 +70,8 @@ impl Host {
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
         let row = self.inner.db.store.namespace(name).await?;
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
-        self.details(name.clone(), limits, slots)
+        let pause = self.inner.db.store.pause_of_namespace(name).await?;
+        Ok(NamespaceDetails { pause, ..self.details(name.clone(), limits, slots)? })
     }
 
     fn details(
@@ -78,7 +83,8 @@ impl Host {
         let effective = self.inner.settings.attempt_limits(&name, &limits);
         let slots = self.inner.settings.slots_of(own_slots);
         let version = settings_version(&limits, own_slots)?;
-        Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
+        let pause = None;
+        Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version, pause })
     }
 
     /// Sets limits and slots of a namespace, if its version is as expected. Absent

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exosphere_domain::filter::{RunFilter, StateFilter};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::problems::nearest;
 use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::label::Labels;
 use exosphere_domain::run_ref::RunRef;
-use exosphere_domain::state::{RunStatus, Status};
-use exosphere_store::{AttemptRow, Page, RunFilter, RunInfo, RunView, StateFilter, StateView};
+use exosphere_domain::state::RunStatus;
+use exosphere_store::{
+    AttemptRow, ListedRun, Page, RunInfo, RunPageRequest, RunView, StatePageRequest, StateView,
+};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,6 +21,7 @@ use tokio::time::Instant;
 use crate::Host;
 use crate::error::Error;
 use crate::service::large_json::AnswerPermit;
+use crate::service::pauses::RunPause;
 use crate::watchers::{Latest, WaitFor};
 
 /// Maximum number of failed states in the details of a run.
@@ -36,12 +41,16 @@ const MAX_NAMED_IDENTIFIERS: usize = 20;
 pub struct RunDetails {
     /// The status and the counters of the run.
     pub run: RunView,
+    /// The labels of the run.
+    pub labels: Labels,
     /// The graph of the run.
     pub graph: Arc<Graph>,
     /// The first failed states of the run.
     pub failures: Vec<StateView>,
     /// The store of the run, with the entries that it has so far.
     pub store: BTreeMap<String, String>,
+    /// The pause of the run, if it is paused in any way.
+    pub pause: Option<RunPause>,
     /// Permit to hold until the details have been sent, if the store is large.
     pub permit: Option<AnswerPermit>,
 }
@@ -69,11 +78,27 @@ fn latest(run: &RunDetails) -> Latest {
 }
 
 impl Host {
-    /// Lists the runs of a namespace, newest first.
-    pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
-        let page = self.inner.db.store.runs(namespace, filter).await?;
-        if page.items.is_empty() && filter.before.is_none() {
+    /// Lists the runs of a namespace that meet a filter, newest first.
+    pub async fn runs(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+        page: RunPageRequest,
+    ) -> Result<Page<ListedRun>, Error> {
+        let is_first = page.after.is_none();
+        let mut page = self.inner.db.store.runs(namespace, filter, page).await?;
+        if page.items.is_empty() && is_first {
             self.check_list(namespace, filter.graph.as_ref()).await?;
+        }
+        // The runs of a paused namespace are paused, too.
+        let paused = self.inner.pipeline.pauses.namespaces();
+        if !paused.is_empty()
+            && let Some(row) = self.inner.db.store.namespace(namespace).await?
+            && paused.contains(&row.key)
+        {
+            let runs = page.items.iter_mut().map(|listed| &mut listed.run);
+            let running = runs.filter(|run| run.status == RunStatus::Running);
+            running.for_each(|run| run.paused = true);
         }
         Ok(page)
     }
@@ -110,10 +135,9 @@ impl Host {
         let failures = match run.counters.errored {
             0 => Vec::new(),
             _ => {
-                let errored = Some(Status::Errored);
                 let limit = MAX_NAMED_FAILURES;
-                let filter = StateFilter { status: errored, limit, ..StateFilter::default() };
-                inner.db.store.states(run.key, &filter).await?.items
+                let page = StatePageRequest { after: None, limit, has_details: true };
+                inner.db.store.states(run.key, &StateFilter::errored(), None, &page).await?.items
             }
         };
         let (entries, permit) = match run.counters.store_keys {
@@ -125,7 +149,10 @@ impl Host {
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
-        Ok(RunDetails { run, graph: info.graph.clone(), failures, store, permit })
+        let pause = self.pause_of_run(&info, &run).await?;
+        let run = RunView { paused: pause.is_some(), ..run };
+        let (labels, graph) = (info.labels.clone(), info.graph.clone());
+        Ok(RunDetails { run, labels, graph, failures, store, pause, permit })
     }
 
     /// Waits until a run has an event after number `after` or the wait is over, and reads
@@ -204,25 +231,24 @@ impl Host {
         Ok(self.inner.caches.runs.get(&self.inner.db.store, key).await?)
     }
 
-    /// Lists the states of a run, in path order. `identifier` may be any identifier of
-    /// the graph.
+    /// Lists the states of a run that meet a filter, in path order. The filter may name any
+    /// identifier of the graph.
     pub async fn states(
         &self,
         namespace: &Name,
         id: RunId,
-        identifier: Option<&str>,
-        filter: StateFilter,
+        filter: &StateFilter,
+        page: &StatePageRequest,
     ) -> Result<(Arc<Graph>, Page<StateView>), Error> {
         let info = self.run_info(namespace, id).await?;
-        let nodes = match identifier {
+        let node = match &filter.identifier {
             None => None,
             Some(identifier) => {
                 let node = info.graph.find(identifier);
-                Some(vec![node.ok_or_else(|| identifier_not_found(&info.graph, identifier))?])
+                Some(node.ok_or_else(|| identifier_not_found(&info.graph, identifier))?)
             }
         };
-        let filter = StateFilter { nodes, ..filter };
-        let page = self.inner.db.store.states(info.key, &filter).await?;
+        let page = self.inner.db.store.states(info.key, filter, node, page).await?;
         Ok((info.graph.clone(), page))
     }
 

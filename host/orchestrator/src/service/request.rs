@@ -39,6 +39,7 @@ pub(crate) enum RequestKind {
     Resume,
     Retry,
     Redrive,
+    Delete,
 }
 
 impl Request {
@@ -57,7 +58,7 @@ impl Request {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Error> {
         match timeout_at(self.deadline(), work).await {
-            Ok(done) => done.map_err(|error| match error.into() {
+            Ok(result) => result.map_err(|error| match error.into() {
                 Error::Unavailable => self.not_done(),
                 other => other,
             }),
@@ -72,9 +73,9 @@ impl Request {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let started = Instant::now();
-        let done = work.await;
+        let result = work.await;
         self.started += started.elapsed();
-        done
+        result
     }
 
     /// Commits an operation. It is withdrawn when its time is over or this future is
@@ -107,7 +108,7 @@ impl Request {
         match answered.await {
             Ok(Some(Ok(reply))) => Ok(reply),
             Ok(Some(Err(StoreError::Data(cause)))) => Err(StoreError::Data(cause).into()),
-            // Too late, or the committer has ended.
+            // The reply comes too late, or the committer has ended.
             _ if ticket.withdraw() => Err(self.not_done()),
             _ => {
                 if let Some(late) = late {
@@ -134,7 +135,7 @@ impl Request {
                 effect: Effect::Done,
                 message: format!(
                     "{}, but the run {run} cannot be shown now: the database does not answer; ask for it later",
-                    self.kind.done()
+                    self.kind.effect_sentence()
                 ),
             }),
             Ok(shown) => shown,
@@ -169,10 +170,11 @@ impl RequestKind {
             RequestKind::Resume => "resumed",
             RequestKind::Retry => "retried",
             RequestKind::Redrive => "redriven",
+            RequestKind::Delete => "deleted",
         }
     }
 
-    fn done(self) -> String {
+    fn effect_sentence(self) -> String {
         format!("it was {}", self.participle())
     }
 

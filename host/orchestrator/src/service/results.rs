@@ -41,7 +41,7 @@ pub struct OutputCursor {
 /// A text that is not a valid cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a cursor; use `next` of the page before")]
-pub struct BadCursor;
+pub struct BadOutputCursor;
 
 impl fmt::Display for OutputCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,12 +50,12 @@ impl fmt::Display for OutputCursor {
 }
 
 impl FromStr for OutputCursor {
-    type Err = BadCursor;
+    type Err = BadOutputCursor;
 
-    fn from_str(text: &str) -> Result<Self, BadCursor> {
-        let (number, path) = text.split_once('.').ok_or(BadCursor)?;
-        let number = number.parse().map_err(|_| BadCursor)?;
-        Ok(OutputCursor { path: Path::decode(path).map_err(|_| BadCursor)?, number })
+    fn from_str(text: &str) -> Result<Self, BadOutputCursor> {
+        let (number, path) = text.split_once('.').ok_or(BadOutputCursor)?;
+        let number = number.parse().map_err(|_| BadOutputCursor)?;
+        Ok(OutputCursor { path: Path::decode(path).map_err(|_| BadOutputCursor)?, number })
     }
 }
 

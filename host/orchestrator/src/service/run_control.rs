@@ -110,7 +110,7 @@ impl Host {
         let run = request.before_commit(self.run_info(namespace, id)).await?;
         match self.reopen_failed(&run, &request).await? {
             Ok(RedriveSummary { states: 0, late }) => Err(Error::Conflict(format!(
-                "none of its {late} failed states can be retried: unites above have gone on without them"
+                "none of its {late} failed states can be retried: unites above have continued without them"
             ))),
             Ok(RedriveSummary { states, late }) => {
                 let details = self.run(namespace, id);

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use exosphere_domain::budget::{Budget, StepBudget};
 use exosphere_domain::clock::Clock;
+use exosphere_domain::deadline::{Deadlines, MAX_DEADLINE_MS};
 use exosphere_domain::graph::{Graph, Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId};
 use exosphere_domain::json_size;
+use exosphere_domain::label::Labels;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::node::DescribedNode;
 use exosphere_domain::plan::root_state;
@@ -39,12 +41,27 @@ pub struct StartRequest {
     /// Idempotency key. A second start with the same key returns the run of the first,
     /// and is refused if its request differs.
     pub idempotency_key: Option<String>,
+    /// Labels of the run.
+    pub labels: Labels,
     /// Delay before the first state is due, in milliseconds.
     pub delay_ms: Option<u64>,
+    /// The number of the revision to start; if absent, the current one.
+    pub revision: Option<u64>,
+    /// The deadline of the whole run, in milliseconds after its start.
+    pub deadline_ms: Option<u64>,
+    /// The deadline of its beginning, in milliseconds after its start.
+    pub start_by_ms: Option<u64>,
     /// Time to wait for the end of the run before it is shown.
     pub wait: Duration,
     /// The turn in which large inputs were read, released as soon as they are committed.
     pub turn: Option<FairPermit<Name>>,
+}
+
+impl StartRequest {
+    fn deadlines(&self) -> Deadlines {
+        let millis = |ms| Millis::try_from(ms).unwrap_or(Millis::MAX);
+        Deadlines { end: self.deadline_ms.map(millis), begin: self.start_by_ms.map(millis) }
+    }
 }
 
 /// The result of a start.
@@ -77,7 +94,7 @@ enum CommittedStart {
 }
 
 impl Host {
-    /// Starts a run of a graph's current revision, and waits for its end if the request
+    /// Starts a run of a graph's current or named revision, and waits for its end if the request
     /// says so. A repeat under the same idempotency key returns the run of that key,
     /// before the rest of the request is checked.
     pub async fn start_run(
@@ -91,6 +108,7 @@ impl Host {
         }
         let wait = request.wait;
         let has_key = request.idempotency_key.is_some();
+        let has_deadlines = request.deadlines() != Deadlines::default();
         let mut pending = Request::new(RequestKind::Start { has_key });
         let committed = self.commit_start(namespace, graph_name, &request, &mut pending).await;
         let (start, digest) = committed?;
@@ -101,6 +119,9 @@ impl Host {
             | CommittedStart::Existing(existing) => existing,
             CommittedStart::New(id, events, answer) => {
                 expect_done("graph", graph_name, answer)?;
+                if has_deadlines {
+                    self.inner.pipeline.deadlines.wake();
+                }
                 let run = async {
                     match events {
                         None => self.run(namespace, id).await,
@@ -130,7 +151,18 @@ impl Host {
         let inner = &self.inner;
         let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
         let (inputs, store) = (request.inputs.as_deref(), request.store.as_ref());
-        let digest = key.map(|_| StartDigest::new(inputs, store, request.delay_ms));
+        let digest = key.map(|_| {
+            let digest = StartDigest::new(inputs, store, request.delay_ms);
+            let digest = digest.with("labels", Some(&request.labels.to_json()));
+            let options = [
+                ("revision", request.revision),
+                ("deadline_ms", request.deadline_ms),
+                ("start_by_ms", request.start_by_ms),
+            ];
+            options.into_iter().fold(digest, |digest, (name, value)| {
+                digest.with(name, value.map(Value::from).as_ref())
+            })
+        });
         if let Some(key) = key
             && let Some(existing) =
                 pending.before_commit(inner.db.store.started_with(namespace, key)).await?
@@ -141,9 +173,20 @@ impl Host {
         // finds its own run.
         let id = RunId(time_ordered_id(inner.db.clock.now()));
         for _ in 0..MAX_START_ATTEMPTS {
-            let cached = inner.caches.graphs.cached(namespace, graph_name);
+            let cached = match request.revision {
+                None => inner.caches.graphs.cached(namespace, graph_name),
+                Some(_) => None,
+            };
             let may_be_old = cached.is_some() && inner.db.store.is_shared();
             let current = match cached {
+                None if let Some(number) = request.revision => {
+                    let pinned = inner.caches.graphs.pinned(
+                        &inner.db.store,
+                        (namespace, graph_name),
+                        number,
+                    );
+                    pending.before_commit(pinned).await?
+                }
                 None => {
                     let current =
                         inner.caches.graphs.current(&inner.db.store, namespace, graph_name);
@@ -152,8 +195,13 @@ impl Host {
                 current => current,
             };
             let Some(current) = current else {
-                let refusal = self.graph_not_found(namespace, graph_name);
-                return Err(pending.before_commit(refusal).await?);
+                return Err(match request.revision {
+                    None => {
+                        let refusal = self.graph_not_found(namespace, graph_name);
+                        pending.before_commit(refusal).await?
+                    }
+                    Some(number) => Error::not_found("revision", format!("{graph_name}/{number}")),
+                });
             };
             let new = self.prepare(id, namespace, graph_name, &current, request);
             let new = match request.turn {
@@ -194,7 +242,7 @@ impl Host {
         request: &StartRequest,
     ) -> Result<NewRun, Error> {
         let inner = &self.inner;
-        let StartRequest { inputs, store, idempotency_key, delay_ms, turn, .. } = request;
+        let StartRequest { inputs, store, idempotency_key, labels, delay_ms, turn, .. } = request;
         let graph = current.graph.clone();
         let root = graph.node(graph.root());
         let from = (&inner.db.store, &inner.host_work);
@@ -202,6 +250,7 @@ impl Host {
         let described = described.get(&root.node_name);
         let described = described.ok_or_else(|| Error::not_found("node", &root.node_name))?;
         let mut problems = validate_start(idempotency_key.as_deref(), *delay_ms);
+        problems.extend(validate_deadlines(request));
         let settings = inner.caches.namespaces.get(&inner.db.store, namespace).await?;
         let mut limits = inner.settings.attempt_limits(namespace, &settings.limits);
         graph.lower(root, &mut limits);
@@ -228,13 +277,17 @@ impl Host {
             namespace_key: current.namespace,
             graph_name: graph_name.clone(),
             revision: current.revision.number,
+            revision_id: current.revision.id,
             graph,
             inputs,
+            labels: labels.clone(),
         });
         inner.caches.runs.insert(info.clone());
         Ok(NewRun {
             info,
             revision: current.revision.id,
+            is_pinned: request.revision.is_some(),
+            deadlines: request.deadlines(),
             store,
             root,
             counts,
@@ -303,6 +356,26 @@ fn validate_start(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
         problem("$.delay_ms", format!("use at most {MAX_DELAY_MS}, which is a year"));
     }
     problems
+}
+
+/// Lists the problems of the deadlines of a start.
+fn validate_deadlines(request: &StartRequest) -> Vec<Problem> {
+    let given = [("$.deadline_ms", request.deadline_ms), ("$.start_by_ms", request.start_by_ms)];
+    let given = given.into_iter().filter_map(|(path, value)| Some((path, value?)));
+    let delay = request.delay_ms.unwrap_or(0);
+    let problem = |(path, value)| {
+        let message = match value {
+            0 | MAX_DEADLINE_MS.. if value != MAX_DEADLINE_MS => {
+                format!("use 1 to {MAX_DEADLINE_MS}, which is ten years")
+            }
+            _ if value <= delay => {
+                format!("the run begins after `delay_ms`, which is {delay}: use more than that")
+            }
+            _ => return None,
+        };
+        Some(Problem { path: String::from(path), message })
+    };
+    given.filter_map(problem).collect()
 }
 
 /// Returns `true` if a text is a valid idempotency key.

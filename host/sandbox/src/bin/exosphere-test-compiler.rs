@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         return host();
     }
     if behavior == "killed" {
-        // As the system does when it is out of memory.
+        // The system kills a process in this way when it is out of memory.
         let _ = kill_process(rustix::process::getpid(), Signal::KILL);
     }
     if let Some(marker) =
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 /// Tries operations that the confinement forbids, and writes each result to standard
 /// error: `name=errno`, 0 if it succeeded.
 fn probe(parent: Option<Pid>, environment: String, confined: String) {
-    // The input first, as the real compiler does.
+    // The real compiler also reads its input first.
     let _ = std::io::copy(&mut std::io::Read::take(stdin(), 8), &mut std::io::sink());
     let errno = |result: std::io::Result<()>| match result {
         Ok(()) => 0,

@@ -89,7 +89,7 @@ fn close_all_else() {
         // SAFETY: this process has not opened anything that it still uses, so no code
         // owns the descriptor of this number. It is open: that was checked just now,
         // while there is one thread only.
-        #[expect(unsafe_code, reason = "the descriptors belong to nobody here")]
+        #[expect(unsafe_code, reason = "no other code here uses the descriptors")]
         unsafe {
             let is_open = rustix::io::fcntl_getfd(BorrowedFd::borrow_raw(number)).is_ok();
             // The descriptor of the listing itself is closed already.

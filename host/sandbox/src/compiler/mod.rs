@@ -189,7 +189,7 @@ impl Compiler {
                 return Err(AdmissionError::Killed { times: MAX_TRIES });
             }
             ExitCause::Abort | ExitCause::Other(_) => {
-                tracing::warn!(?ended, stderr = message, "the compiler broke on an upload");
+                tracing::warn!(?ended, stderr = message, "the compiler crashed on an upload");
                 let cause = message.lines().next().filter(|line| !line.is_empty());
                 let cause = cut(cause.unwrap_or("it ended early"), 512).to_owned();
                 return Err(AdmissionError::Uncompilable { cause });

@@ -8,7 +8,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 /// The configuration of one guest.
 pub(crate) struct Config {
     grants: Arc<Grants>,
-    // Made when first needed: most guests never read their configuration.
+    // Made on the first use, because most guests never read their configuration.
     values: Option<WasiConfigVariables>,
 }
 

@@ -18,7 +18,7 @@ use crate::bindings::v0_1::exosphere::node as wit;
 /// Links every import that a plugin may have.
 pub(crate) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
-    // Every interface of WASI 0.2 but HTTP.
+    // This adds every interface of WASI 0.2 except HTTP.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, config)?;
     http::link(&mut linker)?;

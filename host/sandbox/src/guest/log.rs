@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_at_every_cut() {
+    fn secrets_are_redacted_at_every_cut() {
         for before in 0..24 {
             let logs = SharedLogs::new(&Limits::default(), test_secrets());
             let (out, err) =
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_message_hides_secrets() {
+    fn secrets_in_panic_messages_are_redacted() {
         let logs = SharedLogs::new(&Limits::default(), test_secrets());
         let err = LogStream::new(&logs, LogLevel::Warn);
         err.print(b"\nthread 'main' panicked at src/lib.rs:3:5:\nno \"hush-");

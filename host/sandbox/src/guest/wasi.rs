@@ -11,7 +11,7 @@ use super::log::{LogLevel, LogStream, SharedLogs};
 pub(crate) struct Wasi {
     logs: SharedLogs,
     random_bytes: u64,
-    // Made when first needed: seeding its random numbers costs more than everything
+    // Made on the first use: seeding its random numbers costs more than everything
     // else in a small node, and many nodes never need them.
     ctx: Option<WasiCtx>,
 }

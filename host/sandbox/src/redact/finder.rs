@@ -16,11 +16,11 @@ pub(super) struct Needle {
     /// The index of the needle's secret.
     pub(super) owner: usize,
     /// Set if the needle is only the beginning of a longer text. Then everything after
-    /// a match is hidden as well.
+    /// a match is redacted as well.
     pub(super) is_beginning: bool,
 }
 
-/// A range of a text that is to be hidden, and the index of its secret.
+/// A range of a text to redact, and the index of its secret.
 pub(super) type Find = (Range<usize>, usize);
 
 /// The initial state, before anything is found.
@@ -46,8 +46,8 @@ pub(super) struct Finder {
     longest: Vec<u32>,
     /// The first needle with each state's prefix.
     first: Vec<u32>,
-    /// Set if a needle ends in the state after which everything is hidden.
-    hides_rest: Vec<bool>,
+    /// Set if a needle ends in the state after which everything is redacted.
+    redacts_rest: Vec<bool>,
     /// The next state of the root for each byte.
     roots: Vec<u32>,
     /// The next states of all other states, except those with the next index.
@@ -66,7 +66,7 @@ impl Finder {
             fail: vec![ROOT],
             longest: vec![NONE],
             first: vec![NONE],
-            hides_rest: vec![false],
+            redacts_rest: vec![false],
             roots: vec![ROOT; 256],
             branches: HashMap::new(),
             needles: Vec::with_capacity(needles.len()),
@@ -97,7 +97,7 @@ impl Finder {
         self.fail.push(ROOT);
         self.longest.push(NONE);
         self.first.push(self.needles.len() as u32);
-        self.hides_rest.push(false);
+        self.redacts_rest.push(false);
         parents.push(parent);
         if parent == ROOT {
             self.roots[usize::from(byte)] = state;
@@ -112,7 +112,7 @@ impl Finder {
         if state != ROOT && self.longest[at] == NONE {
             self.longest[at] = self.needles.len() as u32;
         }
-        self.hides_rest[at] |= needle.is_beginning;
+        self.redacts_rest[at] |= needle.is_beginning;
         self.needles.push((self.depth[at], needle.owner));
     }
 
@@ -131,7 +131,7 @@ impl Finder {
             if self.longest[at] == NONE {
                 self.longest[at] = self.longest[fail as usize];
             }
-            self.hides_rest[at] |= self.hides_rest[fail as usize];
+            self.redacts_rest[at] |= self.redacts_rest[fail as usize];
         }
     }
 
@@ -160,8 +160,8 @@ impl Finder {
         }
     }
 
-    /// Finds the ranges of a text to hide, in order; overlapping ranges become one. If the text
-    /// was cut, a needle prefix of at least `cut` characters at its end is hidden, too.
+    /// Finds the ranges of a text to redact, in order; overlapping ranges become one. If the text
+    /// was cut, a needle prefix of at least `cut` characters at its end is redacted, too.
     pub(super) fn find(&self, text: &str, cut: Option<usize>) -> Vec<Find> {
         let mut found = Vec::new();
         // Half a character at the cut, which no needle prefix ends with.
@@ -172,9 +172,9 @@ impl Finder {
             let node = state as usize;
             if let Some((length, owner)) = self.needles.get(self.longest[node] as usize) {
                 let start = (at + 1).saturating_sub(*length as usize);
-                let end = if self.hides_rest[node] { text.len() } else { at + 1 };
+                let end = if self.redacts_rest[node] { text.len() } else { at + 1 };
                 add_find(&mut found, (start..end, *owner));
-                if self.hides_rest[node] {
+                if self.redacts_rest[node] {
                     return found;
                 }
             }

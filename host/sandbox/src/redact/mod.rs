@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::sanitize::{clean_line, cut};
 use finder::{Find, Finder, Needle, STATE_BYTES};
 
-/// Minimum characters of a secret, or of its beginning at a cut, that are hidden.
+/// Minimum characters of a secret, or of its beginning at a cut, that are redacted.
 /// Shorter sequences occur in any text.
 const MIN_SECRET_CHARS: usize = 4;
 
@@ -48,7 +48,7 @@ const PERCENT: [&AsciiSet; 3] = [
 ];
 
 /// The maximum bytes of one needle. Of a longer text only the beginning is a needle,
-/// and a match hides everything after it in the same text.
+/// and a match redacts everything after it in the same text.
 const MAX_NEEDLE_BYTES: usize = 1024;
 
 /// The maximum bytes of a secret that are encoded: some of them may be invisible.
@@ -95,8 +95,8 @@ impl Patterns {
         self.finder.as_ref().map_or(0, |finder| (finder.states() * STATE_BYTES) as u64)
     }
 
-    /// Hides the secrets of a text. If it was cut, the beginning of a secret at its end
-    /// is hidden, too.
+    /// Redacts the secrets of a text. If it was cut, the beginning of a secret at its end
+    /// is redacted, too.
     pub(crate) fn redact<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
         let Some(finder) = &self.finder else { return Cow::Borrowed(text) };
         let found = finder.find(text, is_cut.then_some(MIN_SECRET_CHARS));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_and_its_spellings_are_hidden() {
+    fn a_secret_and_its_spellings_are_redacted() {
         let value = "p\"ss wörd/+?";
         for (case, text) in [
             ("itself", "p\"ss wörd/+?"),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_inside_base64_is_hidden() {
+    fn a_secret_inside_base64_is_redacted() {
         let value = "correct horse";
         for before in ["", "a", "ab", "abc", "user:"] {
             for suffix in ["", "x", "xy", "xyz"] {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_hidden_but_not_words() {
+    fn lines_are_redacted_but_not_words() {
         let key = "-----BEGIN KEY-----\nAAAABBBB\nCC==\n-----END KEY-----\n";
         assert_eq!(redacted(key, "AAAABBBB"), "[secret k]");
         assert_eq!(redacted(key, "CC=="), "CC==", "a short line");
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_secrets_are_hidden_as_one() {
+    fn overlapping_secrets_are_redacted_as_one() {
         let both = secrets(&[("a", "one-common"), ("b", "common-two")]);
         assert_eq!(both.redact("x one-common-two y"), "x [secret a] y");
         assert_eq!(both.redact("common-twone-common"), "[secret b]");
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_secret_is_hidden() {
+    fn a_cut_secret_is_redacted() {
         let secret = secrets(&[("k", "hush-ä-hush")]);
         for (text, expected) in [
             ("say hush-ä-hus", "say [secret k]"),
@@ -337,13 +337,13 @@ mod tests {
         ] {
             assert_eq!(secret.redact_cut(text), expected, "{text}");
         }
-        assert_eq!(secret.redact("say hush-ä-hus"), "say hush-ä-hus", "nobody cut it");
+        assert_eq!(secret.redact("say hush-ä-hus"), "say hush-ä-hus", "the text is not cut");
         let two = secrets(&[("a", "hello-abc"), ("b", "abc-defgh")]);
         assert_eq!(two.redact_cut("x hello-abc-de"), "x [secret a]");
     }
 
     #[test]
-    fn secrets_in_failures_are_hidden() {
+    fn secrets_in_failures_are_redacted() {
         let secret = secrets(&[("k", "hush-hush"), ("pin", "123456")]);
         let details = json!({"a": ["x hush-hush y", 7, null], "hush-hush": {"pin": 123456}});
         let failure = exosphere_domain::failure::FailureKind::Permanent;
@@ -389,10 +389,10 @@ mod tests {
             assert!(secret.patterns().unwrap().memory_bytes() < 1 << 20);
             for text in &texts {
                 let short = time(|| drop(secret.redact_cut(&text[..16 << 10])));
-                let hide_time = time(|| drop(secret.redact_cut(text.as_str())));
+                let redact_time = time(|| drop(secret.redact_cut(text.as_str())));
                 assert!(
-                    hide_time < 64 * short + Duration::from_millis(50),
-                    "{short:?}, {hide_time:?}"
+                    redact_time < 64 * short + Duration::from_millis(50),
+                    "{short:?}, {redact_time:?}"
                 );
             }
         }

@@ -100,7 +100,7 @@ async fn a_denied_client_fails_with_the_command() {
 async fn client_bodies_arrive_whole_with_lengths() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
-    // More than any buffer between the two.
+    // This is more than any buffer between the two hosts holds.
     let text = "0123456789abcdef".repeat(128 * 1024);
     let found = report(&web, call(&server, "/echo", json!({"method": "PUT", "body": text}))).await;
     assert_eq!(found["status"], 200);

@@ -31,9 +31,41 @@ pub struct Notification {
     pub work: bool,
     /// Runs whose status or pause changed.
     pub runs: Vec<RunChange>,
+    /// Those of them that ended although states of theirs were open.
+    #[serde(default)]
+    pub stopped: Vec<i64>,
 }
 
 impl json::Typed for Notification {}
+
+impl Notification {
+    /// Adds the change of a run.
+    pub fn add(&mut self, run: RunUpdate) {
+        self.runs.push(run.into());
+        if run.is_stopped {
+            self.stopped.push(run.run.0);
+        }
+    }
+
+    /// Returns the changes of the runs.
+    pub fn run_updates(&self) -> Vec<RunUpdate> {
+        let stopped = |update: RunUpdate| {
+            let is_stopped = update.is_stopped || self.stopped.contains(&update.run.0);
+            RunUpdate { is_stopped, ..update }
+        };
+        self.runs.iter().copied().map(RunUpdate::from).map(stopped).collect()
+    }
+
+    /// Removes up to `count` changes of runs, and returns a notification of these and of the work.
+    pub fn take(&mut self, count: usize) -> Notification {
+        let rest = self.runs.split_off(count.min(self.runs.len()));
+        let taken = std::mem::take(self);
+        let is_left = |run: &&i64| rest.iter().any(|change: &RunChange| change.0 == **run);
+        self.stopped = taken.stopped.iter().filter(is_left).copied().collect();
+        self.runs = rest;
+        taken
+    }
+}
 
 /// The change of a run that ended, was paused or was resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +79,9 @@ impl From<RunUpdate> for RunChange {
 
 impl From<RunChange> for RunUpdate {
     fn from(RunChange(run, version, status, paused): RunChange) -> Self {
-        RunUpdate { run: RunKey(run), version, status, paused, status_changed: true }
+        // Cancelled runs were the only stopped ones before others had deadlines.
+        let is_stopped = status == RunStatus::Cancelled;
+        RunUpdate { run: RunKey(run), version, status, paused, status_changed: true, is_stopped }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
         // Every frequent query has an index. A new table has no statistics yet, so the planner
         // would take it for a small one and scan it.
         ("enable_seqscan", "off"),
-        // For the same reason: the planner would find the next 250 states of a run by sorting all.
+        // This has the same reason: the planner would find the next 250 states of a run by sorting all.
         ("enable_bitmapscan", "off"),
     ]);
     // Slow statements belong in the database's own log.

@@ -48,7 +48,7 @@ pub(crate) struct WriterGuard(OwnedMutexGuard<Writer>);
 impl WriterConnection {
     pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(file)?;
-        // FULL: a commit is on the disk when it returns.
+        // With FULL, a commit is on the disk when it returns.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;

@@ -24,7 +24,7 @@ pub(super) struct Found {
 
 impl Walk<'_> {
     /// Checks a state against its parent, which is invariant 1 seen from the child.
-    pub(super) fn place(
+    pub(super) fn check_parent(
         &mut self,
         graph: &Graph,
         state: &StateRow,

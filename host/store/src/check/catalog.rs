@@ -51,7 +51,7 @@ const TABLES: [Table; 10] = [
     Table {
         name: "revision",
         rows: sql::CHECK_REVISIONS,
-        columns: &["id", "graph", "number", "digest", "body", "graph_id"],
+        columns: &["id", "graph", "number", "digest", "body", "graph_id", "uploads"],
         check: revision,
     },
     Table {
@@ -175,13 +175,23 @@ fn revision(row: &mut RowReader<'_>) {
         row.findings.add(kind!(Orphan, revision.graph), &row.key, None, message);
     }
     let Some(body) = row.text("body") else { return };
-    if read_graph(&body).is_none() {
-        row.report_value("body", "is not a valid graph");
+    match read_graph(&body) {
+        None => row.report_value("body", "is not a valid graph"),
+        Some(graph) => {
+            let uploads: Vec<_> = graph.uploads().into_iter().map(upload_name).collect();
+            if row.maybe_text("uploads").unwrap_or_default() != uploads.join(",") {
+                row.report_value("body", "names other uploads than table revision_plugin");
+            }
+        }
     }
     let digest = Digest::from_content(body.as_bytes()).to_string();
     if row.text("digest").is_some_and(|stored| stored != digest) {
         row.report_value("digest", "is not that of its body");
     }
+}
+
+fn upload_name((plugin, digest): (&Name, Digest)) -> String {
+    format!("{plugin}/{digest}")
 }
 
 /// Checks the values of a secret's row.

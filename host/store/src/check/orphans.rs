@@ -17,6 +17,9 @@ pub(super) async fn check(
 ) -> Result<(), StoreError> {
     let orphans = [
         (sql::CHECK_ORPHAN_STATES, kind!(Orphan, state.run)),
+        (sql::CHECK_ORPHAN_USES, kind!(Orphan, revision_plugin.revision)),
+        (sql::CHECK_ORPHAN_DEADLINES, kind!(Orphan, deadline.run)),
+        (sql::CHECK_ORPHAN_PAUSES, kind!(Orphan, paused_run.run)),
         (sql::CHECK_ORPHAN_LABELS, kind!(Orphan, label.run)),
         (sql::CHECK_ORPHAN_INPUTS, kind!(Orphan, run_inputs.run)),
         (sql::CHECK_ORPHAN_START_STORES, kind!(Orphan, run_start_store.run)),
@@ -29,6 +32,7 @@ pub(super) async fn check(
     for (statement, kind) in orphans {
         orphaned(snapshot, findings, statement, kind).await?;
     }
+    deleted_runs(snapshot, findings).await?;
     sessions(snapshot, findings).await?;
     namespaces(snapshot, findings).await?;
     counts_of_outputs(snapshot, findings).await?;
@@ -51,6 +55,19 @@ async fn orphaned(
         findings.add(kind, key, None, message);
     };
     snapshot.visit_each(statement, &params![], visit).await
+}
+
+/// Reports deleted runs whose row is still there: `run, uuid`.
+async fn deleted_runs(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let (id, run) = (row.int(0).unwrap_or_default(), row.text(1).ok());
+        let message = "names a run that is still there";
+        findings.add(kind!(Orphan, deleted_run.run), id, run.as_deref(), message);
+    };
+    snapshot.visit_each(sql::CHECK_DELETED_RUNS, &params![], visit).await
 }
 
 /// Reports states claimed by a session that never existed: `state, session, run`.
@@ -122,7 +139,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
     let visit = &mut |row: &dyn Row| {
         findings.checked.outputs += 1;
         let columns = &["state", "number", "body"];
-        part(row, columns, "output", findings).parsed("body", check_json_object);
+        part_reader(row, columns, "output", findings).parsed("body", check_json_object);
     };
     snapshot.visit_each(sql::CHECK_OUTPUTS, &params![], visit).await
 }
@@ -132,7 +149,7 @@ async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
     let visit = &mut |row: &dyn Row| {
         findings.checked.attempts += 1;
         let columns = &["state", "number", "outcome", "kind", "details", "logs", "last_attempt"];
-        attempt(&mut part(row, columns, "attempt", findings));
+        attempt(&mut part_reader(row, columns, "attempt", findings));
     };
     snapshot.visit_each(sql::CHECK_ATTEMPTS, &params![], visit).await
 }
@@ -163,7 +180,7 @@ fn attempt(row: &mut RowReader<'_>) {
 }
 
 /// Returns a reader of a row whose key is a state and a number.
-fn part<'a>(
+fn part_reader<'a>(
     row: &'a dyn Row,
     columns: &'static [&'static str],
     table: &'static str,

@@ -25,6 +25,8 @@ pub(super) struct RunRow {
     pub store_version: i64,
     pub sweep_event: i64,
     pub redrive: i64,
+    /// The number of deadlines that it has missed: the sweep of such a run ends its states.
+    pub missed: i64,
     pub counters: Counters,
     /// The states of each node; `None` if the value is not valid.
     pub node_counts: Option<NodeCounts>,
@@ -91,6 +93,7 @@ impl RunRow {
             store_version: count("store_version"),
             sweep_event: count("sweep_event"),
             redrive: count("redrive"),
+            missed: count("missed"),
             counters: Counters::read(count),
             ..RunRow::default()
         }
@@ -114,6 +117,10 @@ impl RunRow {
             row.report_value("ended_at", format_args!("{is} though it is {status}"));
         }
         let by_counts = RunStatus::from_counts(self.open, self.failed);
+        if self.missed > 0 && status != RunStatus::Failed {
+            let message = format!("is {status}, and it has missed a deadline");
+            row.findings.add(kind!(End, run.status), &row.key, row.run, message);
+        }
         if status != RunStatus::Cancelled && status != by_counts {
             let (open, failed) = (self.open, self.failed);
             let message =
@@ -122,9 +129,10 @@ impl RunRow {
         }
     }
 
-    /// Returns whether outcomes and counts no longer matter.
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.status == Some(RunStatus::Cancelled)
+    /// Returns whether the run ended although states of it were open, so that outcomes and counts
+    /// no longer matter.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.status == Some(RunStatus::Cancelled) || self.missed > 0
     }
 }
 

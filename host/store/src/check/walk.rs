@@ -108,7 +108,7 @@ impl<'r> Walk<'r> {
             return self.report(findings, kind!(Once, state.path), state.id, message);
         }
         self.totals.has_root |= path == Path::root();
-        let place = self.place(&graph, &state, &path, findings);
+        let place = self.check_parent(&graph, &state, &path, findings);
         let Some(node) = place.node else {
             self.enter(Frame::new(&state, path, place.step, place.is_orphan));
             return self.mark_uncertain();
@@ -131,14 +131,14 @@ impl<'r> Walk<'r> {
     fn check_status(&self, state: &StateRow, findings: &mut Findings) {
         let run = self.run;
         if state.status == Some(Status::Cancelled)
-            && let Some(status) = run.status.filter(|_| !run.is_cancelled())
+            && let Some(status) = run.status.filter(|_| !run.is_stopped())
         {
             let message = format!("is CANCELLED, and its run is {status}");
             self.report(findings, kind!(End, state.status), state.id, message);
         }
         let free =
             state.status == Some(Status::Created) && run.sweep_event == 0 && run.redrive == 0;
-        if free && !run.is_cancelled() && state.held_back != run.paused {
+        if free && !run.is_stopped() && state.held_back != run.paused {
             let is = if run.paused { "paused" } else { "not paused" };
             let message = format!("is {}, and its run is {is}", i64::from(state.held_back));
             self.report(findings, kind!(HeldBack, state.held_back), state.id, message);
@@ -165,8 +165,7 @@ impl<'r> Walk<'r> {
             match joined.row {
                 Some((id, row)) => {
                     self.check_scopes(joined, id, findings);
-                    if let Some(row) =
-                        row.filter(|_| !frame.is_uncertain && !self.run.is_cancelled())
+                    if let Some(row) = row.filter(|_| !frame.is_uncertain && !self.run.is_stopped())
                     {
                         self.check_counts(joined.counts, row.counts, id, findings);
                     }
@@ -308,7 +307,7 @@ impl<'r> Walk<'r> {
     fn check_own_counts(&self, findings: &mut Findings) {
         let (run, counts) = (self.run, self.totals.counts);
         let mut all = Vec::new();
-        if run.is_cancelled() {
+        if run.is_stopped() {
             if run.sweep_event == 0 {
                 all.push((kind!(Count, run.open), run.open, 0));
             }
@@ -395,7 +394,7 @@ impl<'r> Walk<'r> {
                 format!("is RUNNING, and all its {} states have ended", totals.states)
             }
             RunStatus::Running => return,
-            RunStatus::Cancelled if run.sweep_event > 0 => return,
+            _ if run.is_stopped() && run.sweep_event > 0 => return,
             _ if open == 0 => return,
             over => {
                 let first = totals.first_open.unwrap_or_default();

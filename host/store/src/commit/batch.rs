@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use exosphere_domain::deadline::{DeadlineKind, Deadlines};
 use exosphere_domain::ids::{Fence, Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limits, Usage};
@@ -39,10 +40,17 @@ pub enum Control {
     Begin(Box<Claimed>),
     /// Cancels the run: no further outcome counts.
     Cancel,
+    /// Judges a deadline of the run: a run that has missed it fails, and no further outcome
+    /// counts.
+    Expire(DeadlineKind),
+    /// Deletes the run, if it has ended. What belongs to it is removed later, in pieces.
+    Delete,
     /// Pauses the run: none of its states is claimed.
     Pause,
     /// Resumes the run: its states can be claimed again.
     Resume,
+    /// Makes the run follow the pause of its graph, or the end of that pause.
+    FollowGraph,
     /// Sweeps some states of the run: ends them if the run was cancelled, else holds them back
     /// or releases them, as the pause of the run requires.
     Sweep {
@@ -88,6 +96,8 @@ pub struct NewRun {
     pub info: Arc<RunInfo>,
     /// The id of the revision's row.
     pub revision: i64,
+    /// Set if the request names the revision; otherwise it must be the current one.
+    pub is_pinned: bool,
     /// The initial entries of the run's store.
     pub store: BTreeMap<String, String>,
     /// The root state.
@@ -98,6 +108,8 @@ pub struct NewRun {
     pub key: Option<String>,
     /// The digest of the start request; a second start with the same key must match it.
     pub digest: Option<StartDigest>,
+    /// The deadlines of the run, from its commit on.
+    pub deadlines: Deadlines,
     /// The delay from the commit until the root state is due, in milliseconds.
     pub delay: Millis,
     /// The limits of the run; a start checks those of its store.

@@ -167,13 +167,17 @@ mod tests {
 
     const N: NamespaceKey = NamespaceKey(1);
 
-    fn line(namespace: NamespaceKey, run: i64) -> ReadyRun {
+    fn ready_run(namespace: NamespaceKey, run: i64) -> ReadyRun {
         ReadyRun { queue: namespace.0, namespace, run: RunKey(run), first: (0, StateId(run)) }
     }
 
-    fn lines(runs: &[i64], cursors: &BTreeMap<NamespaceKey, RunKey>, limit: usize) -> ReadyRuns {
+    fn ready_runs(
+        runs: &[i64],
+        cursors: &BTreeMap<NamespaceKey, RunKey>,
+        limit: usize,
+    ) -> ReadyRuns {
         let mut lines = ReadyRuns::new(cursors);
-        let runs = runs.iter().map(|run| line(N, *run)).collect();
+        let runs = runs.iter().map(|run| ready_run(N, *run)).collect();
         lines.add(N, in_order(runs, cursors.get(&N)), limit);
         lines
     }
@@ -191,17 +195,17 @@ mod tests {
     #[test]
     fn states_go_to_runs_holding_least() {
         let no_cursors = BTreeMap::new();
-        let parts = lines(&[1, 2, 3], &no_cursors, 99).parts(7, &Quotas::unbounded(), 0);
+        let parts = ready_runs(&[1, 2, 3], &no_cursors, 99).parts(7, &Quotas::unbounded(), 0);
         assert_eq!(numbers(&parts), [(1, 3), (2, 2), (3, 2)]);
         let quotas = held(&[(1, 4, 9), (3, 1, 1)]);
-        let parts = lines(&[1, 2, 3], &no_cursors, 99).parts(7, &quotas, 0);
+        let parts = ready_runs(&[1, 2, 3], &no_cursors, 99).parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(1, 1), (2, 5), (3, 1)]);
     }
 
     #[test]
     fn exhausted_quotas_are_reported() {
         let quotas = Quotas { default: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
-        let mut lines = lines(&[1, 2], &BTreeMap::new(), 99);
+        let mut lines = ready_runs(&[1, 2], &BTreeMap::new(), 99);
         let parts = lines.parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(2, 2)]);
         let mut done = Committed::default();
@@ -218,8 +222,8 @@ mod tests {
     fn namespaces_get_equal_parts() {
         let other = NamespaceKey(2);
         let mut lines = ReadyRuns::new(&BTreeMap::new());
-        lines.add(N, vec![line(N, 1)], 99);
-        lines.add(other, vec![line(other, 2)], 99);
+        lines.add(N, vec![ready_run(N, 1)], 99);
+        lines.add(other, vec![ready_run(other, 2)], 99);
         let quotas = Quotas::unbounded();
         assert_eq!(numbers(&lines.parts(7, &quotas, 0)), [(1, 4), (2, 3)]);
         assert_eq!(numbers(&lines.parts(7, &quotas, 1)), [(2, 4), (1, 3)]);
@@ -255,7 +259,7 @@ mod tests {
                 let free_claims = 1 + below(5) as u32;
                 // The database returns the runs after the cursor, up to this limit.
                 let limit = free_claims as usize;
-                let mut lines = lines(&runs, &cursors, limit);
+                let mut lines = ready_runs(&runs, &cursors, limit);
                 let parts = numbers(&lines.parts(free_claims, &Quotas::unbounded(), 0));
                 assert_eq!(parts.iter().map(|(_, part)| part).sum::<u32>(), free_claims);
                 cursors = lines.cursors();

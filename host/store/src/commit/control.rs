@@ -1,15 +1,17 @@
-//! Control operations on runs, except retries: cancel and pause. They are
+//! Control operations on runs, except retries: cancel, pause and deletion. They are
 //! rare, so each uses statements of its own, after the bulk writes of the batch. Not here: the sweeps
 //! that follow (`sweeps`), retries and redrives (`manual_retry`).
 
 use std::sync::Arc;
 
+use exosphere_domain::ids::RunKey;
 use exosphere_domain::state::{Claimed, RunStatus};
 
-use super::batch::{Control, Reply};
+use super::batch::{Control, Operation, Reply};
 use super::{CommitTx, claims};
-use crate::dialect::Tx;
-use crate::error::StoreError;
+use crate::dialect::{ParamRows, PendingWrites, Tx, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::pauses::{PausesOfRun, read_pauses};
 use crate::sql;
 use crate::types::RunInfo;
 
@@ -28,8 +30,11 @@ impl CommitTx<'_> {
             Control::Unstage(leftover) => self.unstage(tx, run.key, leftover).await,
             Control::Begin(state) => self.begin(tx, run, state).await,
             Control::Cancel => self.cancel(run),
-            Control::Pause => self.set_paused(run, true),
-            Control::Resume => self.set_paused(run, false),
+            Control::Delete => self.delete(tx, run).await,
+            Control::Expire(kind) => self.expire(tx, run, *kind).await,
+            Control::Pause => self.set_paused(tx, run, true).await,
+            Control::Resume => self.set_paused(tx, run, false).await,
+            Control::FollowGraph => self.follow_graph(tx, run).await,
             Control::Sweep { event, from, limit } => {
                 self.sweep(tx, run, *event, from, *limit).await
             }
@@ -65,17 +70,106 @@ impl CommitTx<'_> {
         self.request_sweep(run)
     }
 
-    fn set_paused(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Reply, StoreError> {
-        let row = &mut self.run(run.key)?.row;
-        // A run that ended while paused may be resumed before a retry.
-        if !row.is_live() && (paused || !row.paused) {
+    /// Deletes a run that has ended. Its row goes first: no reader finds it from then on, and its
+    /// idempotency key is free.
+    async fn delete(&mut self, tx: &mut impl Tx, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
+        let row = &self.run(run.key)?.row;
+        // An earlier operation of this batch may have reopened it.
+        if row.is_live() || (row.status != RunStatus::Cancelled && row.open > 0) {
+            let message = "the run has not ended; cancel it first";
+            return Ok(Reply::Refused(message.into()));
+        }
+        tx.execute(sql::DELETE_RUN, &params![run.key.0]).await?;
+        tx.execute(sql::RECORD_DELETED_RUN, &params![run.key.0, self.now]).await?;
+        self.runs.remove(&run.key);
+        Ok(Reply::Done)
+    }
+
+    async fn set_paused(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        paused: bool,
+    ) -> Result<Reply, StoreError> {
+        let row = &self.run(run.key)?.row;
+        if !row.is_live() {
             let message = format!("the run is over already: it is {}", row.status);
             return Ok(Reply::Refused(message));
         }
-        if row.paused == paused {
+        let is_paused = row.paused;
+        if is_paused && self.pauses(tx, run.key).await?.with_graph {
+            if !paused {
+                let message = format!(
+                    "the run is paused with its graph; resume that with \
+                     `exosphere graph resume {}`",
+                    run.graph_name
+                );
+                return Ok(Reply::Refused(message));
+            }
+            // From now on it is paused by itself, also after its graph is resumed.
+            tx.execute(sql::END_PAUSED_RUN, &params![run.key.0]).await?;
+        }
+        if is_paused == paused {
             return Ok(Reply::Done);
         }
-        row.paused = paused;
+        self.run(run.key)?.row.paused = paused;
         self.request_sweep(run)
+    }
+
+    /// Pauses a run with its graph, or resumes it with that.
+    async fn follow_graph(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+    ) -> Result<Reply, StoreError> {
+        let PausesOfRun { of_graph, with_graph } = self.pauses(tx, run.key).await?;
+        let row = &mut self.run(run.key)?.row;
+        let (is_live, is_paused) = (row.is_live(), row.paused);
+        match (of_graph, with_graph) {
+            (true, false) if is_live && !is_paused => {
+                row.paused = true;
+                tx.execute(sql::NEW_PAUSED_RUN_OF, &params![run.key.0]).await?;
+                self.request_sweep(run)
+            }
+            (false, true) => {
+                row.paused = false;
+                tx.execute(sql::END_PAUSED_RUN, &params![run.key.0]).await?;
+                if is_live && is_paused { self.request_sweep(run) } else { Ok(Reply::Done) }
+            }
+            _ => Ok(Reply::Done),
+        }
+    }
+
+    /// Pauses a run that a retry reopens, if its graph is paused.
+    pub(super) async fn pause_reopened(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+    ) -> Result<(), StoreError> {
+        if !self.run(run.key)?.row.is_live() && self.pauses(tx, run.key).await?.of_graph {
+            self.run(run.key)?.row.paused = true;
+            tx.execute(sql::NEW_PAUSED_RUN_OF, &params![run.key.0]).await?;
+        }
+        Ok(())
+    }
+
+    async fn pauses(&self, tx: &mut impl Tx, run: RunKey) -> Result<PausesOfRun, StoreError> {
+        let pauses = tx.query(sql::PAUSES_OF_RUN, &params![run.0], read_pauses).await?.pop();
+        pauses.ok_or_else(|| corrupt_row("run", "graph", run.0))
+    }
+
+    /// Records which of the runs that this batch has started are paused with their graphs.
+    pub(super) fn add_paused_runs(
+        &self,
+        pending: &mut PendingWrites<'_>,
+        operations: &[Operation],
+    ) {
+        let started = operations.iter().zip(&self.done.replies).filter_map(|each| match each {
+            (Operation::Start(new), Reply::Done) => Some(new.info.key),
+            _ => None,
+        });
+        let is_paused = |run: &RunKey| self.runs.get(run).is_some_and(|it| it.row.paused);
+        let paused = started.filter(is_paused).map(|run| run.0);
+        pending.add(sql::NEW_PAUSED_RUN, ParamRows::default().ints(paused));
     }
 }

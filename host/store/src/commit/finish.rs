@@ -20,7 +20,7 @@ use crate::types::ClaimedState;
 impl<'b> CommitTx<'b> {
     pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Reply, StoreError> {
         let (run, state) = (finished.run.key, &finished.state);
-        if self.run(run).is_ok_and(|loaded| loaded.row.status == RunStatus::Cancelled) {
+        if self.run(run).is_ok_and(|loaded| loaded.row.status != RunStatus::Running) {
             self.rows.cancelled.push(finished);
         }
         // If a state ends twice in one batch, only the first end counts.

@@ -33,7 +33,7 @@ impl CommitTx<'_> {
         run: &Arc<RunInfo>,
         id: StateId,
     ) -> Result<Reply, StoreError> {
-        if let Some(refused) = self.refuses_retries(run)? {
+        if let Some(refused) = self.refuses_retries(tx, run).await? {
             return Ok(refused);
         }
         let found = states_at(tx, run, [id].into_iter().collect()).await?.into_iter().next();
@@ -58,7 +58,7 @@ impl CommitTx<'_> {
     ) -> Result<Reply, StoreError> {
         match part {
             RedrivePart::Whole(states) => self.redrive_whole(tx, run, states).await,
-            RedrivePart::Begin => self.begin_redrive(run),
+            RedrivePart::Begin => self.begin_redrive(tx, run).await,
             RedrivePart::Some { event, states } => {
                 if self.run(run.key)?.row.redrive != *event {
                     return Ok(Reply::Stale);
@@ -78,8 +78,12 @@ impl CommitTx<'_> {
         }
     }
 
-    fn begin_redrive(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
-        if let Some(refused) = self.refuses_redrives(run)? {
+    async fn begin_redrive(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+    ) -> Result<Reply, StoreError> {
+        if let Some(refused) = self.refuses_redrives(tx, run).await? {
             return Ok(refused);
         }
         let row = &mut self.change(run.key)?.row;
@@ -93,7 +97,7 @@ impl CommitTx<'_> {
         run: &Arc<RunInfo>,
         states: &[StateId],
     ) -> Result<Reply, StoreError> {
-        if let Some(refused) = self.refuses_redrives(run)? {
+        if let Some(refused) = self.refuses_redrives(tx, run).await? {
             return Ok(refused);
         }
         let failed = failed_of(tx, run, states).await?;
@@ -113,17 +117,27 @@ impl CommitTx<'_> {
         }
     }
 
-    fn refuses_retries(&mut self, run: &Arc<RunInfo>) -> Result<Option<Reply>, StoreError> {
-        let cancelled = self.run(run.key)?.row.status == RunStatus::Cancelled;
-        Ok(cancelled.then(|| Reply::Refused("the run was cancelled".into())))
+    async fn refuses_retries(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+    ) -> Result<Option<Reply>, StoreError> {
+        if self.run(run.key)?.row.status == RunStatus::Cancelled {
+            return Ok(Some(Reply::Refused("the run was cancelled".into())));
+        }
+        self.refuses_missed(tx, run.key).await
     }
 
-    fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Reply>, StoreError> {
+    async fn refuses_redrives(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+    ) -> Result<Option<Reply>, StoreError> {
         if self.run(run.key)?.row.redrive > 0 {
             let message = "a redrive of this run is under way; wait for its end";
             return Ok(Some(Reply::Refused(message.into())));
         }
-        self.refuses_retries(run)
+        self.refuses_retries(tx, run).await
     }
 
     /// Reopens failed states and the unites above that they blocked. A state stays failed if a
@@ -171,6 +185,7 @@ impl CommitTx<'_> {
         if reopened.states.is_empty() {
             return Ok(());
         }
+        self.pause_reopened(tx, run).await?;
         let row = &mut self.change(run.key)?.row;
         for (_, node) in &reopened.states {
             row.change_status(*node, Status::Errored, Status::Created);

@@ -11,7 +11,7 @@ use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::plan::{Changes, NewUnite, Transition};
 use exosphere_domain::state::{AttemptCounts, Claimed, NewState, Scope, Status};
 
-use super::batch::{Finished, Stage};
+use super::batch::{Finished, NewRun, Stage};
 use super::staging::{self, StagedChange};
 use crate::codec::{encode_refs, encode_scopes, to_json};
 use crate::dialect::{ParamRows, PendingWrites, Tx};
@@ -33,6 +33,8 @@ pub(super) struct BatchRows<'b> {
     pub staged: Vec<StagedChange>,
     /// Staged pieces of ends, whose children are among `states`.
     pub pieces: Vec<&'b Stage>,
+    /// New runs with labels.
+    pub labelled: Vec<&'b NewRun>,
     /// Store values fixed for staged children, by parent and child node.
     pub snapshots: Vec<(StateId, NodeIx, String)>,
 }
@@ -87,6 +89,7 @@ impl BatchRows<'_> {
         new_attempts(pending, &self.finished, now)?;
         new_states(pending, &self.states, now);
         new_unites(pending, &self.unites);
+        new_labels(pending, &self.labelled, now);
         Ok(())
     }
 }
@@ -265,6 +268,20 @@ fn new_unites(pending: &mut PendingWrites<'_>, new: &[&NewUnite]) {
         .ints(new.iter().map(|unite| unite.counts.failed))
         .ints(new.iter().map(|unite| unite.counts.arrived));
     pending.add(sql::NEW_UNITE, rows);
+}
+
+fn new_labels<'r>(pending: &mut PendingWrites<'r>, new: &'r [&NewRun], now: Millis) {
+    let all = || {
+        let infos = new.iter().map(|new| &*new.info);
+        infos.flat_map(|info| info.labels.iter().map(move |(key, value)| (info, key, value)))
+    };
+    let rows = ParamRows::default()
+        .ints(all().map(|(info, ..)| info.key.0))
+        .texts(all().map(|(_, key, _)| key))
+        .texts(all().map(|(.., value)| value))
+        .texts(all().map(|(info, ..)| info.namespace.as_str()))
+        .all(now);
+    pending.add(sql::NEW_LABEL, rows);
 }
 
 /// Adds the columns of `usage_columns!`.

@@ -48,6 +48,7 @@ impl<'b> CommitTx<'b> {
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref))
+            .ints(new.iter().map(|new| i64::from(new.is_pinned)))
             .ints(new.iter().map(|new| self.now.saturating_add(new.delay.max(0))))
             .maybe_texts(
                 stores.iter().map(|store| store.as_deref().filter(|store| is_inline(store))),
@@ -88,6 +89,9 @@ impl<'b> CommitTx<'b> {
         // The row was inserted with one open state, so that its CHECK held.
         loaded.row.open = new.counts.open;
         self.create_state(run, &new.root, new.delay, &[])?;
+        if !new.info.labels.is_empty() {
+            self.rows.labelled.push(new);
+        }
         Ok(Reply::Done)
     }
 }

@@ -38,7 +38,8 @@ impl CommitTx<'_> {
         if row.sweep_event != event {
             return Ok(Reply::Stale);
         }
-        let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.holds_back_reopened());
+        // A run that is over otherwise has no open states.
+        let (cancelled, paused) = (row.status != RunStatus::Running, row.holds_back_reopened());
         let states = tx
             .query(sql::STATES_TO_SWEEP, &params![run.key.0, from, limit], read_sweep_row)
             .await?;

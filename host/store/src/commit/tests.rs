@@ -3,6 +3,7 @@
 //!
 //! Commits themselves are tested in `host/store/tests/conformance`, on both databases.
 
+use exosphere_domain::deadline::Deadlines;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::limits::{Limit, Limits};
@@ -11,12 +12,29 @@ use exosphere_tests::postgres::Postgres;
 
 use super::batch::NewRun;
 use super::*;
-use crate::{Database, HostIdentity, SecretCipher, Store, in_transaction};
+use crate::{Database, HostIdentity, NewPlugin, SecretCipher, Store, in_transaction};
 
 const NO_TEXT: Option<&str> = None;
 
 pub(crate) fn name() -> Name {
     "n".parse().unwrap()
+}
+
+/// Uploads every plugin that the nodes of a graph name.
+async fn push_uploads(store: &Store, graph: &Graph) {
+    for (plugin, digest) in graph.uploads() {
+        let new = NewPlugin {
+            namespace: name(),
+            name: plugin.clone(),
+            version: String::new(),
+            digest,
+            bytes: Vec::new(),
+            nodes: Vec::new(),
+            imports: Vec::new(),
+            compile_ms: 0,
+        };
+        store.push_plugin(new, 0).await.unwrap();
+    }
 }
 
 /// Returns a batch that starts a run with `bytes` bytes in its store.
@@ -32,6 +50,7 @@ pub(crate) async fn start_with_inputs(
     bytes: usize,
 ) -> Batch {
     let graph = Arc::new(GraphBuilder::from_text("A").build().unwrap());
+    push_uploads(store, &graph).await;
     let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
     let key = store.run_key(0).await.unwrap();
     let info = Arc::new(RunInfo {
@@ -41,8 +60,10 @@ pub(crate) async fn start_with_inputs(
         namespace_key: applied.namespace,
         graph_name: name(),
         revision: applied.revision.number,
+        revision_id: applied.revision.id,
         graph: graph.clone(),
         inputs: inputs.into(),
+        labels: Default::default(),
     });
     let (root, counts) = root_state(&graph, &store.state_ids(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
@@ -52,6 +73,8 @@ pub(crate) async fn start_with_inputs(
     let new = NewRun {
         info,
         revision,
+        is_pinned: false,
+        deadlines: Deadlines::default(),
         store: values,
         root,
         counts,

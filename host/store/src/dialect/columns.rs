@@ -12,7 +12,7 @@
 //! usage_columns!(unnest id: int,)   is "UNNEST($1::BIGINT[], ..) AS n (id, ..)"
 //! ```
 //!
-//! Not here: the lists, which stand above the statements that use them.
+//! Not here: the lists, which precede the statements that use them.
 
 use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::state::RunStatus;

@@ -90,7 +90,7 @@ fn key_of<'w>(
         _ => (0, ""),
     };
     // These tables have keys of two columns.
-    let is_part = matches!(table, "output" | "attempt" | "entry");
+    let is_part = matches!(table, "output" | "attempt" | "entry" | "label");
     (table, column(0).0, is_part.then(|| column(1)))
 }
 

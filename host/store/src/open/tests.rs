@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::*;
 
-const VAULT: [u8; 32] = [7; 32];
+const MASTER_KEY: [u8; 32] = [7; 32];
 
 /// Columns by table and name, each with whether it may be NULL.
 type Columns = BTreeMap<(String, String), bool>;
@@ -37,7 +37,7 @@ async fn both_migration_sets_create_equal_tables() {
 async fn concurrent_hosts_open_a_new_postgres() {
     let url = Postgres::shared().unwrap().create_database("opened").unwrap();
     let database = Database::Postgres(url);
-    let all = (0..6).map(|_| Store::open(&database, SecretCipher::new(&VAULT)));
+    let all = (0..6).map(|_| Store::open(&database, SecretCipher::new(&MASTER_KEY)));
     for opened in futures::future::join_all(all).await {
         opened.unwrap().close().await;
     }
@@ -46,7 +46,7 @@ async fn concurrent_hosts_open_a_new_postgres() {
 async fn of_sqlite() -> (Columns, BTreeSet<String>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("db");
-    Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&VAULT))
+    Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&MASTER_KEY))
         .await
         .unwrap()
         .close()
@@ -65,7 +65,7 @@ async fn of_sqlite() -> (Columns, BTreeSet<String>) {
 
 async fn of_postgres() -> (Columns, BTreeSet<String>) {
     let url = Postgres::shared().unwrap().create_database("migrated").unwrap();
-    let store = Store::open(&Database::Postgres(url.clone()), SecretCipher::new(&VAULT)).await;
+    let store = Store::open(&Database::Postgres(url.clone()), SecretCipher::new(&MASTER_KEY)).await;
     store.unwrap().close().await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let columns = "SELECT table_name::TEXT, column_name::TEXT, is_nullable = 'YES' FROM information_schema.columns \

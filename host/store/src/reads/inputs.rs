@@ -211,7 +211,9 @@ impl Store {
             let (run, status) = (row.int(0)?, RunStatus::parse(&row.text(2)?));
             let status = status.ok_or_else(|| corrupt_row("run", "status", run))?;
             let (version, paused) = (row.int(1)?, row.int(3)? != 0);
-            Ok(RunUpdate { run: RunKey(run), version, status, paused, status_changed: true })
+            let is_stopped = status == RunStatus::Cancelled || row.int(4)? > 0;
+            let status_changed = true;
+            Ok(RunUpdate { run: RunKey(run), version, status, paused, status_changed, is_stopped })
         };
         self.reader.rows(sql::RUN_STATUSES, &params![&runs], read).await
     }

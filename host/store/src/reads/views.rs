@@ -1,5 +1,6 @@
-//! Views of runs, states and attempts for the API, in pages.
+//! Views of runs, states and attempts for the API. Not here: lists (`run_list`, `state_list`).
 
+use exosphere_domain::deadline::DeadlineKind;
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
 use exosphere_domain::json::check_stored;
@@ -8,7 +9,8 @@ use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 
-use crate::codec::{node_list, read_int, read_text, to_name, to_status};
+use crate::codec::{read_int, read_text, to_name, to_status};
+use crate::commit::deadlines::to_kind;
 use crate::dialect::{Cursor, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::sql::{RunRow, run_counters};
@@ -60,6 +62,12 @@ pub struct RunView {
     pub due_at: Option<Millis>,
     /// The time at which the run ended.
     pub ended_at: Option<Millis>,
+    /// The deadline that the run has missed, which is why it FAILED.
+    pub missed: Option<DeadlineKind>,
+    /// The time by which the run must have ended, while it has not.
+    pub deadline_at: Option<Millis>,
+    /// The time by which it must have begun, while it has not ended.
+    pub start_by_at: Option<Millis>,
     /// The counters of the run.
     pub counters: RunCounters,
     /// The states of each node; nothing in a list.
@@ -67,11 +75,11 @@ pub struct RunView {
 }
 
 /// Reads a run from the columns of `run_view!` in `sql::runs`.
-fn run(row: &dyn Row) -> Result<RunView, StoreError> {
+pub(super) fn run(row: &dyn Row) -> Result<RunView, StoreError> {
     let columns = &mut Cursor::new(row, "run");
     let key: i64 = columns.next("id")?;
     let id: String = columns.next("uuid")?;
-    Ok(RunView {
+    let view = RunView {
         key: RunKey(key),
         id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key))?),
         graph: to_name(columns.next("name")?, "graph", "name")?,
@@ -82,14 +90,25 @@ fn run(row: &dyn Row) -> Result<RunView, StoreError> {
         created_at: columns.next("created_at")?,
         due_at: columns.next("due_at")?,
         ended_at: columns.next("ended_at")?,
+        missed: columns
+            .next::<Option<String>>("missed")?
+            .map(|kind| to_kind(&kind, key))
+            .transpose()?,
+        deadline_at: columns.next("deadline_at")?,
+        start_by_at: columns.next("start_by_at")?,
         node_counts: columns.next("node_counts")?,
         counters: RunCounters::read(columns)?,
-    })
+    };
+    // A deadline that was met stays in its table until it is due.
+    let matters = view.status == RunStatus::Running || view.missed.is_some();
+    let at = |time: Option<Millis>| time.filter(|_| matters);
+    let (deadline_at, start_by_at) = (at(view.deadline_at), at(view.start_by_at));
+    Ok(RunView { deadline_at, start_by_at, ..view })
 }
 
 impl RunRow {
     /// Returns the run as the API shows it.
-    pub(crate) fn view(&self, run: &RunInfo) -> RunView {
+    pub(crate) fn view(&self, run: &RunInfo, missed: Option<DeadlineKind>) -> RunView {
         RunView {
             key: run.key,
             id: run.id,
@@ -101,6 +120,9 @@ impl RunRow {
             created_at: self.created_at,
             due_at: self.due_at,
             ended_at: self.ended_at,
+            missed,
+            deadline_at: None,
+            start_by_at: None,
             counters: RunCounters::from_row(self),
             node_counts: self.node_counts.clone(),
         }
@@ -143,6 +165,8 @@ pub struct StateView {
     pub data: Option<String>,
     /// The resource usage of the last attempt.
     pub usage: Option<Usage>,
+    /// The bytes of the failure's details, or of `data`.
+    pub details_bytes: Option<i64>,
 }
 
 /// An attempt, as the API shows it.
@@ -178,36 +202,6 @@ pub struct FailureView {
     pub details: Option<String>,
 }
 
-/// Bytes of failure messages and details at which a page ends, because any number of callers may
-/// read a page slowly.
-const MAX_PAGE_BYTES: i64 = 256 * 1024;
-
-/// A filter for a list of runs.
-#[derive(Debug, Clone, Default)]
-pub struct RunFilter {
-    /// The graph of the runs.
-    pub graph: Option<Name>,
-    /// The status of the runs.
-    pub status: Option<RunStatus>,
-    /// The cursor: the page begins after the run with this key.
-    pub before: Option<i64>,
-    /// The maximum page size.
-    pub limit: u32,
-}
-
-/// A filter for a list of a run's states.
-#[derive(Debug, Clone, Default)]
-pub struct StateFilter {
-    /// The nodes of the states.
-    pub nodes: Option<Vec<NodeIx>>,
-    /// The status of the states.
-    pub status: Option<Status>,
-    /// The cursor: the page begins after this path.
-    pub after: Option<String>,
-    /// The maximum page size.
-    pub limit: u32,
-}
-
 /// A page of a list, with the cursor of the next page.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
@@ -218,58 +212,9 @@ pub struct Page<T> {
 }
 
 impl Store {
-    /// Reads a page of a namespace's runs, the newest first.
-    pub async fn runs(
-        &self,
-        namespace: &Name,
-        filter: &RunFilter,
-    ) -> Result<Page<RunView>, StoreError> {
-        let filter_params = params![
-            namespace.as_str(),
-            filter.graph.as_ref().map(Name::as_str),
-            filter.status.map(RunStatus::as_str),
-            filter.before,
-            filter.limit,
-        ];
-        let items = self.reader.rows(sql::RUNS, &filter_params, run).await?;
-        let is_full = items.len() as u32 == filter.limit;
-        let next = items.last().filter(|_| is_full).map(|run| run.key.0.to_string());
-        Ok(Page { items, next })
-    }
-
     /// Reads a run by its public id.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<Option<RunView>, StoreError> {
         self.reader.row(sql::RUN, &params![namespace.as_str(), &id.to_string()], run).await
-    }
-
-    /// Reads a page of a run's states, in path order.
-    pub async fn states(
-        &self,
-        run: RunKey,
-        filter: &StateFilter,
-    ) -> Result<Page<StateView>, StoreError> {
-        let nodes = filter.nodes.as_deref().map(node_list);
-        // Every path sorts after '', except the root's, which is ''.
-        let after = filter.after.as_deref();
-        let filter_params = params![
-            run.0,
-            nodes.as_deref(),
-            filter.status.map(Status::as_str),
-            after.unwrap_or_default(),
-            after,
-            filter.limit,
-            MAX_PAGE_BYTES,
-        ];
-        let statement = match filter.status {
-            Some(Status::Errored) => sql::ERRORED_STATES,
-            _ => sql::STATES,
-        };
-        let items = self.reader.rows(statement, &filter_params, state).await?;
-        let bytes: usize =
-            items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
-        let is_full = items.len() as u32 == filter.limit || bytes as i64 >= MAX_PAGE_BYTES;
-        let next = items.last().filter(|_| is_full).map(|state| state.path.as_str().to_owned());
-        Ok(Page { items, next })
     }
 
     /// Reads a state of a run.
@@ -307,7 +252,7 @@ impl Store {
 }
 
 /// Reads a state from the columns of `state_view!` in `sql::states`.
-fn state(row: &dyn Row) -> Result<StateView, StoreError> {
+pub(super) fn state(row: &dyn Row) -> Result<StateView, StoreError> {
     let columns = &mut Cursor::new(row, "state");
     let id = StateId(columns.next("id")?);
     let node = NodeIx(columns.next("node")?);
@@ -325,6 +270,7 @@ fn state(row: &dyn Row) -> Result<StateView, StoreError> {
     let is_pruned = status == Status::Pruned;
     let (data, details) = if is_pruned { (details, None) } else { (None, details) };
     let failure = failure(kind, message, details, "state", id)?;
+    let details_bytes = columns.next("details")?;
     let usage = usage(columns)?;
     Ok(StateView {
         id,
@@ -343,6 +289,7 @@ fn state(row: &dyn Row) -> Result<StateView, StoreError> {
         failure,
         data,
         usage,
+        details_bytes,
     })
 }
 
@@ -378,7 +325,7 @@ fn failure(
 
 impl FailureView {
     /// Returns the bytes of the message and details.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.message.len() + self.details.as_ref().map_or(0, String::len)
     }
 }

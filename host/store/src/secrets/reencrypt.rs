@@ -67,7 +67,7 @@ impl SecretRow {
 struct Cursor(String, String, String);
 
 impl Cursor {
-    fn at(row: &SecretRow) -> Cursor {
+    fn after(row: &SecretRow) -> Cursor {
         Cursor(row.namespace.to_string(), row.graph.to_string(), row.name.to_string())
     }
 }
@@ -166,7 +166,7 @@ impl Store {
             let from = params![namespace, graph, name, SECRETS_PER_PAGE];
             let rows = self.reader.rows(sql::SECRETS, &from, SecretRow::read).await?;
             let Some(last) = rows.last() else { return Ok(()) };
-            cursor = Cursor::at(last);
+            cursor = Cursor::after(last);
             for row in rows {
                 if let Err(cause) = row.scope().open(keys, &row.key, &row.ciphertext) {
                     done.lost.push(cause.to_string());
@@ -203,7 +203,7 @@ async fn reencrypt_page(
         let update = params![scope[0], scope[1], scope[2], ciphertext.as_slice(), current];
         reencrypted += tx.execute(sql::REENCRYPT_SECRET, &update).await?;
     }
-    Ok(ReencryptedPage { reencrypted, next: rows.last().map(Cursor::at) })
+    Ok(ReencryptedPage { reencrypted, next: rows.last().map(Cursor::after) })
 }
 
 /// Removes all keys but the current one, unless a secret is still encrypted under one of them.

@@ -12,10 +12,16 @@ macro_rules! newest_upload {
 }
 
 statements! {
+    /// Stores a component, unless it is there. On Postgres this locks its row, so that it is not
+    /// removed before the upload is visible.
     NEW_COMPONENT =
         "INSERT INTO component (digest, bytes, size, nodes, imports, compile_ms) \
          VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (digest) DO NOTHING";
+         ON CONFLICT (digest) DO NOTHING",
+    postgres
+        "INSERT INTO component (digest, bytes, size, nodes, imports, compile_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (digest) DO UPDATE SET compile_ms = component.compile_ms";
     PUSH_PLUGIN =
         "INSERT INTO plugin (namespace, name, version, digest, uploaded_at, size, node_names) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) \
@@ -23,6 +29,7 @@ statements! {
              uploaded_at = excluded.uploaded_at";
     KNOWN_PLUGIN = "SELECT id FROM plugin WHERE namespace = $1 AND name = $2 AND digest = $3";
     COMPONENT_BYTES = "SELECT bytes FROM component WHERE digest = $1";
+    COMPONENT_IMPORTS = "SELECT imports FROM component WHERE digest = $1";
     COMPONENT_NODES = "SELECT nodes FROM component WHERE digest = $1";
     /// Lists the newest upload of each plugin after a name, with limits on the rows and on the
     /// bytes of node names.
@@ -135,9 +142,8 @@ statements! {
          RETURNING id, current";
     REVISION = "SELECT id, number, digest FROM revision WHERE id = $1";
     NEW_REVISION =
-        "INSERT INTO revision (graph, number, digest, body, created_at) \
-         VALUES ($1, $2, $3, $4, $5) \
-         RETURNING id";
+        "INSERT INTO revision (id, graph, number, digest, body, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)";
     SET_CURRENT =
         "UPDATE graph \
          SET current = $2, number = $3, nodes = $4, applied_at = $5 \
@@ -148,6 +154,26 @@ statements! {
          FROM graph \
          WHERE namespace = $1 AND name > $2 \
          ORDER BY name LIMIT $3";
+    /// Lists the revisions of a graph before a number, the newest first.
+    REVISION_LIST =
+        "SELECT r.number, r.digest, r.created_at, \
+             CAST(CASE WHEN g.current = r.id THEN 1 ELSE 0 END AS BIGINT) \
+         FROM graph g \
+         JOIN revision r ON r.graph = g.id \
+         WHERE g.namespace = $1 AND g.name = $2 \
+             AND (CAST($3 AS BIGINT) IS NULL OR r.number < $3) \
+         ORDER BY r.number DESC LIMIT $4";
+    REVISION_SIZE =
+        "SELECT CAST(octet_length(r.body) AS BIGINT) \
+         FROM graph g \
+         JOIN revision r ON r.graph = g.id \
+         WHERE g.namespace = $1 AND g.name = $2 AND r.number = $3";
+    GRAPH_REVISION =
+        "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at, n.id \
+         FROM graph g \
+         JOIN revision r ON r.graph = g.id \
+         JOIN namespace n ON n.name = g.namespace \
+         WHERE g.namespace = $1 AND g.name = $2 AND r.number = $3";
     GRAPH_SIZE =
         "SELECT CAST(octet_length(r.body) AS BIGINT) \
          FROM graph g \

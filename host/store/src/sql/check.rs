@@ -24,6 +24,8 @@ macro_rules! check_run {
             sweep_event = "u.sweep_event",
             redrive = "u.redrive",
             node_counts = "u.node_counts",
+            missed = "(SELECT COUNT(*) FROM deadline d \
+WHERE d.run = u.id AND d.missed_at IS NOT NULL)",
             start_key = "u.start_key",
             start_digest = "u.start_digest",
             start_store = "COALESCE(s.store, u.start_store)",
@@ -82,6 +84,10 @@ macro_rules! names_of_sources {
 /// The columns of [`CHECK_RUNS`].
 pub(crate) const CHECK_RUNS_COLUMNS: &[&str] = check_run!(names_of_sources);
 
+/// The columns of [`CHECK_LABELS`].
+pub(crate) const CHECK_LABELS_COLUMNS: &[&str] =
+    &["run", "key", "uuid", "value", "namespace", "run_namespace", "created_at", "run_created_at"];
+
 /// The columns of [`CHECK_STATES`].
 pub(crate) const CHECK_STATES_COLUMNS: &[&str] = check_state!(names_of_sources);
 
@@ -118,7 +124,16 @@ statements! {
          FROM graph g \
          LEFT JOIN revision r ON r.id = g.current";
     CHECK_REVISIONS =
-        "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id \
+        "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id, \
+             (SELECT group_concat(x.plugin || '/' || x.digest, ',') \
+                 FROM (SELECT plugin, digest FROM revision_plugin WHERE revision = r.id \
+                     ORDER BY plugin, digest) x) \
+         FROM revision r \
+         LEFT JOIN graph g ON g.id = r.graph",
+    postgres
+        "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id, \
+             (SELECT string_agg(x.plugin || '/' || x.digest, ',' ORDER BY x.plugin, x.digest) \
+                 FROM revision_plugin x WHERE x.revision = r.id) \
          FROM revision r \
          LEFT JOIN graph g ON g.id = r.graph";
     /// Encrypted values are not checked, because only a host has the keys.
@@ -134,9 +149,10 @@ statements! {
         "SELECT name, next, CASE name \
              WHEN 'state' THEN COALESCE((SELECT MAX(id) FROM state), 0) \
              WHEN 'run' THEN COALESCE((SELECT MAX(id) FROM run), 0) \
+             WHEN 'revision' THEN COALESCE((SELECT MAX(id) FROM revision), 0) \
              ELSE COALESCE((SELECT MAX(id) FROM session), 0) END \
          FROM number \
-         WHERE name IN ('state', 'run', 'session')";
+         WHERE name IN ('state', 'run', 'revision', 'session')";
     /// Reads a page of runs by number, each with the rows that it refers to.
     CHECK_RUNS = concat!(
         "SELECT ",
@@ -183,22 +199,56 @@ statements! {
         "SELECT s.id, s.run \
          FROM state s \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = s.run) \
          ORDER BY s.id";
+    /// Reads the labels of runs, each with its run.
+    CHECK_LABELS =
+        "SELECT l.run, l.key, u.uuid, l.value, l.namespace, u.namespace, l.created_at, \
+             u.created_at \
+         FROM label l \
+         JOIN run u ON u.id = l.run \
+         ORDER BY l.run, l.key";
+    CHECK_ORPHAN_DEADLINES =
+        "SELECT d.kind, d.run \
+         FROM deadline d \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = d.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run x WHERE x.run = d.run) \
+         ORDER BY d.run, d.kind";
+    CHECK_ORPHAN_PAUSES =
+        "SELECT p.run, p.run \
+         FROM paused_run p \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = p.run AND u.graph = p.graph) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run x WHERE x.run = p.run) \
+         ORDER BY p.run";
     CHECK_ORPHAN_LABELS =
         "SELECT l.key, l.run \
          FROM label l \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = l.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = l.run) \
          ORDER BY l.run, l.key";
     CHECK_ORPHAN_INPUTS =
         "SELECT i.run, i.run \
          FROM run_inputs i \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = i.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = i.run) \
          ORDER BY i.run";
     CHECK_ORPHAN_START_STORES =
         "SELECT s.run, s.run \
          FROM run_start_store s \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = s.run) \
          ORDER BY s.run";
+    /// Reads deleted runs whose row is still there.
+    CHECK_DELETED_RUNS =
+        "SELECT d.run, u.uuid \
+         FROM deleted_run d \
+         JOIN run u ON u.id = d.run \
+         ORDER BY d.run";
+    CHECK_ORPHAN_USES =
+        "SELECT x.digest, x.revision \
+         FROM revision_plugin x \
+         WHERE NOT EXISTS (SELECT 1 FROM revision r WHERE r.id = x.revision) \
+         ORDER BY x.revision, x.digest";
     CHECK_ORPHAN_UNITES =
         "SELECT n.state, n.state \
          FROM unite n \
@@ -208,6 +258,7 @@ statements! {
         "SELECT e.key, e.run \
          FROM entry e \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = e.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = e.run) \
          ORDER BY e.run, e.key";
     /// Reads states held by a session that never existed.
     CHECK_ORPHAN_CLAIMS =
@@ -236,6 +287,7 @@ statements! {
              AND NOT EXISTS \
                  (SELECT 1 FROM state p WHERE p.id = -s.namespace AND p.status = 'SUCCESS') \
              AND NOT EXISTS (SELECT 1 FROM staged g WHERE g.state = -s.namespace) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = s.run) \
          ORDER BY s.id";
     CHECK_ORPHAN_STAGINGS =
         "SELECT g.state, g.state \
@@ -256,16 +308,18 @@ statements! {
              FROM output GROUP BY state) o \
          LEFT JOIN state s ON s.id = o.state \
          LEFT JOIN run u ON u.id = s.run \
-         WHERE (s.outputs IS NULL \
+         WHERE ((s.outputs IS NULL \
                  AND NOT EXISTS (SELECT 1 FROM staged g WHERE g.state = o.state)) \
              OR s.outputs <> o.count \
-             OR (s.outputs IS NOT NULL AND (o.first <> 0 OR o.last <> o.count - 1)) \
+             OR (s.outputs IS NOT NULL AND (o.first <> 0 OR o.last <> o.count - 1))) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = s.run) \
          ORDER BY o.state";
     CHECK_MISSING_OUTPUTS =
         "SELECT s.id, s.outputs, u.uuid \
          FROM state s \
          LEFT JOIN run u ON u.id = s.run \
          WHERE s.outputs > 0 AND NOT EXISTS (SELECT 1 FROM output o WHERE o.state = s.id) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = s.run) \
          ORDER BY s.id";
     CHECK_OUTPUTS = "SELECT state, number, body FROM output";
     CHECK_ATTEMPTS =

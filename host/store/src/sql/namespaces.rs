@@ -3,7 +3,7 @@
 use crate::dialect::Statement;
 
 statements! {
-    /// Creates a missing namespace. (Postgres loses a number for each conflict, hence the check.)
+    /// Creates a missing namespace. The check avoids that Postgres uses up a number for each conflict.
     NEW_NAMESPACE =
         "INSERT INTO namespace (name) \
          SELECT $1 \

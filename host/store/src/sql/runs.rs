@@ -1,4 +1,4 @@
-//! Runs. Their columns stand in two lists, `run_counters!` and `run_columns!`; the struct of a
+//! Runs. Their columns are in two lists, `run_counters!` and `run_columns!`; the struct of a
 //! row, its reader and the texts of all statements come from these.
 //!
 //! CONTRIBUTING.md lists what belongs to a new counter. The code that counts is in
@@ -111,7 +111,11 @@ macro_rules! run_view {
     ($node_counts:literal) => {
         concat!(
             "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, \
-                 u.created_at, u.due_at, u.ended_at, ",
+                 u.created_at, u.due_at, u.ended_at, \
+                 (SELECT d.kind FROM deadline d \
+                     WHERE d.run = u.id AND d.missed_at IS NOT NULL LIMIT 1), \
+                 (SELECT d.due_at FROM deadline d WHERE d.run = u.id AND d.kind = 'deadline'), \
+                 (SELECT d.due_at FROM deadline d WHERE d.run = u.id AND d.kind = 'start-by'), ",
             $node_counts,
             ", ",
             run_counters!(names_of_u),
@@ -130,21 +134,24 @@ macro_rules! empty_node_counts {
 }
 
 statements! {
-    /// Inserts runs of current revisions one after the other, in the given order. That order
+    /// Inserts runs of current or pinned revisions one after the other, in the given order. That order
     /// decides which start is first with a key, and which transaction waits for which. (A join
-    /// alone does not keep an order.)
+    /// alone does not keep an order.) The lock of the graph is that of the run's reference to it;
+    /// a start that waits for the deletion of its graph inserts nothing.
+    /// The run of a paused graph is born paused.
     NEW_RUN = concat!(
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, due_at, start_store, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, paused, due_at, start_store, \
+             node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8, $9, $10, '",
+        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, $10, $11, '",
         empty_node_counts!(),
         "' \
          FROM revision r \
-         JOIN graph g ON g.id = r.graph AND g.current = r.id \
+         JOIN graph g ON g.id = r.graph AND (g.current = r.id OR $9 = 1) \
          WHERE r.id = $4 \
          ON CONFLICT DO NOTHING \
          RETURNING id"
@@ -153,23 +160,26 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, due_at, start_store, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, paused, due_at, start_store, \
+             node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, n.start_key, n.start_digest, n.due_at, n.start_store, '",
+        ", 0, 0, n.start_key, n.start_digest, \
+             CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, n.due_at, n.start_store, '",
         empty_node_counts!(),
         "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
-            start_key: text, start_digest: text, due_at: int, start_store: text
+            start_key: text, start_digest: text, is_pinned: int, due_at: int, start_store: text
         ),
         " WITH ORDINALITY \
-             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, due_at, \
-                 start_store, at) \
+             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, \
+                 is_pinned, due_at, start_store, at) \
          JOIN revision r ON r.id = n.revision \
-         JOIN graph g ON g.id = r.graph AND g.current = r.id \
+         JOIN graph g ON g.id = r.graph AND (g.current = r.id OR n.is_pinned = 1) \
          ORDER BY n.at \
+         FOR KEY SHARE OF g \
          ON CONFLICT DO NOTHING \
          RETURNING id"
     );
@@ -255,23 +265,26 @@ statements! {
          ORDER BY created_at DESC, id DESC LIMIT $4";
     /// Reads the statuses of several runs.
     RUN_STATUSES =
-        "SELECT id, version, status, paused \
+        "SELECT id, version, status, paused, \
+             (SELECT COUNT(*) FROM deadline d WHERE d.run = run.id AND d.missed_at IS NOT NULL) \
          FROM run \
          WHERE id IN (SELECT value FROM json_each($1))",
     postgres
-        "SELECT id, version, status, paused \
+        "SELECT id, version, status, paused, \
+             (SELECT COUNT(*) FROM deadline d WHERE d.run = run.id AND d.missed_at IS NOT NULL) \
          FROM run \
          WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
-    /// Lists runs before a cursor, the newest first, without counts of nodes. Hosts take run
-    /// numbers in blocks, so that a larger number is not always a later run's.
-    RUNS = concat!(
+    /// Reads runs by their keys, the newest first, without counts of nodes. Hosts take run numbers
+    /// in blocks, so that a larger number is not always a later run's.
+    RUN_VIEWS = concat!(
         run_view!("''"),
-        " WHERE u.namespace = $1 \
-             AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) \
-             AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
-             AND (CAST($4 AS BIGINT) IS NULL OR (u.created_at, u.id) < \
-                 (SELECT b.created_at, b.id FROM run b WHERE b.id = $4)) \
-         ORDER BY u.created_at DESC, u.id DESC LIMIT $5"
+        " WHERE u.id IN (SELECT value FROM json_each($1)) \
+         ORDER BY u.created_at DESC, u.id DESC"
+    ),
+    postgres concat!(
+        run_view!("''"),
+        " WHERE u.id = ANY (ARRAY(SELECT value::BIGINT FROM json_array_elements_text($1::JSON))) \
+         ORDER BY u.created_at DESC, u.id DESC"
     );
     /// Reads a run. (`IS NOT DISTINCT FROM` stops the planner from choosing the index of a
     /// namespace's runs while it has no statistics.)

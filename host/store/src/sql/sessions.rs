@@ -24,7 +24,7 @@ statements! {
          VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (folder) DO UPDATE SET name = excluded.name, version = excluded.version";
     /// Lists the hosts, each with its newest session, and whether that is alive. On SQLite there is
-    /// one host, and nobody sends a heartbeat.
+    /// one host, and no host sends a heartbeat.
     HOSTS = newest_sessions!("s.ended_at IS NULL"),
     postgres newest_sessions!(concat!(
         "CASE WHEN s.ended_at IS NULL AND s.expires_at >= (", now!(), ") THEN 1::BIGINT ELSE 0 END"

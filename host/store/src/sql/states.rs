@@ -17,19 +17,21 @@ macro_rules! usage_columns {
 
 /// The columns of a state as people see it, in the order in which `StateView` reads them.
 macro_rules! state_view {
-    ($details:literal, $host:expr) => {
+    ($details:literal, $details_bytes:literal, $host:expr) => {
         concat!(
             "id, node, path, status, attempt, retries, requeues, created_at, due_at, began_at, ",
             $host,
             ", ended_at, outputs, kind, message, ",
             $details,
             ", ",
+            $details_bytes,
+            ", ",
             usage_columns!(names)
         )
     };
 }
 
-/// The number of the host whose session stands in a column.
+/// The number of the host whose session is in a column.
 macro_rules! host_of {
     ($session:literal) => {
         concat!(
@@ -40,26 +42,89 @@ macro_rules! host_of {
     };
 }
 
-/// A page of a run's states in path order, `$6` at most, which ends where their failures have `$7`
-/// bytes.
+/// A condition that a filter may lack: true if the parameter is NULL.
+macro_rules! if_given {
+    ($parameter:literal, $condition:literal) => {
+        concat!("(CAST(", $parameter, " AS TEXT) IS NULL OR ", $condition, ")")
+    };
+}
+
+/// The states of a page by the values of a JSON list.
+macro_rules! is_listed {
+    (sqlite $column:literal, $list:literal, $type:literal) => {
+        concat!(
+            "(",
+            $list,
+            " IS NULL OR ",
+            $column,
+            " IN (SELECT value FROM json_each(",
+            $list,
+            ")))"
+        )
+    };
+    (postgres $column:literal, $list:literal, $type:literal) => {
+        concat!(
+            "(",
+            $list,
+            "::TEXT IS NULL OR ",
+            $column,
+            " = ANY (ARRAY(SELECT json_array_elements_text(",
+            $list,
+            "::JSON)::",
+            $type,
+            ")))"
+        )
+    };
+}
+
+/// A page of a run's states in path order, `$6` at most, from the path `$4` on, after `$5` and up
+/// to `$8`, which ends where their failures have `$7` bytes. Details are read if `$11` is 1, and
+/// only those of failures: a pruned state may have megabytes. An index finds the states by the
+/// first condition.
 macro_rules! page_of_states {
-    ($condition:literal) => {
+    ($dialect:ident $indexed:expr, $kind:expr, $message:expr) => {
         concat!(
             "SELECT ",
-            state_view!("details", "host"),
+            state_view!("details", "details_bytes", "host"),
             " FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
              FROM (SELECT ",
             state_view!(
-                "CASE WHEN kind IS NULL THEN NULL ELSE details END AS details",
+                "CASE WHEN kind IS NULL OR $11 = 0 THEN NULL ELSE details END AS details",
+                "CAST(octet_length(details) AS BIGINT) AS details_bytes",
                 concat!(host_of!("last_session"), " AS host")
             ),
             ", CASE WHEN kind IS NULL THEN 0 \
-                 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes \
+                 ELSE octet_length(message) + $11 * COALESCE(octet_length(details), 0) \
+                 END AS bytes \
              FROM state WHERE run = $1 AND ",
-            $condition,
+            $indexed,
+            " AND path >= $4 AND ",
+            if_given!("$5", "path > $5"),
+            " AND path <= $8 AND ",
+            is_listed!($dialect "node", "$2", "BIGINT"),
+            " AND ",
+            is_listed!($dialect "status", "$3", "TEXT"),
+            " AND ",
+            $kind,
+            " AND ",
+            $message,
             " AND ",
             seen!("state"),
             " ORDER BY path LIMIT $6) page) counted WHERE bytes_ahead < $7 ORDER BY path"
+        )
+    };
+}
+
+/// The path at which a page of states ends that examines `$4` more than one, from the path `$2` on
+/// and after `$3`; no row if the run has fewer.
+macro_rules! bound_of_states {
+    ($indexed:expr) => {
+        concat!(
+            "SELECT path FROM state WHERE run = $1 AND ",
+            $indexed,
+            " AND path >= $2 AND ",
+            if_given!("$3", "path > $3"),
+            " ORDER BY path LIMIT 1 OFFSET $4"
         )
     };
 }
@@ -253,35 +318,65 @@ statements! {
         unnest!(id: int, status: text, due_at: int, held_back: int),
         " WHERE state.id = n.id AND state.status = 'ERRORED'"
     );
-    /// Lists states of a run in path order, from the first path on and after the second. Details
-    /// are read only for failures, because those of a pruned state may have megabytes. The page
-    /// ends at a number of bytes of failures.
+    /// Lists states of a run.
     STATES = page_of_states!(
-        "($2 IS NULL OR node IN (SELECT value FROM json_each($2))) \
-         AND ($3 IS NULL OR status = $3) \
-         AND path >= $4 AND ($5 IS NULL OR path > $5)"
+        sqlite "path IS NOT NULL",
+        if_given!("$9", "kind = $9"),
+        if_given!("$10", "substr(message, 1, 64) = $10")
     ),
     postgres page_of_states!(
-        "($2::TEXT IS NULL \
-             OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
-         AND ($3::TEXT IS NULL OR status = $3) \
-         AND path >= $4 AND ($5::TEXT IS NULL OR path > $5)"
+        postgres "path IS NOT NULL",
+        if_given!("$9", "kind = $9"),
+        if_given!("$10", "substr(message, 1, 64) = $10")
     );
-    /// Lists failed states like [`STATES`], along their own index: a run may have a million others.
+    /// Lists failed states along their own index: a run may have a million others.
     ERRORED_STATES = page_of_states!(
-        "status = 'ERRORED' AND $3 = 'ERRORED' \
-         AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) \
-         AND path >= $4 AND ($5 IS NULL OR path > $5)"
+        sqlite "status = 'ERRORED'",
+        if_given!("$9", "kind = $9"),
+        if_given!("$10", "substr(message, 1, 64) = $10")
     ),
     postgres page_of_states!(
-        "status = 'ERRORED' AND $3::TEXT = 'ERRORED' \
-         AND ($2::TEXT IS NULL \
-             OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
-         AND path >= $4 AND ($5::TEXT IS NULL OR path > $5)"
+        postgres "status = 'ERRORED'",
+        if_given!("$9", "kind = $9"),
+        if_given!("$10", "substr(message, 1, 64) = $10")
     );
+    /// Lists failed states with a kind of failure.
+    STATES_OF_KIND = page_of_states!(
+        sqlite "status = 'ERRORED' AND kind = $9",
+        "TRUE",
+        if_given!("$10", "substr(message, 1, 64) = $10")
+    ),
+    postgres page_of_states!(
+        postgres "status = 'ERRORED' AND kind = $9",
+        "TRUE",
+        if_given!("$10", "substr(message, 1, 64) = $10")
+    );
+    /// Lists failed states by the start of their message.
+    STATES_OF_MESSAGE = page_of_states!(
+        sqlite "status = 'ERRORED' AND substr(message, 1, 64) = $10",
+        if_given!("$9", "kind = $9"),
+        "TRUE"
+    ),
+    postgres page_of_states!(
+        postgres "status = 'ERRORED' AND substr(message, 1, 64) = $10",
+        if_given!("$9", "kind = $9"),
+        "TRUE"
+    );
+    /// Finds the end of a page of [`STATES`] that reaches its bound.
+    STATES_BOUND = bound_of_states!("path IS NOT NULL");
+    /// Finds the end of a page of [`ERRORED_STATES`] that reaches its bound.
+    ERRORED_STATES_BOUND = bound_of_states!("status = 'ERRORED'");
+    /// Finds the end of a page of [`STATES_OF_KIND`] that reaches its bound.
+    STATES_OF_KIND_BOUND = bound_of_states!("status = 'ERRORED' AND kind = $5");
+    /// Finds the end of a page of [`STATES_OF_MESSAGE`] that reaches its bound.
+    STATES_OF_MESSAGE_BOUND = bound_of_states!("status = 'ERRORED' AND substr(message, 1, 64) = $5");
     STATE = concat!(
         "SELECT ",
-        state_view!("details", host_of!("last_session")),
+        state_view!(
+            "details",
+            "CAST(octet_length(details) AS BIGINT)",
+            host_of!("last_session")
+        ),
         " FROM state WHERE run = $1 AND id = $2 AND ",
         seen!("state")
     );

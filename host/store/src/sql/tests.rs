@@ -8,22 +8,29 @@ use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, Statement as _};
 use tokio::sync::Barrier;
 
+mod lists;
+
 use super::*;
 use crate::dialect::Statement;
 use crate::{Database, SecretCipher, Store};
 
 /// Returns all statements. Each table has its own `ALL`.
 #[allow(unused_qualifications)]
-fn all() -> impl Iterator<Item = &'static (&'static str, &'static Statement)> {
+fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Statement)> {
     let tables = [
         sessions::ALL,
         runs::ALL,
+        run_lists::ALL,
+        labels::ALL,
         states::ALL,
         unites::ALL,
         claims::ALL,
         staging::ALL,
         entries::ALL,
         catalog::ALL,
+        deletion::ALL,
+        deadlines::ALL,
+        pauses::ALL,
         namespaces::ALL,
         secrets::ALL,
         check::ALL,
@@ -47,7 +54,7 @@ async fn every_statement_is_prepared_on_both_databases() {
         Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await.unwrap();
     let sqlite = rusqlite::Connection::open(file).unwrap();
     let (mut postgres, _) = postgres("statements").await;
-    for (name, text) in all() {
+    for (name, text) in all_statements() {
         let sqlite_plan = sqlite.prepare(text.sqlite).unwrap_or_else(|e| panic!("{name}: {e}"));
         let postgres_plan = (&mut postgres).prepare(text.postgres.into_sql_str()).await;
         let postgres_plan = postgres_plan.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -60,8 +67,8 @@ async fn every_statement_is_prepared_on_both_databases() {
         let prepared = (&mut postgres).prepare(text.into_sql_str()).await;
         prepared.unwrap_or_else(|error| panic!("{text}: {error}"));
     }
-    let names: BTreeSet<_> = all().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), all().count());
+    let names: BTreeSet<_> = all_statements().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), all_statements().count());
     store.close().await;
 }
 
@@ -167,45 +174,6 @@ async fn claims_use_the_claimable_indices_on_sqlite() {
         let unwanted = ["SCAN state", "SCAN s\n", "TEMP B-TREE", "state_path"];
         assert!(!unwanted.iter().any(|unwanted| plan.contains(unwanted)), "{name}: {plan}");
     }
-    store.close().await;
-}
-
-/// A list of failed states costs what these cost, however many others the run has.
-#[tokio::test]
-async fn failed_states_are_listed_by_their_index() {
-    let (mut connection, _) = postgres("failed_plans").await;
-    states(&mut connection, MIXED).await;
-    let fail = "UPDATE state SET status = 'ERRORED', kind = 'trap', outputs = NULL \
-                WHERE id % 400 = 1; ANALYZE state; SET enable_seqscan = off";
-    connection.execute(sqlx::raw_sql(fail)).await.unwrap();
-    let mut explain = format!("EXPLAIN {}", ERRORED_STATES.postgres);
-    for (parameter, value) in [
-        ("$1", "1"),
-        ("$2", "NULL"),
-        ("$3", "'ERRORED'"),
-        ("$4", "''"),
-        ("$5", "NULL"),
-        ("$6", "10"),
-        ("$7", "9"),
-    ] {
-        explain = explain.replace(parameter, value);
-    }
-    let rows = connection.fetch_all(AssertSqlSafe(explain)).await.unwrap();
-    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    let plan = plan.join("\n");
-    assert!(plan.contains("state_errored") && !plan.contains("state_path"), "{plan}");
-
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("db");
-    let store =
-        Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await.unwrap();
-    let sqlite = rusqlite::Connection::open(file).unwrap();
-    let explain = format!("EXPLAIN QUERY PLAN {}", ERRORED_STATES.sqlite);
-    let mut statement = sqlite.prepare(&explain).unwrap();
-    let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3));
-    let plan: Vec<String> = rows.collect::<Result<_, _>>().unwrap();
-    let plan = plan.join("\n");
-    assert!(plan.contains("state_errored") && !plan.contains("state_path"), "{plan}");
     store.close().await;
 }
 

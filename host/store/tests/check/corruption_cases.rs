@@ -422,6 +422,25 @@ pub const VALUES: &[Case] = &[
         "INSERT INTO label (run, key, value, namespace, created_at) VALUES (999999, 'k', 'v', 'n', 0)",
         &["orphan label.run k"],
     ),
+    Case("UPDATE label SET key = 'a:b' WHERE run = <forks>", &["value label.key <forks>/a:b"]),
+    Case(
+        "UPDATE label SET value = 'a\nb' WHERE run = <forks>",
+        &["value label.value <forks>/team"],
+    ),
+    Case(
+        "UPDATE label SET created_at = 5 WHERE run = <forks>",
+        &["value label.created_at <forks>/team"],
+    ),
+    Case(
+        "UPDATE label SET namespace = 'x' WHERE run = <forks>",
+        &["namespace label.namespace <forks>/team"],
+    ),
+    Case(
+        "INSERT INTO label (run, key, value, namespace, created_at) \
+         SELECT l.run, 'k' || CAST(s.id AS TEXT), '', l.namespace, l.created_at \
+         FROM label l CROSS JOIN (SELECT id FROM state ORDER BY id LIMIT 16) s",
+        &["value label.run <forks>/team"],
+    ),
     Case(
         "INSERT INTO run_inputs (run, inputs) VALUES (999999, '{}')",
         &["orphan run_inputs.run 999999"],

@@ -7,20 +7,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exosphere_domain::deadline::Deadlines;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
 use exosphere_domain::journal::Journal;
+use exosphere_domain::label::{Label, Labels};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, HostIdentity, NewRun,
-    Operation, Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher, StagedQueues, Store,
-    check,
+    AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, HostIdentity,
+    NewPlugin, NewRun, Operation, Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher,
+    StagedQueues, Store, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
+
+/// Returns the labels of the runs of a graph.
+fn labels_of(graph: &str) -> Labels {
+    let label = (graph == "forks").then(|| Label::new("team", "a").unwrap());
+    label.into_iter().collect()
+}
 
 /// Returns the limits, which bound the store of a run.
 fn limits() -> Arc<Limits> {
@@ -169,6 +177,23 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+/// Uploads every plugin that the nodes of a graph name.
+async fn push_uploads(store: &Store, namespace: &Name, graph: &exosphere_domain::graph::Graph) {
+    for (plugin, digest) in graph.uploads() {
+        let new = NewPlugin {
+            namespace: namespace.clone(),
+            name: plugin.clone(),
+            version: String::new(),
+            digest,
+            bytes: Vec::new(),
+            nodes: Vec::new(),
+            imports: Vec::new(),
+            compile_ms: 0,
+        };
+        store.push_plugin(new, 1).await.unwrap();
+    }
+}
+
 impl Harness {
     pub async fn new(database: &TestDatabase) -> Harness {
         let store = Store::open(&database.location, SecretCipher::new(&[7; 32])).await.unwrap();
@@ -178,7 +203,8 @@ impl Harness {
         Harness { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
     }
 
-    /// Starts a run of a graph, which is applied when it is first named.
+    /// Starts a run of a graph, which is applied when it is first named. Runs of `forks` have a
+    /// label.
     pub async fn start(
         &mut self,
         graph: &str,
@@ -189,6 +215,7 @@ impl Harness {
             let graph_built = Arc::new(builder.build().unwrap());
             let no_secrets = BTreeMap::new();
             let (namespace_name, which) = (name("n"), name(graph));
+            push_uploads(&self.store, &namespace_name, &graph_built).await;
             let applied = self
                 .store
                 .apply_graph(&namespace_name, &which, &graph_built, &no_secrets, self.now)
@@ -204,8 +231,10 @@ impl Harness {
             namespace_key: applied.namespace,
             graph_name: name(graph),
             revision: 1,
+            revision_id: applied.revision.id,
             graph: graph_built.clone(),
             inputs: "{}".into(),
+            labels: labels_of(graph),
         });
         let ids = self.store.state_ids(1, self.now).await.unwrap();
         let (root, counts) = root_state(&graph_built, &ids);
@@ -214,6 +243,8 @@ impl Harness {
         let new = NewRun {
             info: info_of,
             revision,
+            is_pinned: false,
+            deadlines: Deadlines::default(),
             store,
             root,
             counts,

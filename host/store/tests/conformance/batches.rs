@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use exosphere_domain::failure::FailureKind;
+use exosphere_domain::filter::StateFilter;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{ClaimMode, Control, NewRun, Operation, RedrivePart, Reply, StoreError};
+use exosphere_store::{
+    ClaimMode, Control, NewRun, Operation, RedrivePart, Reply, StatePageRequest, StoreError,
+};
 use serde_json::json;
 
 use crate::harness::{Harness, fails, outputs, sets};
@@ -221,22 +224,23 @@ async fn constraints_reject_inconsistent_rows(kind: Kind) {
 }
 
 async fn one_commit_inserts_100_000_children(kind: Kind) {
-    const MANY: usize = 100_000;
+    const CHILDREN: usize = 100_000;
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
-    let fan = harness.finish_with_outputs(&run.info, &run.root, MANY).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, CHILDREN).await;
     let started = Instant::now();
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(100)).await;
-    println!("{kind:?}: {MANY} children in {:?}", started.elapsed());
+    println!("{kind:?}: {CHILDREN} children in {:?}", started.elapsed());
     assert_eq!(done.claimed.len(), 100);
-    assert_eq!(harness.number("SELECT open FROM unite").await, MANY as i64);
+    assert_eq!(harness.number("SELECT open FROM unite").await, CHILDREN as i64);
     assert_eq!(harness.states().await, "CREATED 99900, QUEUED 100, SUCCESS 1, WAITING 1");
     let first = "SELECT MIN(number) FROM output";
     assert_eq!(harness.number(first).await, 0);
-    assert_eq!(harness.number("SELECT MAX(number) FROM output").await, MANY as i64 - 1);
+    assert_eq!(harness.number("SELECT MAX(number) FROM output").await, CHILDREN as i64 - 1);
     // Paths sort as the outputs do.
-    let filter = exosphere_store::StateFilter { limit: 70, ..Default::default() };
-    let page = harness.store.states(run.info.key, &filter).await.unwrap();
+    let request = StatePageRequest { limit: 70, ..StatePageRequest::default() };
+    let filter = StateFilter::default();
+    let page = harness.store.states(run.info.key, &filter, None, &request).await.unwrap();
     let ids: Vec<_> = page.items[1..].iter().map(|state| state.id.0).collect();
     assert!(ids.is_sorted_by(|a, b| a + 1 == *b), "{ids:?}");
 }

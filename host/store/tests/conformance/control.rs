@@ -55,7 +55,7 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
             && run_updates.status_changed
             && run_updates.status == RunStatus::Running
     );
-    // Neither before its sweep nor after.
+    // No state is claimed, neither before the sweep nor after it.
     assert!(harness.claim(9).await.is_empty());
     let Reply::ToSweep(event) = paused.replies[0] else { panic!("{:?}", paused.replies) };
     assert_eq!(harness.store.pending_sweeps().await.unwrap(), [pending_sweep(&run, event)]);

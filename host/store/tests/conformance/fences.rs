@@ -101,7 +101,7 @@ async fn a_claimed_state_is_not_claimed_again(kind: Kind) {
 async fn a_state_is_created_once(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
-    // Two plans of the same execution: other ids, the same paths.
+    // Two plans of one execution have the same paths and other ids.
     let first = harness.finish_with_outputs(&run.info, &run.root, 2).await;
     let second = harness.finish_with_outputs(&run.info, &run.root, 2).await;
     let done = harness.commit_ok(vec![first, second], ClaimMode::NewOnly(0)).await;

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use exosphere_domain::deadline::Deadlines;
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::testing::GraphBuilder;
@@ -18,8 +19,9 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Batch, ClaimMode, Committed, Control, Finished, HostIdentity, NewRun, Operation, Quotas,
-    RedrivePart, Reply, RunInfo, SecretCipher, StagedQueues, Store, StoreError, check,
+    AppliedGraph, Batch, ClaimMode, Committed, Control, Finished, HostIdentity, NewPlugin, NewRun,
+    Operation, Quotas, RedrivePart, Reply, RunInfo, SecretCipher, StagedQueues, Store, StoreError,
+    check,
 };
 
 use crate::test_database::{Kind, TestDatabase};
@@ -80,6 +82,31 @@ fn number() -> u64 {
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
+}
+
+/// Applies a graph, after an upload of every plugin that its nodes name.
+pub async fn apply_graph(
+    store: &Store,
+    namespace: &Name,
+    graph_name: &Name,
+    graph: &Graph,
+    secrets: &BTreeMap<Name, Option<String>>,
+    now: Millis,
+) -> Result<AppliedGraph, StoreError> {
+    for (plugin, digest) in graph.uploads() {
+        let new = NewPlugin {
+            namespace: namespace.clone(),
+            name: plugin.clone(),
+            version: String::new(),
+            digest,
+            bytes: Vec::new(),
+            nodes: Vec::new(),
+            imports: Vec::new(),
+            compile_ms: 0,
+        };
+        store.push_plugin(new, now).await?;
+    }
+    store.apply_graph(namespace, graph_name, graph, secrets, now).await
 }
 
 pub async fn open(database: &TestDatabase) -> Store {
@@ -168,7 +195,7 @@ impl Host {
         let (namespace, name) = (name(namespace_name), name(&format!("g{}", number())));
         let no_secrets = BTreeMap::new();
         let applied =
-            self.store.apply_graph(&namespace, &name, &graph, &no_secrets, self.now()).await;
+            apply_graph(&self.store, &namespace, &name, &graph, &no_secrets, self.now()).await;
         let applied = applied.unwrap();
         let (revision, namespace_key) = (applied.revision.id, applied.namespace);
         Template { namespace, namespace_key, name, revision, graph }
@@ -183,14 +210,28 @@ impl Host {
             namespace_key: template.namespace_key,
             graph_name: template.name.clone(),
             revision: 1,
+            revision_id: template.revision,
             graph: template.graph.clone(),
             inputs: "{}".into(),
+            labels: Default::default(),
         });
         let ids = self.store.state_ids(1, self.now()).await.unwrap();
         let (root, counts) = root_state(&template.graph, &ids);
         let (revision, store) = (template.revision, BTreeMap::new());
         let limits = self.limits.clone();
-        NewRun { info, revision, store, root, counts, key: None, digest: None, delay: 0, limits }
+        NewRun {
+            info,
+            revision,
+            is_pinned: false,
+            deadlines: Deadlines::default(),
+            store,
+            root,
+            counts,
+            key: None,
+            digest: None,
+            delay: 0,
+            limits,
+        }
     }
 
     /// Starts a run, and claims its first state.

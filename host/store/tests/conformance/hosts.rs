@@ -101,7 +101,7 @@ async fn concurrent_finishes_count_each_state_once() {
             while !held.is_empty() {
                 let mut operations = Vec::new();
                 for state in held.drain(..) {
-                    // Every seventh fails.
+                    // Every seventh state fails.
                     operations.push(match state.id.0 % 7 {
                         0 => host.finish_plain(&run, &state, fails(FailureKind::Permanent)).await,
                         _ => host.finish(&run, &state, outputs(1), adds_one()).await,
@@ -334,9 +334,10 @@ async fn notifications_reach_every_listener() {
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(0)).await;
     let status_changed: Vec<RunChange> =
         done.run_updates.iter().map(|run| RunChange::from(*run)).collect();
-    let notice = Notification { from: harness.session.0, work: true, runs: status_changed };
+    let runs = status_changed;
+    let notice = Notification { from: harness.session.0, work: true, runs, stopped: vec![] };
     harness.store.notify(&notice).await.unwrap();
-    let reply = Notification { from: other.session.0, work: false, runs: Vec::new() };
+    let reply = Notification { from: other.session.0, ..Notification::default() };
     other.store.notify(&reply).await.unwrap();
     for listener in &mut listeners {
         assert_eq!(next(listener).await, ListenerEvent::Received(notice.clone()));
@@ -368,7 +369,7 @@ async fn listeners_report_lag_after_a_gap() {
     listener.reset();
     harness.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
-    // A notification of another version.
+    // The notification of another version cannot be parsed.
     harness.database.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
     assert_eq!(next(&mut listener).await, ListenerEvent::Lagged);
 }

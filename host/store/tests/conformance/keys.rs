@@ -7,7 +7,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_store::{Keyring, LostSecrets, OpenError, Reencrypted, SecretCipher, Store};
 use tokio::task::JoinSet;
 
-use crate::harness::{name, open};
+use crate::harness::{apply_graph, name, open};
 use crate::test_database::{Kind, TestDatabase};
 
 on_both! {
@@ -37,7 +37,7 @@ fn new() -> Keyring {
     Keyring::from(&NEW)
 }
 
-fn both() -> Keyring {
+fn both_keys() -> Keyring {
     new().with_older(&old())
 }
 
@@ -49,7 +49,7 @@ async fn opened(database: &TestDatabase, keys: Keyring) -> Result<Store, OpenErr
 async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name(secret), Some(value.to_owned()))]);
-    store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
+    apply_graph(store, &name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
 }
 
 async fn secrets_are_removed_per_graph(kind: Kind) {
@@ -60,7 +60,8 @@ async fn secrets_are_removed_per_graph(kind: Kind) {
     }
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("s"), None), (name("never"), None)]);
-    let applied = store.apply_graph(&name("n"), &name("g"), &template, &secrets, 1).await.unwrap();
+    let applied =
+        apply_graph(&store, &name("n"), &name("g"), &template, &secrets, 1).await.unwrap();
     assert!(!applied.changed, "a secret is no part of a revision");
     let names = async |graph| store.secret_names(&name("n"), &name(graph)).await.unwrap();
     assert_eq!((names("g").await, names("h").await), (vec![name("t")], vec![name("s")]));
@@ -109,7 +110,7 @@ async fn a_database_rejects_unknown_keys(kind: Kind) {
     assert_eq!(state(&database).await, "; in use: old", "a rejected host changed nothing");
     opened(&database, old().with_older(&new())).await.unwrap().close().await;
     assert_eq!(state(&database).await, "; in use: old");
-    opened(&database, both()).await.unwrap().close().await;
+    opened(&database, both_keys()).await.unwrap().close().await;
     let both_in_use = state(&database).await;
     assert!(both_in_use.contains("old") && both_in_use.contains("new"), "{both_in_use}");
     assert!(
@@ -127,7 +128,7 @@ async fn every_secret_is_reencrypted(kind: Kind) {
         set(&store, &format!("g{}", at % 7), &format!("s{at}"), &format!("value {at}")).await;
     }
     assert!(store.needs_no_reencryption().await.unwrap());
-    store.use_keys(both()).await.unwrap();
+    store.use_keys(both_keys()).await.unwrap();
     assert!(!store.needs_no_reencryption().await.unwrap());
     let done = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!(done, Reencrypted { secrets: SECRETS as u64, lost: Vec::new() });
@@ -152,12 +153,12 @@ async fn an_aborted_rotation_can_be_finished(kind: Kind) {
     set(&store, "g", "second", "2").await;
     store.close().await;
     // The file has both keys; the database knows the old one alone.
-    let store = opened(&database, both()).await.unwrap();
+    let store = opened(&database, both_keys()).await.unwrap();
     assert_eq!(value(&store, "g", "first").await, Ok("1".into()));
     // The new key is in use; some secrets are under it and some are not.
     set(&store, "g", "third", "3").await;
     store.close().await;
-    let store = opened(&database, both()).await.unwrap();
+    let store = opened(&database, both_keys()).await.unwrap();
     for (secret, expected) in [("first", "1"), ("second", "2"), ("third", "3")] {
         assert_eq!(value(&store, "g", secret).await, Ok(expected.into()));
     }
@@ -165,7 +166,7 @@ async fn an_aborted_rotation_can_be_finished(kind: Kind) {
     store.close().await;
     // The old key is no longer needed, and is still in the file.
     assert_eq!(state(&database).await, "new 3; in use: new");
-    for keys in [both(), new()] {
+    for keys in [both_keys(), new()] {
         let store = opened(&database, keys).await.unwrap();
         assert_eq!(value(&store, "g", "second").await, Ok("2".into()));
         store.close().await;
@@ -198,8 +199,8 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     let stale_host = opened(&database, old()).await.unwrap();
     set(&host, "g", "s", "hush").await;
     let rotating = opened(&database, old()).await.unwrap();
-    *file.lock().unwrap() = both();
-    rotating.use_keys(both()).await.unwrap();
+    *file.lock().unwrap() = both_keys();
+    rotating.use_keys(both_keys()).await.unwrap();
     set(&host, "g", "t", "meanwhile").await;
     assert!(state(&database).await.starts_with("old 2; "), "the host has not reloaded its keys");
     rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
@@ -211,7 +212,8 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     assert!(message.contains(new().current().as_str()) && !message.contains("hush"), "{message}");
     // The host learns of the new key by writing under a key that is out of use.
     let read = file.clone();
-    let asking = SecretCipher::new(both()).with_reload(move || Ok(read.lock().unwrap().clone()));
+    let asking =
+        SecretCipher::new(both_keys()).with_reload(move || Ok(read.lock().unwrap().clone()));
     let late_store = Store::open(&database.location, asking).await.unwrap();
     let last = Keyring::from(&[9; 32]);
     *file.lock().unwrap() = last.with_older(&new());
@@ -222,12 +224,12 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     assert_eq!(state(&database).await, under);
     let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("v"), Some("never".to_owned()))]);
-    let refused = stale_host.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
+    let refused = apply_graph(&stale_host, &name("n"), &name("h"), &template, &secrets, 1).await;
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("no longer in use") && !message.contains("never"), "{message}");
     assert_eq!(state(&database).await, under, "no secret is under a removed key");
     let no_limits = BTreeMap::new();
-    stale_host.apply_graph(&name("n"), &name("h"), &template, &no_limits, 1).await.unwrap();
+    apply_graph(&stale_host, &name("n"), &name("h"), &template, &no_limits, 1).await.unwrap();
 }
 
 async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
@@ -238,7 +240,7 @@ async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
     let empty_text = if kind == Kind::Sqlite { "x'00'" } else { "'\\x00'" };
     let tamper = format!("UPDATE secret SET sealed = {empty_text} WHERE name = 'broken'");
     database.execute(&tamper).await.unwrap();
-    store.use_keys(both()).await.unwrap();
+    store.use_keys(both_keys()).await.unwrap();
     let done = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (1, 1));
     assert!(done.lost[0].contains("broken of the graph g in n"), "{:?}", done.lost);

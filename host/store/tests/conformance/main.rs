@@ -46,6 +46,11 @@ mod namespaces;
 mod node_counts;
 mod exporters;
 mod staging;
+mod run_lists;
+mod state_lists;
+mod deletion;
+mod deadlines;
+mod pauses;
 mod run_fairness;
 
 mod differential;

@@ -53,7 +53,7 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     assert!(done.more_due);
     assert_eq!(counts[&keys[2]], 3, "{counts:?}");
     assert!(counts[&keys[1]] >= 10, "{counts:?}");
-    // Fewer claim permits than namespaces: each has its turn.
+    // With fewer claim permits than namespaces, each namespace has its turn.
     for _ in 0..20 {
         harness.commit_ok(Vec::new(), ClaimMode::AllDue(1)).await;
     }

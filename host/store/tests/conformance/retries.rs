@@ -129,7 +129,7 @@ async fn a_retry_past_its_unite_is_rejected(kind: Kind) {
     assert_eq!(unite.len(), 1, "the unite runs without the failed branch");
     let before = harness.database.table("run").await;
     let answer = harness.commit_one(retry(&run, children[1].id)).await;
-    assert!(is_refused(&answer, "has gone on without"), "{answer:?}");
+    assert!(is_refused(&answer, "has continued without"), "{answer:?}");
     let answer = harness.commit_one(harness.redrive(&run.info).await).await;
     assert!(is_refused(&answer, "none of its 1 failed states"), "{answer:?}");
     assert_eq!(harness.states().await, "ERRORED 1, QUEUED 1, SUCCESS 3");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use exosphere_domain::filter::StateFilter;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
@@ -10,7 +11,7 @@ use exosphere_domain::plan::Transition;
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{
     Batch, ClaimMode, Control, Finished, Leftover, Operation, Reply, Stage, Staged, StagedQueues,
-    StateFilter,
+    StatePageRequest,
 };
 use serde_json::json;
 
@@ -50,10 +51,10 @@ async fn in_pieces(
     let Operation::Finish(end) = harness.finish_with_outputs(&run.info, state, count).await else {
         panic!()
     };
-    cut(*end, each)
+    into_pieces(*end, each)
 }
 
-fn cut(mut end: Finished, each: usize) -> InPieces {
+fn into_pieces(mut end: Finished, each: usize) -> InPieces {
     let new_states = end.changes.end.new_states();
     let Transition::Success { outputs, children, .. } = &mut end.changes.end else { panic!() };
     let (outputs, children) = (std::mem::take(outputs), std::mem::take(children));
@@ -106,8 +107,9 @@ fn copy_piece(piece: &Stage) -> Stage {
 }
 
 async fn seen(harness: &Harness, run: &Run) -> usize {
-    let filter = StateFilter { limit: 999, ..StateFilter::default() };
-    harness.store.states(run.info.key, &filter).await.unwrap().items.len()
+    let request = StatePageRequest { limit: 999, ..StatePageRequest::default() };
+    let filter = StateFilter::default();
+    harness.store.states(run.info.key, &filter, None, &request).await.unwrap().items.len()
 }
 
 /// Claims and ends states until none are left.

@@ -8,7 +8,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_store::{ClaimMode, ExistingRun, NewRun, Operation, Reply};
 use serde_json::json;
 
-use crate::harness::{Harness, Host, Template};
+use crate::harness::{Harness, Host, Template, apply_graph};
 use crate::test_database::Kind;
 
 on_both! {
@@ -27,7 +27,7 @@ async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
     NewRun { key: Some(key.into()), ..host.new_run(template).await }
 }
 
-fn known(run: &NewRun) -> Reply {
+fn existing_reply(run: &NewRun) -> Reply {
     Reply::Existing(ExistingRun {
         run: run.info.id,
         graph: run.info.graph_name.clone(),
@@ -42,7 +42,7 @@ async fn one_batch_starts_one_run_per_key(kind: Kind) {
     let (second, first) =
         (with_key(&harness, &template, "k").await, with_key(&harness, &template, "k").await);
     let other = with_key(&harness, &template, "other").await;
-    let expected = [Reply::Done, known(&first), Reply::Done];
+    let expected = [Reply::Done, existing_reply(&first), Reply::Done];
     let operations = [first, second, other].map(|new| Operation::Start(new.into())).into();
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
     assert_eq!((done.replies.as_slice(), done.claimed.len()), (&expected[..], 2));
@@ -56,7 +56,7 @@ async fn two_batches_start_one_run_per_key(kind: Kind) {
     let template = harness.template(GraphBuilder::from_text("A > B")).await;
     let other = harness.template(GraphBuilder::from_text("C")).await;
     let first = with_key(&harness, &template, "k").await;
-    let expected = [known(&first)];
+    let expected = [existing_reply(&first)];
     assert_eq!(harness.commit_one(Operation::Start(first.into())).await, Reply::Done);
     for template in [&template, &other] {
         let second = with_key(&harness, template, "k").await;
@@ -117,7 +117,7 @@ async fn a_key_keeps_its_request_digest(kind: Kind) {
     let missing = harness.store.started_with(&template.namespace, "k").await.unwrap();
     assert_eq!(missing, None);
     let first = NewRun { digest: Some(digest(1)), ..with_key(&harness, &template, "k").await };
-    let expected = known(&first);
+    let expected = existing_reply(&first);
     harness.commit_one(Operation::Start(first.into())).await;
     let second = NewRun { digest: Some(digest(2)), ..with_key(&harness, &template, "k").await };
     assert_eq!(harness.commit_one(Operation::Start(second.into())).await, expected);
@@ -223,7 +223,8 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     assert_eq!(done.claimed.len(), 2);
 
     let (graph, none) = (GraphBuilder::from_text("A > B").build().unwrap(), BTreeMap::new());
-    let reapply = harness.store.apply_graph(
+    let reapply = apply_graph(
+        &harness.store,
         &template.namespace,
         &template.name,
         &graph,

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::filter::StateFilter;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{ClaimMode, FailureView, NewRun, Operation, Reply, StateFilter};
+use exosphere_domain::path::Path;
+use exosphere_store::{ClaimMode, FailureView, NewRun, Operation, Reply, StatePageRequest};
 use serde_json::json;
 
 use crate::harness::{Harness, outputs, sets};
@@ -196,10 +198,10 @@ async fn any_text_round_trips(kind: Kind) {
 }
 
 async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
-    const FAILED: usize = 40;
+    const FAILED_STATES: usize = 40;
     let harness = Harness::new(kind).await;
     let run = harness.start_of("U > X").await;
-    let fan = harness.finish_with_outputs(&run.info, &run.root, FAILED).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, FAILED_STATES).await;
     let failure = Failure::new(FailureKind::Permanent, "no").with(json!("x".repeat(60_000)));
     for state in harness.commit_and_claim(fan).await {
         let operation =
@@ -208,15 +210,16 @@ async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
     }
     let (mut pages, mut seen, mut after) = (0, 0, None);
     loop {
-        let filter = StateFilter { after, limit: 1000, ..StateFilter::default() };
-        let page = harness.store.states(run.info.key, &filter).await.unwrap();
+        let request = StatePageRequest { after, limit: 1000, has_details: true };
+        let filter = StateFilter::default();
+        let page = harness.store.states(run.info.key, &filter, None, &request).await.unwrap();
         let failures = page.items.iter().filter(|state| state.failure.is_some()).count();
         assert!(failures <= 5, "{failures} failures of 60 kB on a page of 256 KiB");
         (pages, seen) = (pages + 1, seen + page.items.len());
-        after = page.next;
+        after = page.next.map(|next| Path::decode(&next).unwrap());
         if after.is_none() {
             break;
         }
     }
-    assert_eq!((pages, seen), (9, 1 + FAILED));
+    assert_eq!((pages, seen), (9, 1 + FAILED_STATES));
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use exosphere_domain::deadline::Deadlines;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey, SessionId};
@@ -15,8 +16,8 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{ids_needed, plan, root_state};
 use exosphere_store::{
-    Batch, ClaimMode, ClaimedState, Database, Finished, HostIdentity, NewRun, Operation, Quotas,
-    Reply, RunInfo, SecretCipher, StagedQueues, Store,
+    Batch, ClaimMode, ClaimedState, Database, Finished, HostIdentity, NewPlugin, NewRun, Operation,
+    Quotas, Reply, RunInfo, SecretCipher, StagedQueues, Store,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -127,6 +128,19 @@ impl StorePipeline {
         let graph = Arc::new(graph);
         let name: Name = "bench".parse().map_err(|cause| anyhow!("{cause}"))?;
         let none = BTreeMap::new();
+        for (plugin, digest) in graph.uploads() {
+            let new = NewPlugin {
+                namespace: name.clone(),
+                name: plugin.clone(),
+                version: String::new(),
+                digest,
+                bytes: Vec::new(),
+                nodes: Vec::new(),
+                imports: Vec::new(),
+                compile_ms: 0,
+            };
+            self.store.push_plugin(new, 1).await?;
+        }
         let applied = self.store.apply_graph(&name, &name, &graph, &none, 1).await?;
         Ok(AppliedGraph {
             graph,
@@ -214,12 +228,16 @@ impl StorePipeline {
             namespace_key: *namespace,
             graph_name: name.clone(),
             revision: 1,
+            revision_id: *revision,
             graph: Arc::clone(graph),
             inputs: "{}".into(),
+            labels: Default::default(),
         });
         Ok(NewRun {
             info,
             revision: *revision,
+            is_pinned: false,
+            deadlines: Deadlines::default(),
             store: BTreeMap::new(),
             root,
             counts,

@@ -11,7 +11,7 @@ use anyhow::Result;
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
 
-use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
+use crate::graphs::{CHAIN_COUNT, CHAIN_LENGTH, CHAINS_NAME, FANOUT_SIZES, fanout_of};
 use crate::results::{Results, Unit};
 use database::StorePipeline;
 use sandbox::SandboxLoop;
@@ -26,13 +26,13 @@ const RUST_NODE: &str = "a Rust node";
 
 /// Returns the name of the baseline of a whole fanout, with the insertion of its branches and its
 /// unite.
-pub fn whole() -> String {
-    format!("database alone, a whole {}", fanout_of(FANOUTS[1]))
+pub fn whole_fanout() -> String {
+    format!("database alone, a whole {}", fanout_of(FANOUT_SIZES[1]))
 }
 
 /// Returns the name of the baseline that does the work of the chains.
 pub fn chains() -> String {
-    format!("database alone, {CHAINS_OF}, {CHAINS_BATCH} states a transaction")
+    format!("database alone, {CHAINS_NAME}, {CHAINS_BATCH} states a transaction")
 }
 
 /// Returns the name of the database's baseline with `states` states in a transaction.
@@ -78,10 +78,10 @@ impl<'a> Baselines<'a> {
             let load = batch_of(batch);
             self.database(&load, results, |pipeline| pipeline.rate(batch))?;
         }
-        self.database(&whole(), results, |pipeline| {
-            pipeline.fanout(FANOUTS[1] as usize, BATCHES[2])
+        self.database(&whole_fanout(), results, |pipeline| {
+            pipeline.fanout(FANOUT_SIZES[1] as usize, BATCHES[2])
         })?;
-        let (runs, length) = (CHAINS as usize, CHAIN as usize);
+        let (runs, length) = (CHAIN_COUNT as usize, CHAIN_LENGTH as usize);
         self.database(&chains(), results, |pipeline| pipeline.chains(runs, length, CHAINS_BATCH))
     }
 

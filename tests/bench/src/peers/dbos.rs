@@ -78,8 +78,8 @@ impl Dbos {
 
     /// Runs all loads on both databases.
     pub fn round(&mut self, results: &mut Results) -> Result<()> {
-        self.sqlite().context("on SQLite")?.note("DBOS on SQLite", results);
-        self.postgres().context("on Postgres")?.note("DBOS on Postgres", results);
+        self.sqlite().context("on SQLite")?.add_to("DBOS on SQLite", results);
+        self.postgres().context("on Postgres")?.add_to("DBOS on Postgres", results);
         Ok(())
     }
 

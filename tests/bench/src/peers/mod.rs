@@ -50,10 +50,10 @@ impl Peers {
     pub fn prepare(folder: &Path, postgres: &Postgres) -> (Peers, Vec<String>) {
         let mut notes = Vec::new();
         let restate = Restate::install(&folder.join("restate"));
-        let restate = note("Restate", restate, Restate::describe, &mut notes);
+        let restate = installed("Restate", restate, Restate::describe, &mut notes);
         // DBOS makes the databases that it is given by name.
         let dbos = Dbos::install(&folder.join("dbos"), postgres.url("peers_dbos"));
-        let dbos = note("DBOS", dbos, Dbos::describe, &mut notes);
+        let dbos = installed("DBOS", dbos, Dbos::describe, &mut notes);
         (Peers { restate, dbos }, notes)
     }
 
@@ -62,21 +62,21 @@ impl Peers {
     /// Returns a sentence for each peer that failed, which is left out from then on.
     pub fn round(&mut self, number: u32, results: &mut Results) -> Vec<String> {
         let mut failed = Vec::new();
-        let mut note = |name: &str, cause: Error| {
+        let mut leave_out = |name: &str, cause: Error| {
             failed.push(format!(
                 "{name} is left out from round {number} on, for it failed: {cause:#}."
             ));
         };
         if let Some(restate) = &self.restate
-            && let Err(cause) = restate.round().map(|times| times.note("Restate", results))
+            && let Err(cause) = restate.round().map(|times| times.add_to("Restate", results))
         {
-            note("Restate", cause);
+            leave_out("Restate", cause);
             self.restate = None;
         }
         if let Some(dbos) = &mut self.dbos
             && let Err(cause) = dbos.round(results)
         {
-            note("DBOS", cause);
+            leave_out("DBOS", cause);
             self.dbos = None;
         }
         failed
@@ -84,7 +84,7 @@ impl Peers {
 }
 
 /// Returns a peer if it is installed, and adds a sentence either way.
-fn note<P>(
+fn installed<P>(
     name: &str,
     peer: Result<P>,
     describe: impl Fn(&P) -> String,
@@ -108,7 +108,7 @@ struct Times {
 
 impl Times {
     /// Adds the results. A step counts as a state.
-    fn note(mut self, subject: &str, results: &mut Results) {
+    fn add_to(mut self, subject: &str, results: &mut Results) {
         let rate = |count: u64, elapsed: Duration| count as f64 / elapsed.as_secs_f64();
         let (fanout, chains) =
             (rate(BRANCHES, self.fanout), rate(CHAIN_RUNS * CHAIN_LENGTH, self.chains));

@@ -129,7 +129,7 @@ impl Running {
             _services: own,
             _data: data,
             ingress: format!("http://127.0.0.1:{ingress}"),
-            // One thread: the load generator shares the processors with the server.
+            // One thread suffices: the load generator shares the processors with the server.
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         };
         running.register(&format!("http://127.0.0.1:{admin}"), services)?;
@@ -141,18 +141,18 @@ impl Running {
         let deployment = json!({"uri": format!("http://127.0.0.1:{services}")});
         let deployed = until("Restate to find its services", || {
             self.server.ensure_it_runs()?;
-            let answer = self.ask(admin, "/deployments", &deployment);
+            let answer = self.call_json(admin, "/deployments", &deployment);
             Ok(answer.ok())
         });
         deployed.with_context(|| self.server.tail())?;
         let called = until("a step of Restate", || {
             self.server.ensure_it_runs()?;
-            Ok(self.ask(&self.ingress, "/bench/step", &json!(1)).ok())
+            Ok(self.call_json(&self.ingress, "/bench/step", &json!(1)).ok())
         });
         called.map(drop).with_context(|| self.server.tail())
     }
 
-    fn ask(&self, url: &str, path: &str, body: &Value) -> Result<Value> {
+    fn call_json(&self, url: &str, path: &str, body: &Value) -> Result<Value> {
         self.runtime.block_on(async {
             let answer = async { Connection::open(url).await?.json("POST", path, body).await };
             timeout(MAX_WAIT, answer).await?

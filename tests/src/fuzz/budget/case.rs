@@ -39,7 +39,7 @@ impl Case {
     pub(super) fn random(mutator: &mut Mutator) -> Case {
         let secrets = secrets(mutator);
         let acts = acts(mutator, &secrets);
-        // Mostly one kind of expensive part at a time, or most cases would be rejected.
+        // Most cases have one kind of expensive part: with more, most would be rejected.
         let plain = json!({"type": "object"});
         let (heavy_inputs, heavy_outputs) = (mutator.once_in(3), mutator.once_in(2));
         Case {

@@ -29,10 +29,10 @@ const MAX_GRAPH_BYTES: usize = 4 << 20;
 const MAX_ATTEMPT_TIME: Duration = Duration::from_secs(1);
 
 /// Bound for the host's memory in bytes: its idle memory, the guests of a few runs, and JSON.
-const MEMORY: u64 = 1536 << 20;
+const MAX_HOST_BYTES: u64 = 1536 << 20;
 
 /// Time for which runs continue before they are cancelled.
-const RUNNING: Duration = Duration::from_millis(1_500);
+const RUN_TIME: Duration = Duration::from_millis(1_500);
 
 /// Timeout of the attacker's own requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -118,7 +118,7 @@ impl Budgets {
     }
 
     fn run(&self, runs: &[String]) -> Result<()> {
-        let end = Instant::now() + RUNNING;
+        let end = Instant::now() + RUN_TIME;
         while Instant::now() < end {
             let open = runs.iter().map(|run| self.read_is_over(run)).collect::<Result<Vec<_>>>()?;
             if open.iter().all(|over| *over) {
@@ -168,8 +168,11 @@ impl Target for Budgets {
         });
         let report = self.traffic.take()?;
         let started = done.with_context(|| format!("beside it: {report}"))?;
-        let shortest =
-            Bounds { honest_p99: MAX_ATTEMPT_TIME, health: MAX_ATTEMPT_TIME, memory: Some(MEMORY) };
+        let shortest = Bounds {
+            honest_p99: MAX_ATTEMPT_TIME,
+            health: MAX_ATTEMPT_TIME,
+            memory: Some(MAX_HOST_BYTES),
+        };
         // A single slow honest run counts here, and not only the slowest hundredth.
         let mut strict = report;
         strict.honest.p99 = strict.honest.max;

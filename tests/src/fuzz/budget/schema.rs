@@ -35,9 +35,9 @@ pub(super) fn random(mutator: &mut Mutator) -> Value {
         // cycle.
         let is_cyclic = mutator.once_in(6);
         let from = if is_cyclic { 0 } else { number + 1 };
-        properties.insert(format!("d{number}"), part(mutator, 3, from, definitions));
+        properties.insert(format!("d{number}"), subschema(mutator, 3, from, definitions));
     }
-    let mut root = part(mutator, 4, 0, definitions);
+    let mut root = subschema(mutator, 4, 0, definitions);
     if let Value::Object(map) = &mut root {
         map.insert("type".to_owned(), json!("object"));
         map.insert("$defs".to_owned(), Value::Object(properties));
@@ -46,11 +46,11 @@ pub(super) fn random(mutator: &mut Mutator) -> Value {
 }
 
 /// Draws a part of a schema, which refers to definitions between two numbers.
-fn part(mutator: &mut Mutator, depth: usize, from: usize, to: usize) -> Value {
+fn subschema(mutator: &mut Mutator, depth: usize, from: usize, to: usize) -> Value {
     if depth == 0 {
         return leaf(mutator, from, to);
     }
-    let below = |mutator: &mut Mutator| part(mutator, depth - 1, from, to);
+    let below = |mutator: &mut Mutator| subschema(mutator, depth - 1, from, to);
     match mutator.below(14) {
         0 | 1 => {
             let name = *mutator.pick(&["allOf", "anyOf", "oneOf"]);

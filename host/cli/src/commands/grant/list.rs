@@ -21,5 +21,5 @@ impl List {
 }
 
 fn show_all(answer: &Answer) -> Result<String, Error> {
-    Ok(show::lines(&answer.read::<GrantList>()?.grants))
+    Ok(show::grant_table(&answer.read::<GrantList>()?.grants))
 }

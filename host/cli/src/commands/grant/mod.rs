@@ -43,5 +43,5 @@ fn change(
         let PluginGrants { mut grants, .. } = now.read()?;
         change(&mut grants).map(|()| grants)
     })?;
-    context.output.answer(&answer, show::one)
+    context.output.answer(&answer, show::plugin_grants)
 }

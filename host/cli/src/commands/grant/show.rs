@@ -21,18 +21,18 @@ impl Show {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         let path = ["grants", self.plugin.as_str()];
         let answer = context.client.operator(Method::GET, &path).send()?;
-        context.output.answer(&answer, one)
+        context.output.answer(&answer, plugin_grants)
     }
 }
 
 /// Formats the grants of one plugin.
-pub fn one(answer: &Answer) -> Result<String, Error> {
-    Ok(lines(&[answer.read::<PluginGrants>()?]))
+pub fn plugin_grants(answer: &Answer) -> Result<String, Error> {
+    Ok(grant_table(&[answer.read::<PluginGrants>()?]))
 }
 
 /// Formats grants, one per line. Configuration values may be confidential, so only
 /// their names are shown.
-pub fn lines(all: &[PluginGrants]) -> String {
+pub fn grant_table(all: &[PluginGrants]) -> String {
     let rows = all.iter().flat_map(|PluginGrants { plugin, grants }| {
         let http = grants.http.iter().map(|rule| ("http", rule.to_string()));
         let header = grants.idempotency_header.then(|| ("http", "with Idempotency-Key".to_owned()));

@@ -42,7 +42,8 @@ impl Apply {
     }
 }
 
-fn show(answer: &Answer) -> Result<String, Error> {
+/// Shows the answer to an applied graph.
+pub fn show(answer: &Answer) -> Result<String, Error> {
     let graph: GraphApplied = answer.read()?;
     let word = if graph.changed { "applied" } else { "unchanged" };
     let nodes = graph.nodes.iter().map(|node| {

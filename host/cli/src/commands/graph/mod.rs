@@ -1,7 +1,13 @@
-//! `exosphere graph`: apply, validate and list graphs.
+//! `exosphere graph`: apply, validate, show and delete graphs, and their revisions.
 
 mod apply;
+mod delete;
+mod diff;
 mod list;
+mod pause;
+mod revisions;
+mod rollback;
+mod show;
 mod validate;
 
 use clap::Subcommand;
@@ -15,6 +21,13 @@ pub enum Command {
     Apply(apply::Apply),
     Validate(validate::Validate),
     List(list::List),
+    Show(show::Show),
+    Revisions(revisions::Revisions),
+    Diff(diff::Diff),
+    Rollback(rollback::Rollback),
+    Delete(delete::Delete),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
 }
 
 impl Command {
@@ -24,6 +37,13 @@ impl Command {
             Command::Apply(apply) => apply.run(context),
             Command::Validate(validate) => validate.run(context),
             Command::List(list) => list.run(context),
+            Command::Show(show) => show.run(context),
+            Command::Revisions(revisions) => revisions.run(context),
+            Command::Diff(diff) => diff.run(context),
+            Command::Rollback(rollback) => rollback.run(context),
+            Command::Delete(delete) => delete.run(context),
+            Command::Pause(pause) => pause.run(context),
+            Command::Resume(resume) => resume.run(context),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `exosphere namespace`: limits and slots of namespaces, for operators.
 
 mod list;
+mod pause;
 mod set;
 mod show;
 
@@ -15,6 +16,8 @@ pub enum Command {
     List(list::List),
     Show(show::Show),
     Set(set::Set),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
 }
 
 impl Command {
@@ -24,6 +27,8 @@ impl Command {
             Command::List(list) => list.run(context),
             Command::Show(show) => show.run(context),
             Command::Set(set) => set.run(context),
+            Command::Pause(pause) => pause.run(context),
+            Command::Resume(resume) => resume.run(context),
         })
     }
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::error::Error;
-use crate::format::{cell, table};
+use crate::format::{self, cell, table};
 
 /// Show the slots of the namespace and its effective limits
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ impl Show {
 
 /// Formats a namespace with its slots and effective limits.
 pub fn show(answer: &Answer) -> Result<String, Error> {
-    let NamespaceDetails { name, limits, slots, effective } = answer.read()?;
+    let NamespaceDetails { name, limits, slots, effective, pause } = answer.read()?;
     let set_by = if slots.is_some() { " (set by the namespace)" } else { "" };
     let rows = effective.limits.iter().map(|(name, value)| {
         let limit = Limit::parse(name);
@@ -31,5 +31,7 @@ pub fn show(answer: &Answer) -> Result<String, Error> {
         [cell(name), cell(value), cell(formatted), cell(if set { "namespace" } else { "host" })]
     });
     let table = table(["LIMIT", "VALUE", "", "SET BY"], rows);
-    Ok(format!("{name}: {} slots{set_by}\n\n{table}", effective.slots))
+    let paused = pause.map(|pause| format!("\n{}", format::paused(&pause)));
+    let paused = paused.unwrap_or_default();
+    Ok(format!("{name}: {} slots{set_by}{paused}\n\n{table}", effective.slots))
 }

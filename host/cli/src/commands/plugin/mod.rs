@@ -1,9 +1,10 @@
-//! `exosphere plugin`: upload, check and show plugins.
+//! `exosphere plugin`: upload, check, show and remove plugins.
 
 mod check;
 mod inspect;
 mod list;
 mod push;
+mod remove;
 mod upload;
 
 use clap::Subcommand;
@@ -18,6 +19,7 @@ pub enum Command {
     Check(check::Check),
     List(list::List),
     Inspect(inspect::Inspect),
+    Remove(remove::Remove),
 }
 
 impl Command {
@@ -28,6 +30,7 @@ impl Command {
             Command::Check(check) => check.run(context),
             Command::List(list) => list.run(context),
             Command::Inspect(inspect) => inspect.run(context),
+            Command::Remove(remove) => remove.run(context),
         })
     }
 }

@@ -1,6 +1,7 @@
-//! `exosphere run`: start, follow, show, control and retry runs.
+//! `exosphere run`: start, follow, show, control, retry and delete runs.
 
 mod control;
+mod delete;
 mod given;
 mod inputs;
 mod list;
@@ -42,6 +43,7 @@ pub enum Command {
     Resume(control::Control),
     /// Cancel a run: stop its running states, and start no others
     Cancel(control::Control),
+    Delete(delete::Delete),
 }
 
 impl Command {
@@ -61,6 +63,7 @@ impl Command {
             Command::Pause(control) => control.run(context, "pause"),
             Command::Resume(control) => control.run(context, "resume"),
             Command::Cancel(control) => control.run(context, "cancel"),
+            Command::Delete(delete) => delete.run(context),
         })
     }
 }

@@ -61,7 +61,7 @@ impl Page {
             return pages::read_all(call, "outputs");
         }
         let limit = self.limit.unwrap_or(SHOWN_OUTPUTS);
-        pages::read_up_to(call, "outputs", limit, self.after.clone())
+        pages::read_up_to(call, "outputs", limit, self.after.as_deref())
     }
 }
 

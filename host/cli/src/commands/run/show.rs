@@ -11,10 +11,11 @@ use reqwest::Method;
 use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
+use crate::commands::run::list::labels_text;
 use crate::commands::run::result::SHOWN_OUTPUTS;
 use crate::commands::run::state_ref::{StatePath, StateRef};
 use crate::error::Error;
-use crate::format::{bytes, cell, elapsed, optional_cell, record, table, utc};
+use crate::format::{self, bytes, cell, elapsed, optional_cell, record, table, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -73,6 +74,18 @@ pub fn summary(details: &RunDetails) -> String {
     if let Some(due) = run.due_at.filter(|_| is_delayed(run)) {
         let _ = write!(text, "\n\nit begins at {}", utc(due));
     }
+    if !run.labels.is_empty() {
+        text.push_str("\n\nlabels: ");
+        text.push_str(&sanitize::line(&labels_text(&run.labels)));
+    }
+    if let Some(pause) = &details.pause {
+        let with = match pause.of.as_str() {
+            "run" => "the run is paused".to_owned(),
+            of => format!("its {} is ", sanitize::line(of)),
+        };
+        let pause = pause.pause.as_ref().map(format::paused).unwrap_or_default();
+        text.push_str(&format!("\n\n{with}{pause}"));
+    }
     let ran = |node: &&NodeCounts| !node.is_unused();
     if details.nodes.iter().any(|node| ran(&node)) {
         text.push_str("\n\n");
@@ -122,6 +135,9 @@ fn nodes<'a>(nodes: impl Iterator<Item = &'a NodeCounts>) -> String {
 /// Returns the status of a run in a few words.
 pub fn status_text(run: &RunSummary) -> String {
     let status = &run.status;
+    if let Some(reason) = &run.reason {
+        return format!("{status} ({reason})");
+    }
     match (status.known(), run.counts.errored) {
         (Some(RunStatus::Running), _) if run.paused => format!("{status} (paused)"),
         (Some(RunStatus::Running), _) if is_delayed(run) => format!("{status} (delayed)"),

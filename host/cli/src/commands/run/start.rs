@@ -1,10 +1,12 @@
 //! `exosphere run start`: starts a run of a graph.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use exosphere_api_types::{AnyJson, RunStarted, StartRun};
+use exosphere_api_types::{AnyJson, Label, RunStarted, StartRun};
 use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::label::BadLabel;
 use exosphere_domain::outage_backoff::Backoff;
 use reqwest::Method;
 use serde_json::{Map, Value};
@@ -14,11 +16,13 @@ use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::inputs::{InputArgs, StoreValue};
+use crate::commands::run::list::label;
 use crate::commands::run::watch;
 use crate::error::Error;
 use crate::sanitize;
+use crate::time::duration_ms;
 
-/// Start a run of a graph at its current revision
+/// Start a run of a graph at its current or a chosen revision
 ///
 /// Inputs go to the graph's root node and override those of the template. A
 /// value that is valid JSON is read as JSON (3, true, ["a"], "text"), any other
@@ -31,7 +35,8 @@ Examples:
   exosphere run start words --inputs inputs.json --input-json tags=@tags.json
   generate | exosphere run start words --inputs -
   exosphere run start crawl --store cursor=2026-01-01 --delay 15m
-  exosphere run start bill --idempotency-key invoice-4711
+  exosphere run start bill --idempotency-key invoice-4711 --label customer=4711
+  exosphere run start words --revision 3 --deadline 2h --start-by 5m
 
 With --watch, the command follows the run to its end like `run watch`, with the
 same exit codes, and prints its result. With --json and --watch, it prints the run once, after its end.")]
@@ -43,14 +48,27 @@ pub struct Start {
     /// An initial entry of the run's store
     #[arg(long = "store", value_name = "KEY=VALUE")]
     store: Vec<StoreValue>,
+    /// A label of the run, by which `run list` finds it
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<Label>,
     /// An idempotency key, which makes the start safe to repeat: a second start with
     /// the same key returns the run of the first, and is refused if it differs
     /// [default: a random key, with which the command repeats a failed start for 15 s]
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// The delay before the first state is due, for example 90s, 15m, 2h
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
     delay: Option<u64>,
+    /// The revision of the graph [default: the current one]
+    #[arg(long, value_name = "NUMBER")]
+    revision: Option<u64>,
+    /// The time within which the run must end, for example 2h; else it fails, and its
+    /// open states are cancelled
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
+    deadline: Option<u64>,
+    /// The time within which a state of the run must begin; else the run fails
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
+    start_by: Option<u64>,
     /// Follow the run until it ends
     #[arg(long)]
     watch: bool,
@@ -116,11 +134,23 @@ impl Start {
                 return Err(Error::Usage(format!("--store {key} is given twice")));
             }
         }
+        let mut labels = BTreeMap::new();
+        for label in &self.labels {
+            if labels.insert(label.key().to_owned(), label.value().to_owned()).is_some() {
+                return Err(Error::Usage(format!("--label {} is given twice", label.key())));
+            }
+        }
+        let labels = labels.try_into();
+        let labels = labels.map_err(|error: BadLabel| Error::Usage(error.to_string()))?;
         Ok(StartRun {
+            labels,
             idempotency_key: self.idempotency_key.clone(),
             inputs: Some(AnyJson(Value::Object(inputs))),
             store: Some(AnyJson(Value::Object(store))),
             delay_ms: self.delay,
+            revision: self.revision,
+            deadline_ms: self.deadline,
+            start_by_ms: self.start_by,
         })
     }
 }
@@ -129,17 +159,6 @@ impl Start {
 #[expect(clippy::disallowed_methods, reason = "the client has no injected clock")]
 fn generate_key() -> String {
     format!("cli-{}", Uuid::now_v7())
-}
-
-/// Parses a duration such as `90s` into milliseconds.
-fn duration(text: &str) -> Result<u64, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = units.iter().find(|(unit, _)| *unit == &text[number.len()..]);
-    let ms = unit.and_then(|(_, ms)| number.parse::<u64>().ok()?.checked_mul(*ms));
-    ms.ok_or_else(|| {
-        "not a valid duration: give a whole number and its unit, ms, s, m, h or d".to_owned()
-    })
 }
 
 /// Returns the id of the run in an answer. The id is parsed, because it becomes a part
@@ -255,8 +274,12 @@ mod tests {
                 ..InputArgs::default()
             },
             store: store.iter().map(|text| text.parse().unwrap()).collect(),
+            labels: Vec::new(),
             idempotency_key: None,
             delay: None,
+            revision: None,
+            deadline: None,
+            start_by: None,
             watch: false,
         }
     }
@@ -271,20 +294,19 @@ mod tests {
             Start { idempotency_key: Some("a".into()), delay: Some(5), ..start(&[], &[]) };
         let expected = json!({ "inputs": {}, "store": {}, "idempotency_key": "a", "delay_ms": 5 });
         assert_eq!(body_json(delayed), expected);
-    }
-
-    #[test]
-    fn a_delay_has_a_unit() {
-        assert_eq!(duration("250ms"), Ok(250));
-        assert_eq!(duration("2h"), Ok(7_200_000));
-        for invalid in ["", "5", "s", "-1s", "1.5s", "5 s", "5w", "99999999999999999999d", "ß"] {
-            assert!(duration(invalid).is_err(), "{invalid}");
-        }
+        let labels = ["team=a", "url=http://x:1"].map(|text| label(text).unwrap()).to_vec();
+        let labelled = body_json(Start { labels, ..start(&[], &[]) });
+        assert_eq!(labelled["labels"], json!({ "team": "a", "url": "http://x:1" }));
     }
 
     #[test]
     fn repeated_inputs_are_refused() {
-        for duplicate in [start(&["n=3", "n=4"], &[]), start(&[], &["k=1", "k=1"])] {
+        let labels = ["team=a", "team=b"].map(|text| label(text).unwrap()).to_vec();
+        for duplicate in [
+            start(&["n=3", "n=4"], &[]),
+            start(&[], &["k=1", "k=1"]),
+            Start { labels, ..start(&[], &[]) },
+        ] {
             assert_eq!(duplicate.body().unwrap_err().exit_code(), 2);
         }
     }

@@ -1,37 +1,49 @@
 //! `exosphere run states`: the states of a run.
 
+use clap::builder::PossibleValuesParser;
 use exosphere_api_types::StateList;
+use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
 use crate::again::next_command;
 use crate::client::Answer;
 use crate::commands::Context;
+use crate::commands::pages::{MAX_ITEMS, read_up_to};
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
 use crate::format::{cell, elapsed, optional_cell, table};
 
 /// List the states of a run
+///
+/// A state is listed if it meets every condition. --status may be repeated: one of the statuses
+/// suffices.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   exosphere run states RUN --status ERRORED      which states errored, and why
-  exosphere run states RUN --identifier merger --json")]
+  exosphere run states RUN --kind timeout
+  exosphere run states RUN --node merger --json")]
 pub struct States {
     /// The run
     run: StateRef,
-    /// Only states of the node with this identifier
-    #[arg(long, value_name = "NAME")]
-    identifier: Option<Name>,
+    /// Only states of the node with this identifier in the graph
+    #[arg(long, visible_alias = "identifier", value_name = "NAME")]
+    node: Option<Name>,
     /// Only states with this status
     #[arg(long, ignore_case = true, value_parser = uppercase_word(
         &["WAITING", "CREATED", "QUEUED", "SUCCESS", "PRUNED", "ERRORED", "CANCELLED"]
     ))]
-    status: Option<String>,
-    /// The maximum number of items, at most 1000
-    #[arg(long, value_name = "N", default_value_t = 50,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    status: Vec<String>,
+    /// Only failed states with a failure of this kind
+    #[arg(long, value_parser = PossibleValuesParser::new(FailureKind::ALL.map(FailureKind::as_str)))]
+    kind: Option<String>,
+    /// Only failed states whose message begins with the same 64 characters
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// The maximum number of items
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=MAX_ITEMS))]
     limit: u32,
     /// Continue after an earlier page
     #[arg(long, value_name = "TOKEN")]
@@ -41,13 +53,15 @@ pub struct States {
 impl States {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         let run = self.run.run(context)?.to_string();
-        let call = context.client.call(Method::GET, &["runs", &run, "states"]).query(&[
-            ("identifier", self.identifier.as_ref().map(Name::to_string)),
-            ("status", self.status.clone()),
-            ("limit", Some(self.limit.to_string())),
-            ("after", self.after.clone()),
-        ]);
-        context.output.answer(&call.send()?, show)
+        let mut filter = vec![
+            ("identifier", self.node.as_ref().map(Name::to_string)),
+            ("kind", self.kind.clone()),
+            ("message", self.message.clone()),
+        ];
+        filter.extend(self.status.iter().map(|status| ("status", Some(status.clone()))));
+        let call = || context.client.call(Method::GET, &["runs", &run, "states"]).query(&filter);
+        let answer = read_up_to(call, "states", self.limit, self.after.as_deref())?;
+        context.output.answer(&answer, show)
     }
 }
 

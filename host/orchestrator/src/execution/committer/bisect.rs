@@ -167,7 +167,7 @@ mod tests {
 
     const NO_CLAIMS: ClaimMode = ClaimMode::NewOnly(0);
 
-    fn all(mut pending: PendingRanges) -> Vec<(Range<usize>, ClaimMode)> {
+    fn drain_all(mut pending: PendingRanges) -> Vec<(Range<usize>, ClaimMode)> {
         std::iter::from_fn(|| pending.next()).collect()
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let mut pending = PendingRanges(VecDeque::from([(5..9, ClaimMode::AllDue(3))]));
         pending.halve(0..5);
         assert_eq!(
-            all(pending),
+            drain_all(pending),
             [(0..2, NO_CLAIMS), (2..5, NO_CLAIMS), (5..9, ClaimMode::AllDue(3))]
         );
     }
@@ -186,7 +186,7 @@ mod tests {
         let isolated = |at| {
             let mut pending = PendingRanges(VecDeque::new());
             pending.isolate(2..5, at);
-            all(pending).into_iter().map(|(range, _)| range).collect::<Vec<_>>()
+            drain_all(pending).into_iter().map(|(range, _)| range).collect::<Vec<_>>()
         };
         assert_eq!(isolated(3), [2..3, 3..4, 4..5]);
         assert_eq!(isolated(2), [2..3, 3..5]);

@@ -27,8 +27,11 @@ pub(crate) fn label(operation: &Operation) -> Label {
 /// Returns the lane of a control operation and the maximum number of rows that it writes.
 fn of_control(control: &Control) -> (Lane, u64) {
     match control {
-        Control::Cancel | Control::Pause | Control::Resume => (Lane::Urgent, 1),
-        Control::Begin(_) | Control::Retry(_) => (Lane::Control, 1),
+        Control::Cancel | Control::Pause | Control::Resume | Control::Expire(_) => {
+            (Lane::Urgent, 1)
+        }
+        Control::FollowGraph => (Lane::Control, 1),
+        Control::Begin(_) | Control::Retry(_) | Control::Delete => (Lane::Control, 1),
         Control::Redrive(RedrivePart::Begin | RedrivePart::End { .. }) => (Lane::Control, 1),
         Control::Redrive(RedrivePart::Whole(states) | RedrivePart::Some { states, .. }) => {
             (Lane::Background, states.len() as u64)
@@ -88,6 +91,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use exosphere_domain::deadline::Deadlines;
     use exosphere_domain::graph::testing::GraphBuilder;
     use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId};
     use exosphere_domain::journal::Journal;
@@ -113,8 +117,10 @@ pub(super) mod tests {
             namespace_key: NamespaceKey(7),
             graph_name: name(),
             revision: 1,
+            revision_id: 1,
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             inputs: "{}".into(),
+            labels: Default::default(),
         });
         let place =
             Place { node: NodeIx(0), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
@@ -159,6 +165,8 @@ pub(super) mod tests {
         let new = NewRun {
             info: run,
             revision: 1,
+            is_pinned: false,
+            deadlines: Deadlines::default(),
             store: BTreeMap::new(),
             root,
             counts,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use exosphere_domain::ids::Millis;
-use exosphere_domain::state::RunStatus;
 use exosphere_store::{Finished, Operation, Reply, RunUpdate, StoreError};
 use tokio::sync::oneshot;
 
@@ -96,8 +95,8 @@ impl Committer {
 
     /// Drops waiting results of runs that were cancelled, here or on another host.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
-        let cancelled = |run: &&RunUpdate| run.status_changed && run.status == RunStatus::Cancelled;
-        runs.iter().filter(cancelled).for_each(|update| self.queue.cancel(update.run));
+        let stopped = |run: &&RunUpdate| run.status_changed && run.is_stopped;
+        runs.iter().filter(stopped).for_each(|update| self.queue.cancel(update.run));
     }
 
     /// Passes a work hint to the commit loop.

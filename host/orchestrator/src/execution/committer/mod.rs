@@ -194,12 +194,15 @@ impl CommitLoop {
             own.map(|(key, slots)| (key, quota(inner.settings.slots_of(Some(slots))))).collect();
         let mut claims = self.mailbox.claims.counts();
         released.iter().for_each(|permit| claims.remove(permit));
-        remaining_quotas(
+        let mut quotas = remaining_quotas(
             quota(inner.settings.slots_of(None)),
             own,
             &inner.targets().namespaces,
             claims,
-        )
+        );
+        // Nothing of a paused namespace is claimed.
+        quotas.left.extend(inner.pipeline.pauses.namespaces().into_iter().map(|key| (key, 0)));
+        quotas
     }
 
     /// Returns `true` if a namespace or run that had used up its quota has room again.

@@ -221,7 +221,7 @@ mod tests {
     const B: NamespaceKey = NamespaceKey(2);
     const RUN: RunKey = RunKey(7);
 
-    /// Pacing after a claim that has found nothing due.
+    /// Returns the pacing after a claim that has found nothing due.
     fn idle() -> Pacing {
         let mut pacing = Pacing::new(1_000);
         pacing.update_pacing(&Committed::default(), ClaimMode::AllDue(8));

@@ -73,7 +73,10 @@ impl CommitLoop {
                     self.confirm_commit();
                     return Ok(done);
                 }
-                Err(StoreError::Data(cause)) => return Err(Halt::Data(cause)),
+                Err(StoreError::Data(cause) | StoreError::Refused(cause)) => {
+                    return Err(Halt::Data(cause));
+                }
+                Err(error @ StoreError::Changed) => return Err(Halt::Data(error.to_string())),
                 Err(StoreError::Contention(_)) if conflicts < MAX_CONFLICTS => {
                     conflicts += 1;
                     continue;

@@ -124,7 +124,7 @@ impl WasiHttpHooks for Hooks {
         let is_forbidden = headers::is_forbidden(name, self.grants.idempotency_header);
         if is_forbidden {
             // If the guest handles the refusal, it makes its request next.
-            self.denied = Some(format!("the header {name} is not for a node to set"));
+            self.denied = Some(format!("a node may not set the header {name}"));
         }
         is_forbidden
     }
@@ -178,7 +178,8 @@ impl Hooks {
         let host = target.host_header().ok_or(Error::HttpRequestUriInvalid)?;
         let headers = headers::outgoing(parts.headers, host, self.key()?);
         let headers = headers.inspect_err(|_| {
-            self.denied = Some("its headers are too many, or not for a node to set".into());
+            self.denied =
+                Some("its headers are too many, or a node may not set one of them".into());
         })?;
         Ok(Call {
             network: Arc::clone(&self.network),

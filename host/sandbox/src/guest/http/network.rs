@@ -33,7 +33,7 @@ const MAX_ADDRESSES: usize = 4;
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The operator's HTTP configuration. A grant says which requests a plugin may make;
-/// this is about the host's own network, whichever plugin asks.
+/// this configures the host's own network, for all plugins.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
     /// Networks outside the public internet to which guests may connect. None by
@@ -66,7 +66,7 @@ pub(crate) struct Network {
     config: HttpConfig,
     connections: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
-    // Made when first needed: reading the system's certificates takes a while.
+    // Made on the first use, because reading the system's certificates is slow.
     tls: OnceCell<TlsConnector>,
 }
 
@@ -117,13 +117,13 @@ impl Network {
     }
 
     async fn look_up(&self, name: String, port: u16) -> Result<Vec<SocketAddr>, Error> {
-        let turn = Arc::clone(&self.lookups).acquire_owned().await.ok();
-        let looked = tokio::task::spawn_blocking(move || {
-            // Held by the thread: the look-up continues even if its caller is gone.
-            let _turn = turn;
+        let permit = Arc::clone(&self.lookups).acquire_owned().await.ok();
+        let found = tokio::task::spawn_blocking(move || {
+            // The thread holds the permit, because the look-up continues after its caller is gone.
+            let _permit = permit;
             (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
         });
-        match looked.await {
+        match found.await {
             Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a name was not found for a guest");
@@ -178,7 +178,7 @@ fn connector(extra_roots: Vec<Vec<u8>>) -> Result<TlsConnector, String> {
     roots.add_parsable_certificates(native.certs);
     for root in extra_roots {
         let added = roots.add(CertificateDer::from(root));
-        added.map_err(|error| format!("an extra root certificate is none: {error}"))?;
+        added.map_err(|error| format!("an extra root certificate is not valid: {error}"))?;
     }
     if roots.is_empty() {
         let cause = native.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use exosphere_domain::filter::RunFilter;
+
 use super::*;
 use crate::commit::tests::{name, start, start_with_inputs};
 use crate::{
-    Batch, Control, Database, HostIdentity, Operation, Reply, RunFilter, SecretCipher, Store,
+    Batch, Control, Database, HostIdentity, Operation, Reply, RunPageRequest, SecretCipher, Store,
     StoreError,
 };
 
@@ -30,8 +32,8 @@ async fn commits_resume_after_disk_full() {
     let small = start(&store, session, 10).await;
     let large = start(&store, session, 5_000_000).await;
     let other = start(&store, session, 10).await;
-    let filter = RunFilter { limit: 9, ..RunFilter::default() };
-    let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
+    let page = RunPageRequest { after: None, limit: 9 };
+    let runs = async || store.runs(&name(), &RunFilter::default(), page).await.unwrap().items.len();
 
     limit_growth(&store, Some(3)).await;
     assert_eq!(store.commit(small).await.unwrap().replies, [Reply::Done]);

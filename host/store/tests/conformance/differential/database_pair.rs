@@ -18,7 +18,7 @@ use exosphere_store::{
     RunUpdate, StagedQueues, Store, StoreError, check,
 };
 
-use crate::harness::{Template, name, open};
+use crate::harness::{Template, apply_graph, name, open};
 use crate::test_database::{Kind, Table, TestDatabase, is_time};
 
 pub struct DatabasePair {
@@ -64,7 +64,7 @@ fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
     (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())
 }
 
-fn same<T: Debug + PartialEq>(compared: &str, sqlite: T, postgres: T) -> T {
+fn assert_same<T: Debug + PartialEq>(compared: &str, sqlite: T, postgres: T) -> T {
     assert_eq!(sqlite, postgres, "{compared}: SQLite (left) and Postgres (right)");
     sqlite
 }
@@ -128,7 +128,7 @@ impl DatabasePair {
                     println!("commit of {:#?}", batch.operations);
                     // A different row explains more than a different answer.
                     self.compare().await;
-                    same("the answer to the commit", sqlite_commit, postgres_commit);
+                    assert_same("the answer to the commit", sqlite_commit, postgres_commit);
                 }
                 if matches!(claim_mode, ClaimMode::AllDue(1..)) {
                     self.cursors.clone_from(&sqlite_answer.cursors);
@@ -149,7 +149,7 @@ impl DatabasePair {
             self.postgres.store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
         let started_at = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
         let now = self.postgres.database.number(&started_at).await + self.simulated_ms;
-        same(
+        assert_same(
             "session",
             self.sqlite.store.begin_session(&HostIdentity::new("host", "host"), now).await.unwrap(),
             theirs,
@@ -167,13 +167,15 @@ impl DatabasePair {
         let graph = Arc::new(builder.build().unwrap());
         let (namespace_name, graph_name, secrets) = (name(namespace), name(named), BTreeMap::new());
         let apply = async |store: &Store, now| {
-            store.apply_graph(&namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
+            apply_graph(store, &namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
         };
         let postgres_applied = apply(&self.postgres.store, 0).await;
         let row = self.postgres.store.graph(&namespace_name, &graph_name).await.unwrap().unwrap();
         let sqlite_applied = apply(&self.sqlite.store, row.created_at + self.simulated_ms).await;
-        let revision = same("revision", sqlite_applied.revision.id, postgres_applied.revision.id);
-        let namespace_key = same("namespace", sqlite_applied.namespace, postgres_applied.namespace);
+        let revision =
+            assert_same("revision", sqlite_applied.revision.id, postgres_applied.revision.id);
+        let namespace_key =
+            assert_same("namespace", sqlite_applied.namespace, postgres_applied.namespace);
         Template { namespace: namespace_name, namespace_key, name: graph_name, revision, graph }
     }
 
@@ -181,12 +183,12 @@ impl DatabasePair {
     pub async fn numbers(&self, count: u64) -> StateId {
         let sqlite_ids = self.sqlite.store.state_ids(count, 0).await.unwrap();
         let postgres_ids = self.postgres.store.state_ids(count, 0).await.unwrap();
-        same("numbers", sqlite_ids.next(), postgres_ids.next())
+        assert_same("numbers", sqlite_ids.next(), postgres_ids.next())
     }
 
     pub async fn run_key(&self) -> RunKey {
         let sqlite_key = self.sqlite.store.run_key(0).await.unwrap();
-        same("run", sqlite_key, self.postgres.store.run_key(0).await.unwrap())
+        assert_same("run", sqlite_key, self.postgres.store.run_key(0).await.unwrap())
     }
 
     pub async fn lost_sessions(&self) -> Vec<SessionId> {
@@ -194,19 +196,19 @@ impl DatabasePair {
         let mut postgres_sessions = self.postgres.store.lost_sessions(0).await.unwrap();
         sqlite_sessions.sort();
         postgres_sessions.sort();
-        same("lost sessions", sqlite_sessions, postgres_sessions)
+        assert_same("lost sessions", sqlite_sessions, postgres_sessions)
     }
 
     pub async fn held_by(&self, session: SessionId, after: StateId, max: u32) -> Vec<LostClaim> {
         let sqlite_states = self.sqlite.store.held_by(session, after, max, 0).await.unwrap();
         let postgres_states = self.postgres.store.held_by(session, after, max, 0).await.unwrap();
-        same("held", format!("{sqlite_states:?}"), format!("{postgres_states:?}"));
+        assert_same("held", format!("{sqlite_states:?}"), format!("{postgres_states:?}"));
         sqlite_states
     }
 
     pub async fn entries(&self, run: RunKey) -> Vec<(String, Entry)> {
         let sqlite_entries = self.sqlite.store.entries(run).await.unwrap();
-        same("entries", sqlite_entries, self.postgres.store.entries(run).await.unwrap())
+        assert_same("entries", sqlite_entries, self.postgres.store.entries(run).await.unwrap())
     }
 
     pub async fn pending_sweeps(&self) -> Vec<PendingSweep> {
@@ -214,7 +216,7 @@ impl DatabasePair {
         let mut postgres_sweeps = self.postgres.store.pending_sweeps().await.unwrap();
         sqlite_sweeps.sort();
         postgres_sweeps.sort();
-        same("sweep_event", sqlite_sweeps, postgres_sweeps)
+        assert_same("sweep_event", sqlite_sweeps, postgres_sweeps)
     }
 
     /// Recommits failed states, with their runs.
@@ -235,7 +237,7 @@ impl DatabasePair {
     /// at each encryption.
     pub async fn compare(&self) {
         let (ours, theirs) = (&self.sqlite.database, &self.postgres.database);
-        let tables = same("tables", ours.tables().await, theirs.tables().await);
+        let tables = assert_same("tables", ours.tables().await, theirs.tables().await);
         for table in tables.into_iter().filter(|table| table != "seal") {
             let theirs = self.to_sqlite_form(theirs.table(&table).await);
             let ours = ours.table(&table).await;
@@ -245,7 +247,7 @@ impl DatabasePair {
                     panic!("table {table}, row {key:?}: it is only in {whose}");
                 };
                 for (column, value) in ours {
-                    same(
+                    assert_same(
                         &format!("table {table}, row {key:?}, column {column}"),
                         value,
                         &theirs[column],
@@ -291,7 +293,7 @@ impl DatabasePair {
             let status = store.run_statuses(&[run.key]).await.unwrap();
             format!("{members:?} {bytes} {outputs:?} {sizes:?} {page:?} {status:?}")
         };
-        same("reads", read(&self.sqlite.store).await, read(&self.postgres.store).await);
+        assert_same("reads", read(&self.sqlite.store).await, read(&self.postgres.store).await);
         self.entries(run.key).await;
     }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use exosphere_domain::deadline::Deadlines;
 use exosphere_domain::ids::{IdSource, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
@@ -189,7 +190,7 @@ impl RandomOps {
             }
         }
         for answer in &done.replies {
-            *self.answer_counts.entry(word(answer)).or_default() += 1;
+            *self.answer_counts.entry(reply_name(answer)).or_default() += 1;
         }
     }
 
@@ -256,8 +257,10 @@ impl RandomOps {
             namespace_key: template.namespace_key,
             graph_name: template.name,
             revision: 1,
+            revision_id: template.revision,
             graph: template.graph.clone(),
             inputs: format!("{{\"at\": {}}}", key.0).into(),
+            labels: Default::default(),
         });
         let ids = ConsecutiveIds(Cell::new(self.databases.numbers(1).await.0));
         let (root, counts) = root_state(&template.graph, &ids);
@@ -270,7 +273,19 @@ impl RandomOps {
         let key = rng.percent(50).then(|| format!("key {}", rng.below(40)));
         let delay = [0, 0, 0, QUARTER_HOUR_MS, 5 * QUARTER_HOUR_MS][rng.below(5)];
         let (revision, limits) = (template.revision, limits());
-        NewRun { info, revision, store, root, counts, key, digest: None, delay, limits }
+        NewRun {
+            info,
+            revision,
+            is_pinned: false,
+            deadlines: Deadlines::default(),
+            store,
+            root,
+            counts,
+            key,
+            digest: None,
+            delay,
+            limits,
+        }
     }
 
     async fn end(&mut self, state: &Claimed) -> Operation {
@@ -386,7 +401,7 @@ impl RandomOps {
     }
 }
 
-fn word(answer: &Reply) -> &'static str {
+fn reply_name(answer: &Reply) -> &'static str {
     match answer {
         Reply::Done => "done",
         Reply::ToSweep(_) => "to sweep",

@@ -52,7 +52,7 @@ impl Progress {
         match self {
             Progress::Bar(bar) => {
                 bar.set_length(counts.states);
-                bar.set_position(done(&counts));
+                bar.set_position(ended_states(&counts));
                 bar.set_message(remarks(&counts));
             }
             Progress::Lines(lines) => lines.show(counts),
@@ -92,7 +92,7 @@ impl Lines {
         let seconds = self.since.elapsed().as_secs_f64();
         write_line(&format!(
             "{}/{} states{}, {seconds:.1} s",
-            done(&counts),
+            ended_states(&counts),
             counts.states,
             remarks(&counts)
         ));
@@ -105,7 +105,7 @@ fn write_line(line: &str) {
 }
 
 /// Returns the number of states that will not run again by themselves.
-fn done(counts: &RunCounts) -> u64 {
+fn ended_states(counts: &RunCounts) -> u64 {
     let RunCounts { success, pruned, errored, cancelled, .. } = counts;
     [pruned, errored, cancelled].into_iter().fold(*success, |sum, n| sum.saturating_add(*n))
 }
@@ -127,13 +127,13 @@ mod tests {
     #[test]
     fn remarks_name_only_nonzero_counts() {
         let mut counts = RunCounts { states: 9, success: 3, ..RunCounts::default() };
-        assert_eq!((done(&counts), remarks(&counts).as_str()), (3, ""));
+        assert_eq!((ended_states(&counts), remarks(&counts).as_str()), (3, ""));
         counts = RunCounts { pruned: 1, errored: 2, retries: 4, cancelled: 1, ..counts };
         assert_eq!(
-            (done(&counts), remarks(&counts).as_str()),
+            (ended_states(&counts), remarks(&counts).as_str()),
             (7, ", 4 retries, 1 pruned, 2 errored")
         );
         counts.cancelled = u64::MAX;
-        assert_eq!(done(&counts), u64::MAX);
+        assert_eq!(ended_states(&counts), u64::MAX);
     }
 }

@@ -1,0 +1,245 @@
+//! Lists of runs, in pages, the newest first. A page is found along an index and bounded by the
+//! runs that it examines, so that its cost does not grow with the database.
+//!
+//! Not here: the statements (`sql::run_lists`), and single runs (`views`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use exosphere_domain::filter::RunFilter;
+use exosphere_domain::ids::{Millis, Name, RunKey};
+use exosphere_domain::label::{Label, Labels};
+use exosphere_domain::state::RunStatus;
+
+use super::views::{Page, RunView, run};
+use crate::codec::to_json;
+use crate::dialect::{Param, Row, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::{Store, sql};
+
+/// The number of runs after which a page ends that lists those with a label and other conditions.
+/// Each costs two or three lookups.
+const MAX_EXAMINED_RUNS: i64 = 2000;
+
+/// The place of a run in a list: a page begins after it. Its text is opaque to callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunCursor {
+    created_at: Millis,
+    run: RunKey,
+}
+
+/// A text that is not a cursor of a list of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a cursor of a list of runs; give `next` of the page before")]
+pub struct BadCursor;
+
+impl RunCursor {
+    /// The place before every run of a list.
+    const NEWEST: RunCursor = RunCursor { created_at: Millis::MAX, run: RunKey(i64::MAX) };
+
+    /// Returns the place before all runs that were started before a time.
+    fn before(time: Millis) -> Self {
+        RunCursor { created_at: time, run: RunKey(i64::MIN) }
+    }
+
+    /// Returns the cursor as two parameters.
+    fn params(self) -> [Param<'static>; 2] {
+        params![self.created_at, self.run.0]
+    }
+}
+
+impl fmt::Display for RunCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{:x}", self.created_at, self.run.0)
+    }
+}
+
+impl FromStr for RunCursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let number = |text| i64::from_str_radix(text, 16).ok().filter(|number| *number >= 0);
+        let parts = text.split_once('.');
+        let parts = parts.and_then(|(time, run)| Some((number(time)?, number(run)?)));
+        let (created_at, run) = parts.ok_or(BadCursor)?;
+        Ok(RunCursor { created_at, run: RunKey(run) })
+    }
+}
+
+/// A page request for a list of runs.
+#[derive(Debug, Clone, Copy)]
+pub struct RunPageRequest {
+    /// The cursor: the page begins after this run.
+    pub after: Option<RunCursor>,
+    /// The maximum page size.
+    pub limit: u32,
+}
+
+/// A run of a list, with its labels.
+#[derive(Debug, Clone)]
+pub struct ListedRun {
+    /// The run.
+    pub run: RunView,
+    /// The labels of the run.
+    pub labels: Labels,
+}
+
+/// A part of a list: from a place, which is included, up to another.
+struct Range {
+    from: RunCursor,
+    to: RunCursor,
+}
+
+impl Range {
+    fn new(filter: &RunFilter, after: Option<RunCursor>) -> Self {
+        let from = RunCursor::before(filter.created_after.unwrap_or(Millis::MIN));
+        let to = filter.created_before.map_or(RunCursor::NEWEST, RunCursor::before);
+        Range { from, to: after.map_or(to, |after| to.min(after)) }
+    }
+}
+
+impl Store {
+    /// Reads a page of a namespace's runs that meet a filter, the newest first. A page may be
+    /// shorter than its limit, and even empty, and yet have a cursor.
+    pub async fn runs(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+        page: RunPageRequest,
+    ) -> Result<Page<ListedRun>, StoreError> {
+        let range = Range::new(filter, page.after);
+        let (keys, bound) = match filter.labels.as_slice() {
+            [] => (self.runs_by_status(namespace, filter, &range, page.limit).await?, None),
+            [label, others @ ..] => {
+                let labels = (label, others);
+                self.runs_by_label(namespace, filter, labels, range, page.limit).await?
+            }
+        };
+        let is_full = keys.len() as u64 >= u64::from(page.limit);
+        let next = if is_full { keys.last().copied() } else { bound };
+        let keys: Vec<i64> = keys.iter().map(|key| key.run.0).collect();
+        let items = self.listed_runs(&keys, &filter.wanted_statuses()).await?;
+        Ok(Page { items, next: next.map(|next| next.to_string()) })
+    }
+
+    /// Finds runs of a namespace, or of one graph, by their statuses.
+    async fn runs_by_status(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+        range: &Range,
+        limit: u32,
+    ) -> Result<Vec<RunCursor>, StoreError> {
+        let mut params = params![namespace.as_str()].to_vec();
+        params.extend(range.from.params());
+        params.extend(range.to.params());
+        params.push(limit.into());
+        let wanted = filter.wanted_statuses();
+        params.extend(RunStatus::ALL.map(|it| Param::Int(i64::from(wanted.contains(&it)))));
+        let statement = match &filter.graph {
+            None => sql::RUNS_BY_STATUS,
+            Some(graph) => {
+                params.push(graph.as_str().into());
+                sql::RUNS_BY_GRAPH
+            }
+        };
+        self.reader.rows(statement, &params, cursor).await
+    }
+
+    /// Finds runs by their labels. Returns also the place at which the page ends if its bound is
+    /// reached before its limit.
+    async fn runs_by_label(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+        (label, others): (&Label, &[Label]),
+        mut range: Range,
+        limit: u32,
+    ) -> Result<(Vec<RunCursor>, Option<RunCursor>), StoreError> {
+        let label = params![namespace.as_str(), label.key(), label.value()];
+        let params = |range: &Range, limit: i64| {
+            let mut params = label.to_vec();
+            params.extend(range.from.params());
+            params.extend(range.to.params());
+            params.push(limit.into());
+            params
+        };
+        let bound_params = params(&range, MAX_EXAMINED_RUNS - 1);
+        let bound = self.reader.row(sql::LABEL_BOUND, &bound_params, cursor).await?;
+        range.from = bound.unwrap_or(range.from);
+        let statuses = filter.wanted_statuses();
+        let statuses = to_json(&statuses)?;
+        let others = to_json(&others)?;
+        let mut params = params(&range, i64::from(limit));
+        params.extend(params![statuses.as_str()]);
+        params.extend(params![filter.graph.as_ref().map(Name::as_str), others.as_str()]);
+        Ok((self.reader.rows(sql::RUNS_BY_LABEL, &params, cursor).await?, bound))
+    }
+
+    /// Reads the runs of a page with their labels. A run is left out if its status has changed
+    /// since the page was found.
+    async fn listed_runs(
+        &self,
+        keys: &[i64],
+        wanted: &[RunStatus],
+    ) -> Result<Vec<ListedRun>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = to_json(&keys)?;
+        let runs = self.reader.rows(sql::RUN_VIEWS, &params![keys.as_str()], run).await?;
+        let mut labels = self.labels(&keys).await?;
+        let listed = runs.into_iter().filter(|run| wanted.contains(&run.status));
+        let listed = listed.map(|run| {
+            let labels = labels.remove(&run.key).unwrap_or_default();
+            ListedRun { run, labels: labels.into_iter().collect() }
+        });
+        Ok(listed.collect())
+    }
+
+    /// Reads the labels of one run.
+    pub(crate) async fn labels_of(&self, run: RunKey) -> Result<Labels, StoreError> {
+        let mut labels = self.labels(&to_json(&[run.0])?).await?;
+        Ok(labels.remove(&run).unwrap_or_default().into_iter().collect())
+    }
+
+    /// Reads the labels of runs, whose keys are a JSON list.
+    async fn labels(&self, keys: &str) -> Result<HashMap<RunKey, Vec<Label>>, StoreError> {
+        let mut all: HashMap<RunKey, Vec<Label>> = HashMap::new();
+        for (run, label) in self.reader.rows(sql::LABELS, &params![keys], label).await? {
+            all.entry(run).or_default().push(label);
+        }
+        Ok(all)
+    }
+}
+
+/// Reads the place of a run from the columns `created_at, id`.
+fn cursor(row: &dyn Row) -> Result<RunCursor, StoreError> {
+    Ok(RunCursor { created_at: row.int(0)?, run: RunKey(row.int(1)?) })
+}
+
+/// Reads a label from the columns `run, key, value`.
+fn label(row: &dyn Row) -> Result<(RunKey, Label), StoreError> {
+    let run = RunKey(row.int(0)?);
+    let label = Label::new(&row.text(1)?, &row.text(2)?);
+    Ok((run, label.map_err(|_| corrupt_row("label", "key", run.0))?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn cursors_are_read_as_written() {
+        for (created_at, run) in [(0, 0), (1_764_000_000_000, 7), (i64::MAX, i64::MAX)] {
+            let cursor = RunCursor { created_at, run: RunKey(run) };
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in ["", ".", "7", "7.", "-1.2", "1.-2", "x.1", "1.2.3", "ffffffffffffffff.1"] {
+            assert_eq!(text.parse::<RunCursor>(), Err(BadCursor), "{text}");
+        }
+    }
+}
