@@ -53,8 +53,8 @@ impl Setup {
 /// The begin of an execution, from the host's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
-    /// The id of the state.
-    pub state: i64,
+    /// The run and the path of the state.
+    pub state: String,
     /// The number of the attempt.
     pub attempt: i64,
 }
@@ -161,7 +161,7 @@ impl Member {
     }
 
     /// Returns whether the host has begun to execute a state.
-    pub fn read_begun(&self, state: i64) -> Result<bool> {
+    pub fn read_begun(&self, state: &str) -> Result<bool> {
         Ok(self.executions()?.iter().any(|execution| execution.state == state))
     }
 }
@@ -174,12 +174,10 @@ fn execution(line: &str) -> Result<Option<Execution>> {
     // A killed host may have left half a line.
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Ok(None) };
     let fields = &line["fields"];
-    let number = |name: &str| {
-        let value = &fields[name];
-        let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
-        number.with_context(|| format!("an execution in the log has no {name}: {line}"))
-    };
-    Ok(Some(Execution { state: number("state")?, attempt: number("attempt")? }))
+    let missing = |name: &str| format!("an execution in the log has no {name}: {line}");
+    let state = fields["state"].as_str().with_context(|| missing("state"))?.to_owned();
+    let attempt = fields["attempt"].as_i64().with_context(|| missing("attempt"))?;
+    Ok(Some(Execution { state, attempt }))
 }
 
 /// Several hosts on one database.
@@ -243,7 +241,7 @@ impl Cluster {
     }
 
     /// Returns a member that has begun to execute a state, `except` for one.
-    pub fn executor(&self, state: i64, except: Option<usize>) -> Result<Option<usize>> {
+    pub fn executor(&self, state: &str, except: Option<usize>) -> Result<Option<usize>> {
         for (at, member) in self.members.iter().enumerate() {
             if Some(at) != except && member.read_begun(state)? {
                 return Ok(Some(at));
@@ -253,7 +251,7 @@ impl Cluster {
     }
 
     /// Waits until a member executes a state, `except` for one.
-    pub fn wait_for_executor(&self, state: i64, except: Option<usize>) -> Result<usize> {
+    pub fn wait_for_executor(&self, state: &str, except: Option<usize>) -> Result<usize> {
         until("an execution", || self.executor(state, except))
     }
 
@@ -307,8 +305,9 @@ mod tests {
 
     #[test]
     fn executions_are_parsed_from_logs() -> Result<()> {
-        let line = r#"{"level":"DEBUG","fields":{"message":"executing","state":"17","attempt":2}}"#;
-        assert_eq!(execution(line)?, Some(Execution { state: 17, attempt: 2 }));
+        let line =
+            r#"{"level":"DEBUG","fields":{"message":"executing","state":"r/a","attempt":2}}"#;
+        assert_eq!(execution(line)?, Some(Execution { state: "r/a".to_owned(), attempt: 2 }));
         assert_eq!(execution(&line[..line.len() - 5])?, None);
         assert_eq!(execution(r#"{"fields":{"message":"a claim failed"}}"#)?, None);
         assert!(execution(r#"{"fields":{"message":"executing"}}"#).is_err());

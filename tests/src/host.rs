@@ -205,7 +205,7 @@ impl Host {
     pub fn states(&self, run: &str, identifier: &str) -> Result<Vec<Value>> {
         let mut states = Vec::new();
         for state in self.list(run, &format!("identifier={identifier}"))? {
-            let path = format!("/runs/{run}/states/{}", state["number"]);
+            let path = format!("/runs/{run}/states/{}", path_of(&state)?);
             states.push(self.get(&path)?);
         }
         Ok(states)
@@ -247,6 +247,11 @@ impl Drop for Host {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Returns the path of a state, by which requests name it.
+pub fn path_of(state: &Value) -> Result<&str> {
+    state["path"].as_str().context("a state has a path")
 }
 
 /// Returns the first line that a new host prints, or an empty text if it prints none.

@@ -28,7 +28,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Response;
 use serde_json::Value;
 
-pub use host::Host;
+pub use host::{Host, path_of};
 
 /// Timeout of each wait of a test.
 pub const MAX_WAIT: Duration = Duration::from_secs(120);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{Host, component, good, until};
+use crate::{Host, component, good, path_of, until};
 
 /// A client of one namespace.
 #[derive(Debug, Clone, Copy)]
@@ -68,9 +68,9 @@ impl Tenant<'_> {
     /// Returns the one output of the one state at an identifier.
     pub fn output(&self, run: &str, identifier: &str) -> Result<Value> {
         let states = self.list(run, &format!("identifier={identifier}"))?;
-        let number =
-            &states.first().with_context(|| format!("no state at {identifier}"))?["number"];
-        let state = self.host.get(&self.path(&format!("/runs/{run}/states/{number}")))?;
+        let state = states.first().with_context(|| format!("no state at {identifier}"))?;
+        let path = format!("/runs/{run}/states/{}", path_of(state)?);
+        let state = self.host.get(&self.path(&path))?;
         Ok(state["outputs"][0].clone())
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, check as check_database, checkout};
+use exosphere_tests::{Host, check as check_database, checkout, path_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -121,7 +121,7 @@ fn perform(host: &Host, run: &str, step: &Step) -> Result<()> {
         let failed = host.list(run, &format!("identifier={identifier}&status=ERRORED"))?;
         ensure!(!failed.is_empty(), "nothing at {identifier} has failed");
         for state in failed.iter().take(step.only.unwrap_or(usize::MAX)) {
-            let path = format!("/runs/{run}/states/{}/retry", state["number"]);
+            let path = format!("/runs/{run}/states/{}/retry", path_of(state)?);
             match &step.refused {
                 None => drop(host.send("POST", &path, &json!({}))?),
                 Some(message) => {

@@ -12,7 +12,7 @@ use exosphere_tests::guest::{self, Changes};
 use exosphere_tests::honest_traffic::{Bounds, HonestTraffic, alone, cancel_time, sigterm_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
-use exosphere_tests::{Host, good, problem};
+use exosphere_tests::{Host, good, path_of, problem};
 use reqwest::blocking::Client;
 use serde_json::{Map, Value, json};
 
@@ -151,7 +151,7 @@ fn output_checks_are_billed_to_attempts() -> Result<()> {
             ensure!(message.contains("`cpu_ms`"), "{message}");
             ensure!(message.contains("checks of the outputs"), "{message}");
             let state = hostile.list(&run, "identifier=only")?.remove(0);
-            let path = hostile.path(&format!("/runs/{run}/states/{}", state["number"]));
+            let path = hostile.path(&format!("/runs/{run}/states/{}", path_of(&state)?));
             let state = host.get(&path)?;
             let used = state["usage"]["cpu_us"].as_u64();
             let used = used.with_context(|| format!("no usage in {state:#}"))?;

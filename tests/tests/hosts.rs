@@ -45,13 +45,13 @@ fn begin(host: &Host, name: &str, graph: &Value) -> Result<String> {
     host.run(name, &json!({}), &json!({}))
 }
 
-/// Returns the ids of a run's states at an identifier, once there are `n`.
-fn numbers(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<i64>> {
+/// Returns the run and path of a run's states at an identifier, once there are `n`.
+fn states(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<String>> {
     let states = until("the states", || {
         let states = host.list(run, &format!("identifier={identifier}"))?;
         Ok((states.len() == n).then_some(states))
     })?;
-    states.iter().map(|state| state["number"].as_i64().context("a number")).collect()
+    states.iter().map(|state| Ok(state["state"].as_str().context("a state")?.to_owned())).collect()
 }
 
 /// Cancels a run, and waits until no state of it is claimed.
@@ -91,13 +91,13 @@ fn killed_hosts_are_replaced_within_15_seconds() -> Result<()> {
     with_cluster(Postgres::shared()?, "killed", &vec![Setup::slots(16); 2], |cluster| {
         cluster.host(0)?.push("lab")?;
         let run = begin(cluster.host(0)?, "waits", &waits(6, 120_000))?;
-        let states = numbers(cluster.host(0)?, &run, "waiter", 6)?;
-        for &state in &states {
+        let states = states(cluster.host(0)?, &run, "waiter", 6)?;
+        for state in &states {
             cluster.wait_for_executor(state, None)?;
         }
-        let victim = cluster.wait_for_executor(states[0], None)?;
+        let victim = cluster.wait_for_executor(&states[0], None)?;
         let mut host_states = Vec::new();
-        for &state in &states {
+        for state in &states {
             if cluster.executor(state, None)? == Some(victim) {
                 host_states.push(state);
             }
@@ -126,15 +126,15 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         until("claims ahead", || Ok((holding(cluster.host(0)?)? > 2).then_some(())))?;
         cluster.host(0)?.terminate()?;
         let stop_requested = Instant::now();
-        let states = numbers(cluster.host(1)?, &run, "waiter", 20)?;
+        let states = states(cluster.host(1)?, &run, "waiter", 20)?;
         let mut released = Vec::new();
         for state in states {
-            if !cluster.members()[0].read_begun(state)? {
+            if !cluster.members()[0].read_begun(&state)? {
                 released.push(state);
             }
         }
         ensure!(!released.is_empty(), "it held nothing that it had not begun");
-        for &state in &released {
+        for state in &released {
             cluster.wait_for_executor(state, Some(0))?;
         }
         let elapsed = stop_requested.elapsed();
@@ -156,7 +156,7 @@ fn results_of_frozen_hosts_are_discarded() -> Result<()> {
         for is_early in [true, false] {
             let graph = chore(json!({"i": 7, "ms": 4_000, "key": "effects"}), 100);
             let run = begin(cluster.host(0)?, "chore", &graph)?;
-            let state = numbers(cluster.host(0)?, &run, "worker", 1)?[0];
+            let state = &states(cluster.host(0)?, &run, "worker", 1)?[0];
             let frozen = cluster.wait_for_executor(state, None)?;
             cluster.member(frozen).freeze()?;
             let other = cluster.wait_for_executor(state, Some(frozen))?;
@@ -183,7 +183,7 @@ fn check_single_execution(
     cluster: &Cluster,
     run: &str,
     found: &Value,
-    state: i64,
+    state: &str,
     winner: usize,
 ) -> Result<()> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
@@ -417,7 +417,7 @@ fn watchers_see_changes_from_other_hosts() -> Result<()> {
         let mut delays = Vec::new();
         for _ in 0..ROUNDS {
             let run = cluster.host(1)?.run("waits", &json!({}), &json!({}))?;
-            let state = numbers(cluster.host(1)?, &run, "waiter", 1)?[0];
+            let state = &states(cluster.host(1)?, &run, "waiter", 1)?[0];
             let busy = cluster.wait_for_executor(state, None)?;
             delays.push(notification_delay(cluster.host(busy)?, cluster.host(1 - busy)?, &run)?);
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{Changes, component};
 use exosphere_tests::process_stats::ProcessStats;
-use exosphere_tests::{Host, binary, both_databases, good, problem};
+use exosphere_tests::{Host, binary, both_databases, good, path_of, problem};
 use serde_json::{Value, json};
 
 /// An object that serde_json's own reader reads as the list `[1,2]`.
@@ -59,8 +59,8 @@ fn run(host: &Host, graph: &str, body: &str) -> Result<String> {
 /// Returns the text of the answer for the one state at an identifier.
 fn state(host: &Host, run: &str, identifier: &str) -> Result<String> {
     let states = host.list(run, &format!("identifier={identifier}"))?;
-    let number = states.first().context("no state")?["number"].clone();
-    text(host, &format!("/runs/{run}/states/{number}"))
+    let path = path_of(states.first().context("no state")?)?;
+    text(host, &format!("/runs/{run}/states/{path}"))
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn the_client_shows_text_as_text() -> Result<()> {
     let run = started.split('"').skip_while(|word| *word != "run").nth(2);
     let run = run.context("the output has no run")?;
     let states = host.list(run, "identifier=a")?;
-    let number = states.first().context("no state")?["number"].to_string();
-    let shown = client(&["run", "show", run, &number])?;
+    let path = path_of(states.first().context("no state")?)?;
+    let shown = client(&["run", "show", run, path])?;
     ensure!(shown.contains(r#""$serde_json::private::RawValue": "[1,2]""#), "{shown}");
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::postgres::{Mode, Postgres};
-use exosphere_tests::{Host, binary, check, problem, tail, until};
+use exosphere_tests::{Host, binary, check, path_of, problem, tail, until};
 use reqwest::blocking::Client;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ fn requests_are_answered_during_an_outage() -> Result<()> {
         {"node_name": "wait", "identifier": "only", "inputs": {"ms": 60_000, "value": 0}, "next_nodes": []},
     ]}))?;
     let run = host.run("wait", &json!({}), &json!({}))?;
-    let state = host.list(&run, "")?[0]["number"].clone();
+    let state = path_of(&host.list(&run, "")?[0])?.to_owned();
     postgres.stop(Mode::Fast)?;
     // An idle host notices by itself.
     becomes_unhealthy(&host, Duration::from_secs(2))?;
@@ -230,10 +230,10 @@ fn the_cli_retries_starts_safely() -> Result<()> {
     postgres.stop(Mode::Fast)?;
     let started = Instant::now();
     let output = command(&host, &["run", "start", "echo"])?;
-    ensure!(output.status.code() == Some(7), "{output:?}");
+    ensure!(output.status.code() == Some(8), "{output:?}");
     ensure!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
     ensure!(text(&output.stderr).contains("--idempotency-key cli-"), "{output:?}");
-    ensure!(command(&host, &["run", "list"])?.status.code() == Some(7));
+    ensure!(command(&host, &["run", "list"])?.status.code() == Some(8));
     Ok(())
 }
 

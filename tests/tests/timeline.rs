@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::both_databases::on_both;
-use exosphere_tests::{Host, checkout};
+use exosphere_tests::{Host, checkout, path_of};
 use serde_json::{Value, json};
 
 fn time(value: &Value, member: &str) -> Result<i64> {
@@ -19,7 +19,7 @@ fn attempts_show_begin_and_host() -> Result<()> {
         ensure!(run["status"] == "SUCCESS", "{run:#}");
         let id = run["run"].as_str().context("an id")?;
         let states = host.states(id, "flaky")?;
-        let state = host.get(&format!("/runs/{id}/states/{}", time(&states[0], "number")?))?;
+        let state = host.get(&format!("/runs/{id}/states/{}", path_of(&states[0])?))?;
         let mut last_end = time(&state, "created_at")?;
         let attempts = state["attempts"].as_array().context("attempts")?;
         ensure!(attempts.len() == 3, "{state:#}");

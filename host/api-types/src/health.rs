@@ -9,7 +9,8 @@ use crate::known::or_default;
 /// The answer of a healthy host. An unhealthy one answers with a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// Always `ok`.
+    /// `ok`, or `stopping` while the host lets its running nodes end: it answers reads, and starts
+    /// no runs.
     pub status: String,
     /// The version of the host.
     #[serde(default, deserialize_with = "or_default")]

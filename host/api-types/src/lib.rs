@@ -26,6 +26,7 @@ mod namespaces;
 mod grants;
 mod pauses;
 mod hosts;
+mod secrets;
 
 pub use grants::{GrantList, PluginGrants};
 pub use graphs::{
@@ -46,10 +47,14 @@ pub use plugins::{
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, RunCounts, RunDeleted, RunDetails, RunList, RunQuery, RunRedriven, RunStarted,
-    RunSummary, StartQuery, StartRun,
+    NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDeleted, RunDetails, RunInputs, RunList,
+    RunQuery, RunRedriven, RunResult, RunStarted, RunSummary, StartQuery, StartRun,
 };
-pub use states::{AttemptDetails, Failure, LogLine, StateDetails, StateList, StateSummary};
+pub use secrets::{SecretEntry, SecretList, SecretListQuery, SecretValue};
+pub use states::{
+    AttemptDetails, Failure, LogLine, OutputsQuery, StateDetails, StateInputs, StateList,
+    StateOutputs, StateSummary,
+};
 
 // The types of the domain that occur in requests and answers.
 pub use exosphere_domain::filter::{RunFilter, StateFilter};

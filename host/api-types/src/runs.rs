@@ -1,4 +1,4 @@
-//! `/runs`: start, list, show, pause, cancel, redrive.
+//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::json::AnyJson;
+use crate::json::{AnyJson, Json};
 use crate::known::{Known, or_default};
 use crate::pauses::RunPause;
 use crate::states::StateSummary;
@@ -105,6 +105,10 @@ pub struct RunSummary {
     pub version: i64,
     /// The time at which the run was started, in milliseconds since 1970 (UTC).
     pub created_at: i64,
+    /// The time at which its first state was due, which is later than the start of a delayed run;
+    /// null for runs of earlier versions.
+    #[serde(default)]
+    pub due_at: Option<i64>,
     /// The time at which the run ended, in milliseconds since 1970 (UTC); null while it is
     /// running.
     #[serde(default)]
@@ -239,6 +243,83 @@ pub struct RunRedriven {
     pub late: u64,
 }
 
+/// The inputs, the store, the labels and the key that a run was started with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunInputs {
+    /// The id of the run, a UUID.
+    pub run: String,
+    /// The name of the graph.
+    pub graph: String,
+    /// The number of the graph's revision, from 1.
+    pub revision: u64,
+    /// The inputs of the start, which override those of the template.
+    #[schema(value_type = serde_json::Value)]
+    pub inputs: Json,
+    /// The store of the run at its start.
+    #[serde(default)]
+    pub store: BTreeMap<String, String>,
+    /// The labels of the run.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The idempotency key; null if the start had none.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+    /// The time of the start, in milliseconds since 1970 (UTC).
+    #[serde(default)]
+    pub created_at: i64,
+    /// The time at which the first state was due; null for runs of earlier versions.
+    #[serde(default)]
+    pub due_at: Option<i64>,
+    /// The delay before the first state was due, in milliseconds; null for runs of earlier
+    /// versions.
+    #[serde(default)]
+    pub delay_ms: Option<u64>,
+}
+
+/// The query parameters of the result of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ResultQuery {
+    /// The cursor: `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The maximum number of items of the page, from 1 to 1000 [default: 1000].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of the result of a run: the outputs of its last states, those at nodes that no other
+/// follows. While the run is running, these are the results so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunResult {
+    /// The id of the run, a UUID.
+    pub run: String,
+    /// The status of the run.
+    #[schema(value_type = RunStatus)]
+    pub status: Known<RunStatus>,
+    /// The outputs of this page, in the order of the paths of their states.
+    #[serde(default)]
+    pub outputs: Vec<ResultOutput>,
+    /// The cursor of the next page, for `after`; null on the last page. A page may be shorter
+    /// than its limit, and even empty.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// An output of one of a run's last states.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ResultOutput {
+    /// The path of the state.
+    pub path: String,
+    /// The index of the output in its state, from 0.
+    pub index: u32,
+    /// The output.
+    #[schema(value_type = serde_json::Value)]
+    pub output: Json,
+}
+
+impl Typed for RunInputs {}
+impl Typed for RunResult {}
 impl Typed for StartRun {}
 impl Typed for RunList {}
 impl Typed for RunDetails {}

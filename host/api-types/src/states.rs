@@ -1,10 +1,10 @@
-//! `/runs/{run}/states`: list, show.
+//! `/runs/{run}/states`: list, show, inputs, outputs.
 
 use exosphere_domain::json::Typed;
 use exosphere_domain::limits::Usage;
 use exosphere_domain::state::Status;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::json::Json;
 use crate::known::Known;
@@ -23,18 +23,16 @@ pub struct StateList {
 /// A state, as a list shows it: without outputs and details, whose sizes it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StateSummary {
-    /// The run and the number of the state: `RUN/NUMBER`.
+    /// The run and the path of the state: `RUN/PATH`.
     pub state: String,
-    /// The number of the state, unique in its database.
-    #[serde(default)]
-    pub number: i64,
     /// The identifier of the node in the graph.
     #[serde(default)]
     pub identifier: Option<String>,
     /// The name of the node in its plugin.
     #[serde(default)]
     pub node_name: Option<String>,
-    /// The path of the state: the outputs and edges from the root to it.
+    /// The path of the state, by which requests name it: the identifiers from the root on, each
+    /// with the index of the output by which the branch came to it, as `split.count[3]`.
     #[serde(default)]
     pub path: String,
     /// The status of the state.
@@ -51,6 +49,9 @@ pub struct StateSummary {
     pub requeues: u32,
     /// The time at which the state was created, in milliseconds since 1970 (UTC).
     pub created_at: i64,
+    /// The time from which its next attempt may begin; null unless it is CREATED.
+    #[serde(default)]
+    pub due_at: Option<i64>,
     /// The time at which the last attempt began; while it is QUEUED, the time at which a host
     /// claimed it. Null before that, and if the host was lost.
     #[serde(default)]
@@ -86,7 +87,7 @@ pub struct StateDetails {
     /// The resources that the last attempt used; null before the first one has ended.
     #[serde(default)]
     pub usage: Option<Usage>,
-    /// The first outputs of the state, at most 1000.
+    /// The first outputs of the state, at most 1000; `outputs` below the state has all.
     #[serde(default)]
     #[schema(value_type = Vec<serde_json::Value>)]
     pub outputs: Vec<Json>,
@@ -98,6 +99,47 @@ pub struct StateDetails {
     /// nothing is not stored.
     #[serde(default)]
     pub attempts: Vec<AttemptDetails>,
+}
+
+/// The query parameters of the outputs of a state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct OutputsQuery {
+    /// The cursor: `next` of the page before. The page begins at the output with this index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u32>,
+    /// The maximum number of items of the page, from 1 to 1000 [default: 1000].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of the outputs of a state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StateOutputs {
+    /// The run and the path of the state: `RUN/PATH`.
+    pub state: String,
+    /// The outputs of this page, in order.
+    #[serde(default)]
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub outputs: Vec<Json>,
+    /// The cursor of the next page, for `after`; null on the last page. A page may be shorter
+    /// than its limit.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// The inputs of a state, as its node gets them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StateInputs {
+    /// The run and the path of the state: `RUN/PATH`.
+    pub state: String,
+    /// The inputs; null if they cannot be rendered.
+    #[serde(default)]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub inputs: Option<Json>,
+    /// The failure to render the inputs; null if there is none.
+    #[serde(default)]
+    pub failure: Option<Failure>,
 }
 
 /// A failure of an attempt.
@@ -159,6 +201,8 @@ pub struct LogLine {
 
 impl Typed for StateList {}
 impl Typed for StateDetails {}
+impl Typed for StateOutputs {}
+impl Typed for StateInputs {}
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,9 @@ const MIB: u64 = 1024 * 1024;
 /// The largest body with the settings of a namespace, in bytes.
 pub(crate) const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
 
+/// The largest body with a secret, in bytes: a secret of 64 KiB, and the escapes that JSON adds.
+pub(crate) const MAX_SECRET_BODY_BYTES: u64 = 512 * 1024;
+
 /// The largest body with a graph or with grants, in bytes.
 pub(crate) const MAX_GRAPH_BYTES: u64 = 4 * MIB;
 

@@ -31,7 +31,8 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Get, "/v1/namespaces/{namespace}/graphs", Role::Viewer, QuotaClass::Read, list)
             .describe("listGraphs", "Lists the graphs of a namespace, by name")
             .query::<ListQuery>()
-            .answers::<GraphList>(200),
+            .answers::<GraphList>(200)
+            .fails(&[Kind::NotFound]),
         route(
             Get,
             "/v1/namespaces/{namespace}/graphs/{name}",

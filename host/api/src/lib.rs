@@ -31,6 +31,7 @@ mod graphs;
 mod runs;
 mod states;
 mod operator;
+mod secrets;
 
 use std::future::Future;
 
@@ -82,6 +83,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
         ("Runs", "Starts of graphs, and their progress.", runs::routes()),
         ("States", "The executions of nodes in a run.", states::routes()),
         ("Graphs", "Nodes wired to each other.", graphs::routes()),
+        ("Secrets", "Values that nodes read by name, encrypted at rest.", secrets::routes()),
         ("Plugins", "WebAssembly components that have nodes.", plugins::routes()),
         ("Operator", "Namespaces, grants and hosts; for operators.", operator::routes()),
         ("Host", "The host itself.", host_routes()),
@@ -146,7 +148,7 @@ pub async fn serve(
 async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {
     match host.health() {
         Ok(()) => Answer(Health {
-            status: "ok".to_owned(),
+            status: if host.is_stopping() { "stopping" } else { "ok" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             holding: host.holding(),
         })

@@ -42,6 +42,11 @@ pub(crate) fn page_size(limit: Option<u32>) -> u32 {
     limit.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
 }
 
+/// Returns the number of outputs of a page.
+pub(crate) fn outputs_page_size(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(MAX_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
+}
+
 /// The filter and the page of a list, from the query of a request. A parameter whose value is a
 /// list may be repeated.
 #[derive(Debug)]

@@ -25,7 +25,8 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Get, "/v1/namespaces/{namespace}/plugins", Role::Viewer, QuotaClass::Read, list)
             .describe("listPlugins", "Lists the plugins of a namespace, by name")
             .query::<ListQuery>()
-            .answers::<PluginList>(200),
+            .answers::<PluginList>(200)
+            .fails(&[Kind::NotFound]),
         route(Post, "/v1/namespaces/{namespace}/plugins", Role::Deployer, QuotaClass::Upload, push)
             .describe("pushPlugin", "Uploads a plugin")
             .details("The status is 200 if the plugin existed.")

@@ -20,6 +20,9 @@ const AFTER_KILLED_S: u64 = 30;
 /// back within seconds.
 const RETRY_AFTER_S: u64 = 1;
 
+/// Seconds after which to ask a stopping host again: another may have taken its address.
+const AFTER_STOPPING_S: u64 = 5;
+
 /// An error response, as the caller sees it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Problem {
@@ -49,6 +52,7 @@ impl Problem {
             status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
         let retry_after = match kind {
             Kind::CompilerKilled => Some(AFTER_KILLED_S),
+            Kind::Stopping => Some(AFTER_STOPPING_S),
             _ => is_passing.then_some(RETRY_AFTER_S),
         };
         Problem {

@@ -122,8 +122,11 @@ kinds! {
     Full SERVICE_UNAVAILABLE "full":
         "The host, or this address, has as many requests under way as it may have connections.",
         "Repeat the request after `Retry-After`.";
+    Stopping SERVICE_UNAVAILABLE "stopping":
+        "The host lets its running nodes end before it stops: it answers reads, and starts no runs.",
+        "Ask another host, or repeat the request after `Retry-After`.";
     Unavailable SERVICE_UNAVAILABLE "unavailable":
-        "The host is stopping, or its database does not answer. `reason` says whether the request had an effect.",
+        "The host has stopped, or its database does not answer. `reason` says whether the request had an effect.",
         "Repeat the request after `Retry-After`; a start with the same idempotency key.";
 }
 
@@ -137,6 +140,7 @@ impl From<&Error> for Kind {
             Error::Conflict(_) => Kind::Conflict,
             Error::Changed { .. } => Kind::Changed,
             Error::KeyReused { .. } => Kind::KeyReused,
+            Error::Stopping => Kind::Stopping,
             Error::Unavailable | Error::Unanswered { .. } => Kind::Unavailable,
             Error::Internal(_) => Kind::Internal,
         }

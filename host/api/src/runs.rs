@@ -1,4 +1,4 @@
-//! `/runs`: start, list, show, pause, cancel, redrive, delete.
+//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive, delete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,21 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
-    AnyJson, RunDeleted, RunDetails, RunFilter, RunList, RunQuery, RunRedriven, RunStarted,
-    StartQuery, StartRun,
+    AnyJson, ResultQuery, RunDeleted, RunDetails, RunFilter, RunInputs, RunList, RunQuery,
+    RunRedriven, RunResult, RunStarted, StartQuery, StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole_number};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::label::Labels;
 use exosphere_orchestrator::domain::role::Role;
-use exosphere_orchestrator::{Error, Host, RunCursor, RunPageRequest, StartRequest};
+use exosphere_orchestrator::domain::run_ref::RunRef;
+use exosphere_orchestrator::{
+    BadOutputCursor, Error, Host, OutputCursor, RunCursor, RunPageRequest, StartRequest,
+};
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer};
-use crate::lists::{LIST_DETAILS, Listing};
+use crate::lists::{LIST_DETAILS, Listing, outputs_page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
@@ -44,14 +47,32 @@ pub(crate) fn routes() -> Vec<Route> {
             .describe("listRuns", "Lists the runs of a namespace, the newest first")
             .details(LIST_DETAILS)
             .lists::<RunFilter>()
-            .answers::<RunList>(200),
+            .answers::<RunList>(200)
+            .fails(&[Kind::NotFound]),
         route(Get, "/v1/namespaces/{namespace}/runs/{run}", Role::Viewer, QuotaClass::Read, show)
             .describe("showRun", "Returns a run")
-            .details("With `after`, the host waits for a version after it.")
+            .details(
+                "The run is its id, the first digits of it (at least 4), or `latest`. With `after`, the \
+                 host waits for a version after it.",
+            )
             .query::<RunQuery>()
             .answers::<RunDetails>(200)
-            .fails(&[Kind::NotFound])
+            .fails(&[Kind::NotFound, Kind::Conflict])
             .shows_payloads(),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}/inputs", Role::Viewer, QuotaClass::Read, inputs)
+            .describe("showRunInputs", "Returns what a run was started with")
+            .answers::<RunInputs>(200)
+            .fails(&[Kind::NotFound])
+            .shows_payloads()
+            .offloaded(),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}/result", Role::Viewer, QuotaClass::Read, result)
+            .describe("showRunResult", "Returns the outputs of a run's last states")
+            .details("The last states are those at nodes that no other node follows.")
+            .query::<ResultQuery>()
+            .answers::<RunResult>(200)
+            .fails(&[Kind::NotFound])
+            .shows_payloads()
+            .offloaded(),
         route(Post, "/v1/namespaces/{namespace}/runs/{run}/cancel", Role::Operator, QuotaClass::Write, cancel)
             .describe("cancelRun", "Cancels a run")
             .answers::<RunDetails>(200)
@@ -188,9 +209,10 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     State(host): State<Host>,
-    Path((namespace, run)): Path<(Name, RunId)>,
+    Path((namespace, run)): Path<(Name, RunRef)>,
     Query(RunQuery { after, wait_ms }): Query<RunQuery>,
 ) -> Result<Response, Problem> {
+    let run = host.find_run(&namespace, &run).await?;
     let found = match after {
         None => host.run(&namespace, run).await?,
         Some(after) => {
@@ -199,6 +221,28 @@ pub(crate) async fn show(
         }
     };
     Ok(details(found))
+}
+
+pub(crate) async fn inputs(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Response, Problem> {
+    let (inputs, permit) = views::run_inputs(host.run_inputs(&namespace, run).await?);
+    Ok(answer::respond(&inputs, permit))
+}
+
+pub(crate) async fn result(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+    Query(ResultQuery { after, limit }): Query<ResultQuery>,
+) -> Result<Response, Problem> {
+    let after = after.map(|cursor| cursor.parse()).transpose();
+    let after: OutputCursor = after
+        .map_err(|error: BadOutputCursor| Problem::new(Kind::BadQuery, format!("after: {error}")))?
+        .unwrap_or_default();
+    let page = host.run_result(&namespace, run, after, outputs_page_size(limit)).await?;
+    let (result, permit) = views::run_result(page);
+    Ok(answer::respond(&result, permit))
 }
 
 pub(crate) async fn cancel(

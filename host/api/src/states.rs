@@ -1,20 +1,22 @@
-//! `/runs/{run}/states`: list, show, retry.
+//! `/runs/{run}/states`: list, show, inputs, outputs, retry.
 
 use axum::extract::State;
 use axum::response::Response;
-use exosphere_api_types::{RunDetails, StateDetails, StateFilter, StateList};
-use exosphere_orchestrator::domain::ids::{Name, RunId, StateId};
+use exosphere_api_types::{
+    OutputsQuery, RunDetails, StateDetails, StateFilter, StateInputs, StateList, StateOutputs,
+};
+use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::path;
 use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{Host, StatePageRequest};
 
 use crate::answer::{self, Answer};
-use crate::lists::{LIST_DETAILS, Listing};
+use crate::lists::{LIST_DETAILS, Listing, outputs_page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Get, Post};
 use crate::route::{QuotaClass, Route, route};
-use crate::{Path, views};
+use crate::{Path, Query, views};
 
 /// Returns the routes of states.
 pub(crate) fn routes() -> Vec<Route> {
@@ -40,6 +42,31 @@ pub(crate) fn routes() -> Vec<Route> {
         )
         .describe("showState", "Returns a state with its outputs and attempts")
         .answers::<StateDetails>(200)
+        .fails(&[Kind::NotFound])
+        .shows_payloads()
+        .offloaded(),
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/states/{state}/inputs",
+            Role::Viewer,
+            QuotaClass::Read,
+            inputs,
+        )
+        .describe("showStateInputs", "Returns the inputs of a state, as its node gets them")
+        .answers::<StateInputs>(200)
+        .fails(&[Kind::NotFound, Kind::Conflict])
+        .shows_payloads()
+        .offloaded(),
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/states/{state}/outputs",
+            Role::Viewer,
+            QuotaClass::Read,
+            outputs,
+        )
+        .describe("listStateOutputs", "Lists the outputs of a state, in order")
+        .query::<OutputsQuery>()
+        .answers::<StateOutputs>(200)
         .fails(&[Kind::NotFound])
         .shows_payloads()
         .offloaded(),
@@ -74,18 +101,36 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     State(host): State<Host>,
-    Path((namespace, run, state)): Path<(Name, RunId, i64)>,
+    Path((namespace, run, state)): Path<(Name, RunId, String)>,
 ) -> Result<Response, Problem> {
-    let details = host.state(&namespace, run, StateId(state)).await?;
+    let details = host.state(&namespace, run, &state).await?;
     let (state, permit) = views::state_details(details);
     Ok(answer::respond(&state, permit))
 }
 
+pub(crate) async fn inputs(
+    State(host): State<Host>,
+    Path((namespace, run, state)): Path<(Name, RunId, String)>,
+) -> Result<Response, Problem> {
+    let (inputs, permit) = views::state_inputs(host.state_inputs(&namespace, run, &state).await?);
+    Ok(answer::respond(&inputs, permit))
+}
+
+pub(crate) async fn outputs(
+    State(host): State<Host>,
+    Path((namespace, run, state)): Path<(Name, RunId, String)>,
+    Query(OutputsQuery { after, limit }): Query<OutputsQuery>,
+) -> Result<Response, Problem> {
+    let range = (after.unwrap_or(0), outputs_page_size(limit));
+    let page = host.state_outputs(&namespace, run, &state, range).await?;
+    let (outputs, permit) = views::state_outputs(page, &state);
+    Ok(answer::respond(&outputs, permit))
+}
+
 pub(crate) async fn retry(
     State(host): State<Host>,
-    Path((namespace, run, state)): Path<(Name, RunId, i64)>,
+    Path((namespace, run, state)): Path<(Name, RunId, String)>,
 ) -> Result<Response, Problem> {
-    let (run, permit) =
-        views::run_details(host.retry_state(&namespace, run, StateId(state)).await?);
+    let (run, permit) = views::run_details(host.retry_state(&namespace, run, &state).await?);
     Ok(answer::respond(&run, permit))
 }

@@ -8,8 +8,8 @@ use exosphere_api_types::{
     AnyJson, AttemptDetails, Capability, Edge, EffectiveSettings, Failure, FieldDiff, GraphApplied,
     GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails, NodeCounts,
     NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants, PluginReport, PluginSummary,
-    ResolvedNode, RevisionSummary, RunCounts, RunDetails, RunPause, RunSummary, StateDetails,
-    StateSummary,
+    ResolvedNode, ResultOutput, RevisionSummary, RunCounts, RunDetails, RunInputs, RunPause,
+    RunResult, RunSummary, StateDetails, StateInputs, StateOutputs, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
@@ -17,6 +17,8 @@ use exosphere_orchestrator::domain::graph::{Graph, Node, diff};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::limits::Limit;
 use exosphere_orchestrator::domain::node_counts::NodeCount;
+use exosphere_orchestrator::domain::path::Path;
+use exosphere_orchestrator::domain::state::{RunStatus, Status};
 
 /// Converts a number that the database keeps from being negative.
 fn to_u64(number: i64) -> u64 {
@@ -186,9 +188,11 @@ pub(crate) fn run_summary(run: host::RunView, labels: Labels) -> RunSummary {
         graph: run.graph.into(),
         revision: to_u64(run.revision),
         status: run.status.into(),
-        paused: run.paused,
+        // A sweep of a cancelled run may not have taken the flag off yet.
+        paused: run.paused && run.status == RunStatus::Running,
         version: run.version,
         created_at: run.created_at,
+        due_at: run.due_at,
         ended_at: run.ended_at,
         labels: labels.into(),
         reason: run.missed.map(|kind| kind.as_str().to_owned()),
@@ -233,19 +237,89 @@ fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
     }
 }
 
+/// Returns the path of a state as people write it.
+fn path_text(graph: &Graph, path: &Path) -> String {
+    graph.path_text(path).unwrap_or_else(|| path.to_string())
+}
+
+/// Returns what a run was started with, and the memory permit to be held until it has been sent.
+pub(crate) fn run_inputs(given: host::RunGiven) -> (RunInputs, Option<host::AnswerPermit>) {
+    let host::RunGiven { run, start, permit } = given;
+    let delay_ms = start.due_at.map(|due| to_u64(due.saturating_sub(start.created_at)));
+    let inputs = RunInputs {
+        run: run.id.to_string(),
+        graph: run.graph_name.to_string(),
+        revision: to_u64(run.revision),
+        inputs: Json::Text(run.inputs.to_string()),
+        store: start.store,
+        labels: start.labels,
+        idempotency_key: start.key,
+        created_at: start.created_at,
+        due_at: start.due_at,
+        delay_ms,
+    };
+    (inputs, permit)
+}
+
+/// Returns the inputs of a state, and the memory permit to be held until they have been sent.
+pub(crate) fn state_inputs(given: host::StateGiven) -> (StateInputs, Option<host::AnswerPermit>) {
+    let host::StateGiven { run, graph, path, inputs, permit } = given;
+    let state = format!("{run}/{}", path_text(&graph, &path));
+    let (inputs, failed) = match inputs {
+        Ok(inputs) => (Some(Json::Text(inputs)), None),
+        Err(why) => (None, Some(why)),
+    };
+    let failure = failed.map(|why| Failure {
+        kind: why.kind.as_str().to_owned(),
+        message: why.message,
+        details: why.details.map(|details| Json::Parsed(AnyJson(details))),
+    });
+    (StateInputs { state, inputs, failure }, permit)
+}
+
+/// Returns a page of the outputs of a state, and the memory permit to be held until it has been
+/// sent.
+pub(crate) fn state_outputs(
+    page: host::OutputPage,
+    path: &str,
+) -> (StateOutputs, Option<host::AnswerPermit>) {
+    let host::OutputPage { run, graph: _, outputs, next, permit } = page;
+    let outputs = outputs.into_iter().map(|output| Json::Text(output.body)).collect();
+    let next = next.map(|next| next.number().to_string());
+    (StateOutputs { state: format!("{}/{path}", run.id), outputs, next }, permit)
+}
+
+/// Returns a page of the result of a run, and the memory permit to be held until it has been sent.
+pub(crate) fn run_result(page: host::OutputPage) -> (RunResult, Option<host::AnswerPermit>) {
+    let host::OutputPage { run, graph, outputs, next, permit } = page;
+    let outputs = outputs.into_iter().map(|output| ResultOutput {
+        path: path_text(&graph, &output.path),
+        index: output.number,
+        output: Json::Text(output.body),
+    });
+    let result = RunResult {
+        run: run.id.to_string(),
+        status: run.status.into(),
+        outputs: outputs.collect(),
+        next: next.map(|next| next.to_string()),
+    };
+    (result, permit)
+}
+
 pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -> StateSummary {
     let node = graph.get(state.node);
+    let path = path_text(graph, &state.path);
     StateSummary {
-        state: format!("{run}/{}", state.id),
-        number: state.id.0,
+        state: format!("{run}/{path}"),
         identifier: node.map(|node| node.identifier.to_string()),
         node_name: node.map(|node| node.node_name.to_string()),
-        path: state.path.to_string(),
+        path,
         status: state.status.into(),
         attempt: state.attempt,
         retries: state.retries,
         requeues: state.requeues,
         created_at: state.created_at,
+        due_at: (state.status == Status::Created).then_some(state.due_at),
         began_at: state.began_at,
         host: state.host,
         ended_at: state.ended_at,
@@ -322,8 +396,6 @@ mod tests {
     use exosphere_orchestrator::domain::json::{from_value, read_stored};
     use exosphere_orchestrator::domain::label::Label;
     use exosphere_orchestrator::domain::limits;
-    use exosphere_orchestrator::domain::path::Path;
-    use exosphere_orchestrator::domain::state::{RunStatus, Status};
     use serde_json::json;
 
     use super::*;
@@ -341,6 +413,7 @@ mod tests {
             paused: false,
             version: 9,
             created_at: 1000,
+            due_at: Some(1200),
             ended_at: None,
             missed: None,
             deadline_at: Some(5000),
@@ -373,6 +446,7 @@ mod tests {
             retries: 1,
             requeues: 0,
             created_at: 1000,
+            due_at: 1000,
             began_at: Some(1500),
             host: Some(2),
             ended_at: Some(2000),
@@ -386,8 +460,8 @@ mod tests {
 
     fn summary_json(status: &str) -> serde_json::Value {
         json!({
-            "state": format!("{RUN}/7"), "number": 7, "identifier": "A", "node_name": "A",
-            "path": "/", "status": status, "attempt": 2, "retries": 1, "requeues": 0,
+            "state": format!("{RUN}/A"), "identifier": "A", "node_name": "A",
+            "path": "A", "due_at": null, "status": status, "attempt": 2, "retries": 1, "requeues": 0,
             "created_at": 1000, "began_at": 1500, "host": 2, "ended_at": 2000, "output_count": null,
             "output_bytes": null, "details_bytes": null, "failure": null,
         })

@@ -2,13 +2,11 @@
 //!
 //! Not here: the commands themselves. Each has a file of its own.
 
-use std::ffi::OsString;
-
 use clap::{Parser, Subcommand};
 use exosphere_domain::ids::Name;
 
 use crate::check::Check;
-use crate::commands::{grant, graph, host, namespace, plugin, run};
+use crate::commands::{grant, graph, host, namespace, plugin, run, secret};
 use crate::secrets;
 use crate::serve::Serve;
 
@@ -23,7 +21,9 @@ Exit codes:
   0  success                     4  the run ended FAILED (watch)
   1  failed or refused           5  the run ended CANCELLED (watch)
   2  invalid command line        6  internal error of the host
-  3  no answer from the host     7  host unavailable: try again
+  3  no answer from the host     7  host stopping or full: try again
+                                 8  its database is away: try again
+                               130  interrupted; a watched run goes on
 
 With --json, standard output carries the JSON of the host's API and nothing
 else; a refusal is its problem document. Messages for people go to standard
@@ -42,12 +42,12 @@ pub struct Args {
 /// Arguments of every command of the client.
 #[derive(Debug, clap::Args)]
 pub struct Global {
-    /// The host to connect to
+    /// The host to connect to: HOST:PORT or a URL
     #[arg(
         long,
         global = true,
         env = "EXOSPHERE_HOST",
-        value_name = "URL",
+        value_name = "HOST:PORT",
         default_value = "http://127.0.0.1:7070"
     )]
     pub host: String,
@@ -70,12 +70,6 @@ pub struct Global {
 pub enum Command {
     /// Run a host
     Serve(Serve),
-    /// Compile one plugin for the host that started this process
-    #[command(hide = true)]
-    Compile {
-        /// The limits of the process
-        limits: Vec<OsString>,
-    },
     /// Verify the invariants of a database, whether a host is running on it or not
     Check(Check),
     /// Print the OpenAPI document of the HTTP API
@@ -91,6 +85,9 @@ pub enum Command {
     /// Apply, validate, show, roll back, pause and delete graphs
     #[command(subcommand)]
     Graph(graph::Command),
+    /// Set, list and remove secrets of graphs
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Grant plugins capabilities beyond their sandbox (for operators)
     #[command(subcommand)]
     Grant(grant::Command),
@@ -156,9 +153,14 @@ mod tests {
             "exosphere run list --label team=a --label env=b --since 2h --until 2026-01-31",
             "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --node a --kind timeout",
             "exosphere run start words --label team=a --label url=http://x:1",
-            "exosphere run show 0195b7f0-0000-7000-8000-000000000001 7",
+            "exosphere run show 0195b7f0-0000-7000-8000-000000000001 split.count[3]",
+            "exosphere run show latest",
+            "exosphere run inputs 0195b7f0/split.count[3] --raw",
+            "exosphere run outputs latest split --after 1000 --limit 1000",
+            "exosphere run result latest --raw --all",
+            "exosphere run start words --inputs - --input-json a=@f",
             "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --status ERRORED",
-            "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 7",
+            "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 split",
             "exosphere run cancel 0195b7f0-0000-7000-8000-000000000001",
             "exosphere run pause 0195b7f0-0000-7000-8000-000000000001",
             "exosphere run resume 0195b7f0-0000-7000-8000-000000000001",
@@ -167,6 +169,9 @@ mod tests {
             "exosphere check",
             "exosphere check --data there --json",
             "exosphere openapi",
+            "exosphere secret set token --graph bill --from-file -",
+            "exosphere secret list --graph bill",
+            "exosphere secret remove token --graph bill",
             "exosphere secrets rotate",
             "exosphere secrets rotate --data there --keep-old --json",
             "exosphere secrets rotate --database postgres://localhost/exosphere --key /run/key",
@@ -175,7 +180,6 @@ mod tests {
             "exosphere serve --database postgres://localhost/exosphere --key /run/key",
             "exosphere serve --upload-bytes 1048576 --compile-cpu-seconds 5 --compile-memory-bytes 1073741824",
             "exosphere serve --code-cache-bytes 1073741824",
-            "exosphere compile 60 4294967296",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -185,6 +189,7 @@ mod tests {
     fn invalid_arguments_are_refused_before_sending() {
         for line in [
             "exosphere",
+            "exosphere compile",
             "exosphere plugin push",
             "exosphere plugin inspect ..",
             "exosphere graph list --namespace a/b",
@@ -199,6 +204,8 @@ mod tests {
             "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --kind late",
             "exosphere run show ../plugins",
             "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 -- -1",
+            "exosphere run outputs latest split --limit 1001",
+            "exosphere run start words --input a=[1,",
         ] {
             let error = parse(line).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -257,7 +257,9 @@ fn read(response: Response) -> Result<Result<String, Error>, std::io::Error> {
 }
 
 fn parse_host(host: &str) -> Result<Url, Error> {
-    let url: Url = host.parse().map_err(|error| {
+    // HOST:PORT alone would parse as a URL whose scheme is the host.
+    let whole = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
+    let url: Url = whole.parse().map_err(|error| {
         Error::Usage(format!(
             "--host {host:?} is not a valid URL: {error}; give one like http://127.0.0.1:7070"
         ))
@@ -313,12 +315,21 @@ mod tests {
 
     #[test]
     fn a_host_is_an_http_url() {
-        for invalid in ["", "127.0.0.1:7070", "https://example.com", "ftp://example.com", "http://"]
+        for invalid in
+            ["", "https://example.com", "ftp://example.com", "http://", "a b:7070", ":7070"]
         {
             let error = parse_host(invalid).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{invalid}");
         }
         assert!(parse_host("http://[::1]:7070").is_ok());
+        for (given, url) in [
+            ("127.0.0.1:7070", "http://127.0.0.1:7070/"),
+            ("localhost:7070", "http://localhost:7070/"),
+            ("build-host", "http://build-host/"),
+            ("[::1]:7070", "http://[::1]:7070/"),
+        ] {
+            assert_eq!(parse_host(given).unwrap().as_str(), url);
+        }
     }
 
     #[test]

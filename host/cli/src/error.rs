@@ -11,6 +11,9 @@ use crate::sanitize;
 /// The longest wait for standard error to accept an error message.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The kind of the problem of a host whose database does not answer.
+const DATABASE_AWAY: &str = "/problems/unavailable";
+
 /// The error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,6 +61,7 @@ impl Error {
             Error::RunFailed => 4,
             Error::RunCancelled => 5,
             Error::Internal(_) => 6,
+            Error::Unavailable { problem, .. } if problem.kind == DATABASE_AWAY => 8,
             Error::Unavailable { .. } => 7,
         }
     }

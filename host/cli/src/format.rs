@@ -3,36 +3,88 @@
 
 use exosphere_api_types::Pause;
 
-use comfy_table::{Cell, ContentArrangement, Table, presets};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::sanitize;
 
-/// Returns a table without lines, at most as wide as the terminal.
+/// The headings of columns whose values people copy: they never wrap, and other columns give way.
+const UNWRAPPED: [&str; 5] = ["RUN", "STATE", "DIGEST", "PATH", "ID"];
+
+/// The narrowest terminal for which columns are wrapped. A narrower one, also one that reports a
+/// width of 0, wraps lines itself.
+const MIN_WRAPPED_WIDTH: u16 = 20;
+
+/// The space after each column.
+const PADDING: u16 = 2;
+
+/// Returns a table without lines, at most as wide as the terminal if that has room for the columns
+/// that never wrap.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [Cell; N]>,
 ) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header)
-        .add_rows(rows);
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    let terminal = table.width();
+    arrange(&mut table, &header, terminal)
+}
+
+/// Formats a table for a terminal.
+fn arrange(table: &mut Table, header: &[&str], terminal: Option<u16>) -> String {
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, PADDING));
+    }
+    match terminal.filter(|width| *width >= MIN_WRAPPED_WIDTH) {
+        None => {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        Some(width) => {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            for (column, heading) in table.column_iter_mut().zip(header) {
+                column.set_constraint(if UNWRAPPED.contains(heading) {
+                    ColumnConstraint::ContentWidth
+                } else {
+                    let heading = u16::try_from(heading.len()).unwrap_or(u16::MAX);
+                    ColumnConstraint::LowerBoundary(Width::Fixed(heading.saturating_add(PADDING)))
+                });
+            }
+        }
     }
     table.trim_fmt()
 }
 
-/// Returns a table of one row, whose columns are pairs of a heading and a cell.
+/// Returns a table of one row, whose columns are pairs of a heading and a cell. If the terminal is
+/// too narrow for it, the pairs stand below each other.
 pub fn record<const N: usize>(columns: [(&str, Cell); N]) -> String {
+    let terminal = Table::new().width();
+    arrange_record(columns, terminal)
+}
+
+fn arrange_record<const N: usize>(columns: [(&str, Cell); N], terminal: Option<u16>) -> String {
     let header = columns.each_ref().map(|(heading, _)| *heading);
-    table(header, [columns.map(|(_, cell)| cell)])
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table.add_row(columns.clone().map(|(_, cell)| cell));
+    let widths = table.column_max_content_widths();
+    let width = widths.iter().fold(0u16, |sum, width| sum.saturating_add(width + PADDING));
+    if terminal.is_none_or(|terminal| width <= terminal) {
+        return arrange(&mut table, &header, terminal);
+    }
+    let mut below = Table::new();
+    below.load_style(presets::NOTHING);
+    below.add_rows(columns.map(|(heading, cell)| [Cell::new(heading), cell]));
+    // The values are short, and one of them is the id.
+    arrange(&mut below, &[], None)
 }
 
 /// Returns a table cell with sanitized text.
 pub fn cell(text: impl ToString) -> Cell {
     Cell::new(sanitize::line(&text.to_string()))
+}
+
+/// Returns a table cell with sanitized text, whose line ends stay.
+pub fn text_cell(text: &str) -> Cell {
+    if text.is_empty() { Cell::new("-") } else { Cell::new(sanitize::lines(text.trim_end())) }
 }
 
 /// Returns a table cell that shows a missing or an empty text as a dash.
@@ -139,5 +191,46 @@ mod tests {
             [[cell("a\u{1b}[31m\nb"), cell(7)], [optional_cell(None::<u8>), cell(10)]],
         );
         assert_eq!(table, "NAME            N\na\\u{1b}[31m\\nb  7\n-               10");
+    }
+
+    #[test]
+    fn line_ends_of_descriptions_stay() {
+        let table = table(["NODE", "DESCRIPTION"], [[cell("n"), text_cell("one\ntwo\u{7}\n")]]);
+        assert_eq!(table, "NODE  DESCRIPTION\nn     one\n      two\\u{7}");
+    }
+
+    const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
+
+    #[test]
+    fn ids_never_wrap() {
+        for terminal in [Some(80), Some(40), Some(0), None] {
+            let header = ["RUN", "GRAPH", "STATUS", "STATES", "STARTED", "FAILURE"];
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).set_header(header).add_row([
+                cell(RUN),
+                cell("a-graph-with-a-long-name:12"),
+                cell("SUCCESS (3 errored, absorbed)"),
+                cell(1_000_000),
+                cell(utc(0)),
+                cell("retryable: ".repeat(20)),
+            ]);
+            let text = arrange(&mut table, &header, terminal);
+            assert!(text.lines().any(|line| line.starts_with(RUN)), "{terminal:?}:\n{text}");
+            assert!(text.lines().next().unwrap().contains("STATUS"), "{terminal:?}:\n{text}");
+            let columns =
+                || [("RUN", cell(RUN)), ("GRAPH", cell("g:1")), ("STATUS", cell("FAILED"))];
+            let text = arrange_record(columns(), terminal);
+            assert!(text.contains(RUN), "{terminal:?}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn other_columns_give_way() {
+        let mut table = Table::new();
+        let header = ["RUN", "FAILURE"];
+        table.load_style(presets::NOTHING).set_header(header);
+        table.add_row([cell(RUN), cell("word ".repeat(40))]);
+        let text = arrange(&mut table, &header, Some(60));
+        assert!(text.lines().count() > 5 && text.lines().all(|line| line.len() <= 60), "{text}");
     }
 }

@@ -29,6 +29,24 @@ pub fn take_master_key() -> Option<MasterKey> {
     Some(MasterKey(text))
 }
 
+/// The beginning of the names of this program's environment variables.
+const VARIABLES: &str = "EXOSPHERE_";
+
+/// Removes the variables of this program that are empty: they count as not given.
+pub fn remove_empty_variables() {
+    let is_empty = |(name, value): &(OsString, OsString)| {
+        value.is_empty() && name.to_string_lossy().starts_with(VARIABLES)
+    };
+    let empty: Vec<_> = std::env::vars_os().filter(is_empty).map(|(name, _)| name).collect();
+    for name in empty {
+        // SAFETY: nothing else runs yet that could read the environment.
+        #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
+        unsafe {
+            std::env::remove_var(name);
+        }
+    }
+}
+
 /// The source of the keys that encrypt secrets.
 #[derive(Debug, Args)]
 pub struct KeyArgs {

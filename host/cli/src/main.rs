@@ -12,6 +12,7 @@ mod error;
 mod output;
 mod sanitize;
 mod format;
+mod again;
 mod time;
 mod client;
 mod commands;
@@ -34,13 +35,19 @@ use crate::error::Error;
 use crate::hardening::MasterKey;
 use crate::output::Output;
 
+/// The first word of the command line of a compiling process.
+const COMPILE: &str = "compile";
+
 fn main() -> ExitCode {
     disable_engine_backtraces();
+    hardening::remove_empty_variables();
     let master_key = hardening::take_master_key();
-    let args = Args::parse();
-    if let Command::Compile { limits } = args.command {
-        return exosphere_orchestrator::compile(limits);
+    // Not a command for people: a host starts it with the limits of the compiling process.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == COMPILE) && words.len() > 0 {
+        return exosphere_orchestrator::compile(words);
     }
+    let args = Args::parse();
     match run(args, master_key) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,8 +60,6 @@ fn main() -> ExitCode {
 fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
     match args.command {
         Command::Serve(serve) => serve::run(serve, master_key)?,
-        // `main` handles this command, which is not for people.
-        Command::Compile { .. } => {}
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Openapi => Output::new(true).report(&exosphere_api::openapi_document(), "")?,
         Command::Secrets(command) => {
@@ -62,6 +67,7 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         }
         Command::Plugin(command) => command.run(&Context::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Secret(command) => command.run(&Context::new(&args.global)?)?,
         Command::Grant(command) => command.run(&Context::new(&args.global)?)?,
         Command::Host(command) => command.run(&Context::new(&args.global)?)?,
         Command::Namespace(command) => command.run(&Context::new(&args.global)?)?,

@@ -1,7 +1,7 @@
 //! `exosphere serve`: a host with its HTTP API.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ pub struct Serve {
     ///
     /// The API has no access control yet: keep it on the loopback, or put a proxy
     /// with access control in front of it.
-    #[arg(long, env = "EXOSPHERE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR")]
+    #[arg(long, env = "EXOSPHERE_LISTEN", default_value = "127.0.0.1:7070", value_name = "HOST:PORT",
+          value_parser = listen_address)]
     listen: SocketAddr,
     /// The name of this host in lists and timelines [default: the name of the machine]
     #[arg(long, env = "EXOSPHERE_NAME", value_name = "NAME",
@@ -115,6 +116,34 @@ fn network(text: &str) -> Result<IpNet, String> {
         ),
         Err(_) => format!("{error}; a network looks like 10.1.0.0/16"),
     })
+}
+
+/// Parses an address to listen on: an IP address or the name of one, with a port.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let addresses = text.to_socket_addrs().map_err(|error| {
+        format!("{error}; an address looks like 127.0.0.1:7070 or localhost:7070")
+    })?;
+    // The default address of clients is one of IPv4.
+    addresses.min_by_key(SocketAddr::is_ipv6).ok_or_else(|| "this name has no address".to_owned())
+}
+
+/// The number of running nodes that the log names when the host stops.
+const MAX_LOGGED_NODES: usize = 10;
+
+/// Logs what a stopping host waits for, and for how long at most.
+async fn log_drain(host: &Host) {
+    let (nodes, longest) = host.running(MAX_LOGGED_NODES).await;
+    if nodes.is_empty() {
+        tracing::info!("stopping; no node is running");
+        return;
+    }
+    tracing::info!(
+        holding = host.holding(),
+        at_most_s = longest.as_secs(),
+        nodes = nodes.join(", "),
+        "stopping: waiting for the running nodes until their deadlines; reads are answered, starts \
+         are refused; a second interrupt stops at once"
+    );
 }
 
 /// Runs a host until it is interrupted or fails.
@@ -204,8 +233,8 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         cause = host.failed() => return Err(Error::Start(cause)),
         () = interrupts.next() => {}
     }
-    tracing::info!(holding = host.holding(), "stopping; running nodes may end");
-    let _ = stop.send(());
+    log_drain(&host).await;
+    // The API goes on meanwhile: it answers reads, and refuses starts.
     tokio::select! {
         stopped = host.stop() => stopped.map_err(|error| start_error(&error))?,
         cause = host.failed() => return Err(Error::Start(cause)),
@@ -214,6 +243,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
             return Ok(());
         }
     }
+    let _ = stop.send(());
     tokio::select! {
         _ = tokio::time::timeout(DRAIN_TIMEOUT, api) => {}
         () = interrupts.next() => {}

@@ -110,8 +110,11 @@ fn refusals_list_every_mistake() {
     let host = Canned::new(&[(422, problem), (422, problem)]);
     let output = host.run(&line);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "error: 2 mistakes\n  $.nodes[0]: no\\u{1b}[2J\n  $.x: unknown\n";
-    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", expected));
+    let expected = format!(
+        "error: {}: 2 mistakes\n  $.nodes[0]: no\\u{{1b}}[2J\n  $.x: unknown\n",
+        file.path().display()
+    );
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), expected));
 
     // A program gets the problem document.
     let output = host.run(&format!("{line} --json"));
@@ -127,6 +130,8 @@ fn each_failure_has_its_exit_code() {
         (413, "", 1),
         (500, r#"{"detail":"an error in the host's log: 42"}"#, 6),
         (503, "<html>", 7),
+        (503, r#"{"type":"/problems/stopping","detail":"not started"}"#, 7),
+        (503, r#"{"type":"/problems/unavailable","detail":"the database"}"#, 8),
         (302, "", 6),
         (200, "<html>", 6),
         (200, "[]", 6),

@@ -9,6 +9,7 @@ pub mod unicode;
 pub mod json;
 pub mod ids;
 pub mod role;
+pub mod run_ref;
 pub mod clock;
 pub mod outage_backoff;
 pub mod path;

@@ -129,9 +129,9 @@ limits! {
     Outputs "outputs" Count 200_000, 0..=10_000_000, "number of outputs";
     /// Depth of nesting of one output.
     OutputDepth "output_depth" Count 64, 1..=120, "nesting of an output";
-    /// Bytes of the log; the rest is dropped, with a mark.
+    /// Bytes of the log; the middle of a longer one is dropped, with a mark.
     LogBytes "log_bytes" Bytes 256 * KIB, 0..=64 * MIB, "bytes of the log";
-    /// Lines of the log; the rest is dropped, with a mark.
+    /// Lines of the log; the middle of a longer one is dropped, with a mark.
     LogLines "log_lines" Count 1_000, 0..=1_000_000, "lines of the log";
     /// Keys that a run's store may hold.
     StoreKeys "store_keys" Count 1_000, 0..=1_000_000, "keys in the store";
@@ -172,7 +172,7 @@ impl Limit {
             Limit::HttpCalls | Limit::HttpCallMs | Limit::HttpResponseBytes => true,
             // Other states of the run change the contents of the store.
             Limit::StoreKeys | Limit::StoreBytes => true,
-            // These never end an attempt: the rest of the log is dropped.
+            // These never end an attempt: the middle of the log is dropped.
             Limit::LogBytes | Limit::LogLines => true,
             // The inputs are rendered from rows that cannot change.
             Limit::InputBytes | Limit::JsonBytes => false,
@@ -220,6 +220,9 @@ const COUNT: usize = Limit::ALL.len();
 pub struct Limits {
     values: [u64; COUNT],
     set_by: [Level; COUNT],
+    /// The values of graphs and nodes that are not lower, and have no effect: the settings of the
+    /// operator were lowered after the graph was applied.
+    without_effect: [Option<u64>; COUNT],
     /// The namespace whose limits are applied, if it set any.
     namespace: Option<Name>,
 }
@@ -230,7 +233,12 @@ impl Default for Limits {
         for limit in Limit::ALL {
             values[limit.at()] = limit.default();
         }
-        Limits { values, set_by: [Level::Host; COUNT], namespace: None }
+        Limits {
+            values,
+            set_by: [Level::Host; COUNT],
+            without_effect: [None; COUNT],
+            namespace: None,
+        }
     }
 }
 
@@ -272,6 +280,8 @@ impl Limits {
         if value < self.get(limit) {
             self.values[limit.at()] = value;
             self.set_by[limit.at()] = level;
+        } else if value > self.get(limit) && level >= Level::Graph {
+            self.without_effect[limit.at()] = Some(value);
         }
     }
 
@@ -289,8 +299,19 @@ impl Limits {
         self.lower_all(Level::Namespace, values);
     }
 
-    /// Returns, in words, the place where a limit can be changed.
+    /// Returns, in words, the place where a limit can be changed, and the value of the graph that
+    /// this one lowers.
     fn remedy(&self, limit: Limit) -> String {
+        let place = self.place(limit);
+        match self.without_effect[limit.at()] {
+            Some(value) if self.set_by(limit) < Level::Graph => {
+                format!("{place}; it lowers the {} of the graph", limit.unit().show(value))
+            }
+            _ => place,
+        }
+    }
+
+    fn place(&self, limit: Limit) -> String {
         let namespace = self.namespace.as_ref().map_or("NAME", Name::as_str);
         match self.set_by(limit) {
             Level::Host => format!(
@@ -412,6 +433,18 @@ mod tests {
         );
         let cause = limits.forbids(Limit::StackBytes, 65_536).unwrap();
         assert!(cause.contains("the same for all nodes of a host"), "{cause}");
+    }
+
+    #[test]
+    fn a_lowered_limit_names_the_graphs_value() {
+        let mut limits = Limits::default().with(Limit::CpuMs, 1_000);
+        limits.lower(Level::Graph, Limit::CpuMs, 4_000);
+        let failure = limits.reached(Limit::CpuMs);
+        assert!(failure.message.contains("the limit is 1 s"), "{failure}");
+        assert!(failure.message.ends_with("it lowers the 4 s of the graph"), "{failure}");
+        limits.lower(Level::Node, Limit::CpuMs, 500);
+        let failure = limits.reached(Limit::CpuMs);
+        assert!(!failure.message.contains("lowers"), "{failure}");
     }
 
     #[test]

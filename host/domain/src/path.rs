@@ -118,7 +118,7 @@ impl Path {
     }
 
     /// Returns the steps; `None` if the text is not a valid path.
-    fn steps(&self) -> Option<Vec<Step>> {
+    pub fn steps(&self) -> Option<Vec<Step>> {
         let mut rest = self.0.as_bytes();
         let mut steps = Vec::new();
         while !rest.is_empty() {

@@ -62,6 +62,8 @@ reasons! {
     BadDescription "bad-description";
     /// The compiling process was killed from outside.
     CompilerKilled "compiler-killed";
+    /// Nothing is in the namespace.
+    NoNamespace "no-namespace";
     /// The request has had no effect and will have none.
     NotDone "not-done";
     /// The request may have an effect.

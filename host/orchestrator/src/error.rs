@@ -53,9 +53,14 @@ pub enum Error {
         /// `it` or `them`.
         it: &'static str,
     },
-    /// The host is stopping, or its database is unavailable.
-    #[error("the host is stopping or its database is unavailable; try again")]
+    /// The database of the host is unavailable.
+    #[error("the database of the host is unavailable; try again")]
     Unavailable,
+    /// The host is stopping.
+    #[error(
+        "not started: the host is stopping and starts no runs; ask another host, or this one after its restart"
+    )]
+    Stopping,
     /// The database did not answer a request in time.
     #[error("{message}")]
     Unanswered {
@@ -102,6 +107,8 @@ impl Error {
         match self {
             Error::Plugin(refused) => refused.reason(),
             Error::Description { .. } => Some(Reason::BadDescription),
+            Error::NotFound { kind: "namespace", .. } => Some(Reason::NoNamespace),
+            Error::Stopping => Some(Reason::NotDone),
             Error::Unanswered { effect, .. } => Some(match effect {
                 Effect::None => Reason::NotDone,
                 Effect::Unknown => Reason::Unknown,

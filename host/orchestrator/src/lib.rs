@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, Name};
-use exosphere_domain::limits::Limit;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notification, Store, StoreError};
 use tokio::runtime::Handle;
@@ -45,8 +45,8 @@ pub use exosphere_sandbox::{
 pub use exosphere_store::{
     AttemptRow, BadCursor, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow,
     HostView, KeyId, Keyring, ListedRun, LostSecrets, Page, PageRequest, Pause, PluginEntry,
-    PluginRow, Report, RevisionEntry, RunCounters, RunCursor, RunPageRequest, RunView,
-    StatePageRequest, StateView, Uploads, Violation,
+    PluginRow, Report, RevisionEntry, RunCounters, RunCursor, RunPageRequest, RunStart, RunView,
+    SecretName, StatePageRequest, StateView, Uploads, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
@@ -54,10 +54,12 @@ pub use keys::source::Keys;
 pub use service::admission::{AdmissionReport, Capability, UploadReport};
 pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use service::deletion::DeletedGraph;
+pub use service::given::{RunGiven, StateGiven};
 pub use service::large_json::AnswerPermit;
 pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
 pub use service::pauses::RunPause;
 pub use service::queries::{RunDetails, StateDetails};
+pub use service::results::{BadOutputCursor, OutputCursor, OutputPage, OutputView};
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
 pub use system::random_id;
@@ -191,6 +193,29 @@ impl Host {
         inner.db.store.close().await;
         inner.cluster.session.end();
         Ok(())
+    }
+
+    /// Returns whether the host is stopping: it reads and ends what is running, and starts nothing.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.pipeline.committer.is_stopping()
+    }
+
+    /// Returns the executions that are running, at most `limit`, and the time by which the last of
+    /// all has reached its deadline.
+    pub async fn running(&self, limit: usize) -> (Vec<String>, Duration) {
+        let (mut names, mut longest) = (Vec::new(), Duration::ZERO);
+        let inner = &self.inner;
+        for (run, node) in inner.pipeline.executor.running() {
+            let Ok(run) = inner.caches.runs.get(&inner.db.store, run).await else { continue };
+            let Some(node) = run.graph.get(node) else { continue };
+            let mut limits = Limits::clone(&inner.settings.limits);
+            run.graph.lower(node, &mut limits);
+            longest = longest.max(limits.time(Limit::TimeoutMs));
+            if names.len() < limit {
+                names.push(format!("{} of run {}", node.identifier, run.id));
+            }
+        }
+        (names, longest)
     }
 
     /// Returns the reason why this host cannot work, if any: its last commit failed, or its

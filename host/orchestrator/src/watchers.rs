@@ -134,6 +134,7 @@ mod tests {
             paused: false,
             version,
             created_at: 0,
+            due_at: None,
             ended_at: Some(1),
             missed: None,
             deadline_at: None,

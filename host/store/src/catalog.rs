@@ -24,6 +24,9 @@ use crate::{Store, in_transaction, sql};
 /// The maximum number of keys under which secrets are encrypted before their graph is refused.
 const MAX_KEYS_TRIED: usize = 3;
 
+/// The bytes of graphs that are searched for the uploads that they use.
+const MAX_SEARCHED_BYTES: i64 = 16 * 1024 * 1024;
+
 /// A plugin to store.
 #[derive(Debug, Clone)]
 pub struct NewPlugin {
@@ -183,6 +186,22 @@ impl Store {
     ) -> Result<Vec<ExporterRow>, StoreError> {
         let nodes = to_json(nodes)?;
         self.reader.rows(sql::EXPORTERS, &params![namespace.as_str(), &nodes], exporter).await
+    }
+
+    /// Lists up to `limit` graphs of a namespace whose current revision uses an older upload of a
+    /// plugin. Of many or large graphs, it reads the first ones.
+    pub async fn graphs_of_older_uploads(
+        &self,
+        namespace: &Name,
+        plugin: &Name,
+        newest: Digest,
+        limit: u32,
+    ) -> Result<Vec<Name>, StoreError> {
+        let newest = newest.to_string();
+        let params =
+            params![namespace.as_str(), plugin.as_str(), &newest, limit, MAX_SEARCHED_BYTES];
+        let read = |row: &dyn Row| to_name(row.text(0)?, "graph", "name");
+        self.reader.rows(sql::GRAPHS_OF_OLDER_UPLOADS, &params, read).await
     }
 
     /// Reads up to `limit` names of nodes that a namespace's plugins export, in order.

@@ -131,6 +131,7 @@ async fn remove_piece(tx: &mut impl Tx, run: RunKey, from: &str) -> Result<Remov
     let Some((_, last)) = states.last() else {
         tx.execute(sql::CLEAR_ENTRIES, &params![run.0]).await?;
         tx.execute(sql::REMOVE_INPUTS, &params![run.0]).await?;
+        tx.execute(sql::REMOVE_START_STORE, &params![run.0]).await?;
         tx.execute(sql::REMOVE_LABELS, &params![run.0]).await?;
         tx.execute(sql::END_PAUSED_RUN, &params![run.0]).await?;
         tx.execute(sql::END_REMOVAL, &params![run.0]).await?;

@@ -2,6 +2,7 @@
 
 use exosphere_domain::plan::GraphMismatch;
 use rusqlite::ErrorCode;
+use sqlx::migrate::MigrateError;
 
 /// The reason why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -13,14 +14,14 @@ pub enum OpenError {
     #[error("a Postgres database is named postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
     Scheme,
     /// The database cannot be opened or created.
-    #[error("the database cannot be opened: {0}")]
+    #[error("the database cannot be opened: {}", message(.0))]
     Open(sqlx::Error),
     /// The writer's connection cannot be opened.
     #[error("the database cannot be opened for writing: {0}")]
     Writer(#[from] rusqlite::Error),
     /// A migration failed.
-    #[error("the database cannot be brought up to date: {0}")]
-    Migrate(sqlx::migrate::MigrateError),
+    #[error("the database cannot be brought up to date: {}", migration_message(.0))]
+    Migrate(MigrateError),
     /// The database was written by a newer version.
     #[error(
         "the database has migration {version}, which this version of exosphere does not know: \
@@ -106,7 +107,7 @@ impl From<rusqlite::Error> for StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let message = error.to_string();
+        let message = message(&error);
         match &error {
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Data(message),
             sqlx::Error::Database(refused) => match refused.code() {
@@ -115,6 +116,29 @@ impl From<sqlx::Error> for StoreError {
             },
             _ => StoreError::Unavailable(message),
         }
+    }
+}
+
+/// Returns the message of an error. That of a database comes without the line of its own source
+/// where it arose, which the library adds.
+fn message(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refused) => match refused.code() {
+            Some(code) => format!("{} (code {code})", refused.message()),
+            None => refused.message().to_owned(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// Returns the message of a failed migration, like [`message`].
+fn migration_message(error: &MigrateError) -> String {
+    match error {
+        MigrateError::Execute(error) => message(error),
+        MigrateError::ExecuteMigration(error, version) => {
+            format!("migration {version}: {}", message(error))
+        }
+        other => other.to_string(),
     }
 }
 

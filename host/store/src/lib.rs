@@ -59,6 +59,7 @@ pub use open::Database;
 pub use pauses::{GraphPause, NewPause, Pause, PendingPause, RunsFrom};
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
+pub use reads::results::{ResultState, RunStart, StateSources};
 pub use reads::run_list::{BadCursor, ListedRun, RunCursor, RunPageRequest};
 pub use reads::state_list::StatePageRequest;
 pub use reads::views::{AttemptRow, FailureView, Page, RunCounters, RunView, StateView};
@@ -66,6 +67,7 @@ pub use revisions::RevisionEntry;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
 pub use secrets::secret_cipher::SecretCipher;
+pub use secrets::settings::{SecretName, SecretSetting};
 pub use sessions::{Heartbeat, HostIdentity, HostView, LEASE, LostClaim, PendingSweep};
 pub use types::{ClaimedState, RunInfo, RunUpdate};
 

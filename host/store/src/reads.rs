@@ -1,7 +1,8 @@
 //! Reads of committed data, apart from the catalog: for executions (`inputs`) and for people
-//! (`views`, `lists`, `run_list`, `state_list`).
+//! (`results`, `views`, `lists`, `run_list`, `state_list`).
 
 pub(crate) mod inputs;
+pub(crate) mod results;
 pub(crate) mod views;
 pub(crate) mod lists;
 pub(crate) mod run_list;

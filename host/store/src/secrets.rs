@@ -6,3 +6,4 @@ mod cipher;
 pub(crate) mod secret_cipher;
 pub(crate) mod key_check;
 pub(crate) mod reencrypt;
+pub(crate) mod settings;

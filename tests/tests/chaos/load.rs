@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, cluster::Cluster};
+use exosphere_tests::{Host, cluster::Cluster, path_of};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -264,7 +264,7 @@ fn verify(failover: &mut FailoverClient<'_>, run: &str, found: &Value) -> Result
     for state in states.iter().filter(|state| state["identifier"] == "worker") {
         let retries = if state["status"] == "ERRORED" { RETRIES } else { 0 };
         if state["retries"] != retries {
-            let state = failover.get(&format!("/runs/{run}/states/{}", state["number"]))?;
+            let state = failover.get(&format!("/runs/{run}/states/{}", path_of(state)?))?;
             bail!("not {retries} retries: {state:#}");
         }
     }
@@ -295,7 +295,7 @@ fn check_answer(failover: &mut FailoverClient<'_>, run: &str, states: &[Value]) 
     let (Some(state), None) = (final_states.next(), final_states.next()) else {
         bail!("`final` does not have exactly one state");
     };
-    let state = failover.get(&format!("/runs/{run}/states/{}", state["number"]))?;
+    let state = failover.get(&format!("/runs/{run}/states/{}", path_of(state)?))?;
     ensure!(state["outputs"].as_array().is_some_and(|outputs| outputs.len() == 1), "{state:#}");
     let found = &state["outputs"][0]["value"];
     ensure!(*found == expected_answer(), "the answer is {found}, not {}", expected_answer());

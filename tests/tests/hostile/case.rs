@@ -112,6 +112,9 @@ pub struct Log {
     pub most_lines: usize,
     /// Maximum bytes of all lines.
     pub most_bytes: usize,
+    /// A part of some line.
+    #[serde(default)]
+    pub has: String,
     /// A part of the last line.
     #[serde(default)]
     pub last: String,

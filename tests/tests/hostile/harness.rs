@@ -309,6 +309,11 @@ fn judge_log(log: &Log, found: &Value) -> Result<()> {
     ensure!(lines.len() <= log.most_lines, "{} lines", lines.len());
     let bytes: usize = lines.iter().map(|line| line.len()).sum();
     ensure!(bytes <= log.most_bytes, "{bytes} bytes");
+    ensure!(
+        lines.is_empty() || lines.iter().any(|line| line.contains(&log.has)),
+        "no {:?}",
+        log.has
+    );
     let last = lines.last().copied().unwrap_or_default();
     ensure!(last.contains(&log.last), "the last line is {last:?}");
     Ok(())

@@ -14,7 +14,7 @@ use exosphere_tests::expand::expand;
 use exosphere_tests::honest_traffic::{self, Bounds, HonestTraffic};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
-use exosphere_tests::{Host, problem, until};
+use exosphere_tests::{Host, path_of, problem, until};
 use reqwest::blocking::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -285,7 +285,7 @@ impl Attacker<'_> {
     /// Returns the id of the first state of a run, in the order of paths.
     fn first_state(&self, run: &str) -> Result<String> {
         let path = format!("//v1/namespaces/{NAMESPACE}/runs/{run}/states?limit=1");
-        Ok(self.host.get(&path)?["states"][0]["number"].to_string())
+        Ok(path_of(&self.host.get(&path)?["states"][0])?.to_owned())
     }
 
     fn send(&self, send: &Send) -> Result<()> {

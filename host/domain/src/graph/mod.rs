@@ -25,6 +25,7 @@ mod validate;
 mod json;
 pub mod diff;
 mod start;
+mod state_path;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -37,6 +38,7 @@ pub use raw::{
     MAX_EDGES, MAX_NEXT_NODES, MAX_NODES, MAX_SECRET_BYTES, MAX_SECRETS, MAX_STORE_KEYS,
 };
 pub use start::{Start, check_start};
+pub use state_path::BadStatePath;
 pub use validate::{Applied, Catalog, Context, Exporter, named_nodes, validate};
 
 use self::node_set::NodeSet;

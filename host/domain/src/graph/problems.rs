@@ -130,10 +130,18 @@ pub fn kind(value: &Value) -> &'static str {
 /// Returns the nearest known word, if one is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().take(MAX_SHOWN + 1).count();
-    if length > MAX_SHOWN {
+    nearest_within(word, known, (length / 3).max(2))
+}
+
+/// Returns the nearest known word with at most `allowed` mistyped characters.
+pub fn nearest_within<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    allowed: usize,
+) -> Option<&'a str> {
+    if word.chars().nth(MAX_SHOWN).is_some() {
         return None;
     }
-    let allowed = (length / 3).max(2);
     let word = word.to_lowercase();
     known
         .into_iter()

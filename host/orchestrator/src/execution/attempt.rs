@@ -10,11 +10,12 @@ use std::time::Duration;
 use exosphere_domain::budget::{Budget, StepBudget};
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Node;
-use exosphere_domain::ids::{Name, NamespaceKey, RunKey};
+use exosphere_domain::ids::{Digest, Name, NamespaceKey, RunId, RunKey};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits, Usage};
 use exosphere_domain::node::DescribedNode;
 use exosphere_domain::outcome::Outcome;
+use exosphere_domain::path::Path;
 use exosphere_domain::schema::Refusal;
 use exosphere_sandbox::{Cancel, Completion, Context, FairPermit, Invocation, LogLine, Secrets};
 use exosphere_store::{ClaimedState, Control, Operation, Reply, RunInfo};
@@ -64,6 +65,9 @@ impl AttemptResult {
         }
     }
 }
+
+/// Hexadecimal digits of the digest of a path in a key: no two states of a run have the same.
+const PATH_DIGEST_DIGITS: usize = 32;
 
 /// The reason why host work for an attempt was not done.
 enum WorkError {
@@ -206,7 +210,7 @@ impl Attempt<'_> {
             waited: self.waited,
             cancel: self.cancel.clone(),
         };
-        tracing::debug!(state = %claimed.state.id, attempt = claimed.state.attempts.attempt, "executing");
+        tracing::debug!(state = %self.state_name(), attempt = claimed.state.attempts.attempt, "executing");
         let mut completion = inner.sandbox.invoke(&plugin, invocation).await;
         completion.usage.cpu_us += micros(check_cpu);
         if store.has_failed() {
@@ -227,7 +231,8 @@ impl Attempt<'_> {
         let Attempt { inner, run, claimed, .. } = self;
         let mut json = JsonBudget::new(&inner.host_work, &run.namespace, limits);
         let inputs =
-            render_inputs(&inner.db.retrying_store, run, claimed, limits, &mut json).await?;
+            render_inputs(&inner.db.retrying_store, run, (*claimed).into(), limits, &mut json)
+                .await?;
         let inputs = Value::Object(inputs);
         let check = |node: &DescribedNode, inputs: &Value, budget: &dyn Budget| {
             node.inputs(budget)?.check(inputs, budget)
@@ -357,6 +362,13 @@ impl Attempt<'_> {
         }
     }
 
+    /// Returns the run and the path of the state. (The number of its row would tell a tenant how
+    /// busy the others are.)
+    fn state_name(&self) -> String {
+        let path = self.run.graph.path_text(&self.claimed.state.place.path).unwrap_or_default();
+        format!("{}/{path}", self.run.id)
+    }
+
     fn context(&self, node: &Node) -> Context {
         let Attempt { run, claimed, .. } = self;
         let state = &claimed.state;
@@ -364,11 +376,19 @@ impl Attempt<'_> {
             namespace: run.namespace.to_string(),
             graph: run.graph_name.to_string(),
             run: run.id.to_string(),
-            state: format!("{}/{}", run.id, state.id),
+            state: self.state_name(),
             identifier: node.identifier.to_string(),
             plugin: node.plugin.to_string(),
             attempt: state.attempts.attempt,
-            idempotency_key: format!("{}/{}/{}", run.id, state.id, state.attempts.requeues),
+            idempotency_key: idempotency_key(run.id, &state.place.path, state.attempts.requeues),
         }
     }
+}
+
+/// Returns the idempotency key of all attempts of one work. A digest stands for the path, which may
+/// be longer than the header of a service.
+fn idempotency_key(run: RunId, path: &Path, requeues: u32) -> String {
+    let digest = Digest::from_content(path.as_str().as_bytes()).to_string();
+    let digest: String = digest.chars().take(PATH_DIGEST_DIGITS).collect();
+    format!("{run}/{digest}/{requeues}")
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
+use exosphere_domain::ids::{NamespaceKey, NodeIx, RunKey, StateId};
 use exosphere_sandbox::{Cancel, FairPermit, FairSemaphore};
 use exosphere_store::{ClaimedState, RunUpdate};
 use futures::FutureExt;
@@ -48,6 +48,7 @@ struct Tasks {
 /// A task that executes a state.
 struct RunningTask {
     run: RunKey,
+    node: NodeIx,
     /// Ends the execution, which then reports its usage.
     cancel: Cancel,
     task: AbortHandle,
@@ -106,6 +107,11 @@ impl Executor {
         self.lock().running.drain().for_each(|(_, running)| running.task.abort());
     }
 
+    /// Returns the run and the node of each state under execution.
+    pub(crate) fn running(&self) -> Vec<(RunKey, NodeIx)> {
+        self.lock().running.values().map(|running| (running.run, running.node)).collect()
+    }
+
     /// Returns the runs that have states under execution.
     pub(crate) fn runs(&self) -> Vec<RunKey> {
         let runs: BTreeSet<_> = self.lock().running.values().map(|running| running.run).collect();
@@ -125,7 +131,7 @@ impl Executor {
 
     /// Executes a state in its own task, unless its run was cancelled.
     fn spawn(&self, inner: &Arc<HostInner>, claimed: ClaimedState, permit: ClaimPermit) {
-        let (id, run) = (claimed.state.id, claimed.state.run);
+        let (id, run, node) = (claimed.state.id, claimed.state.run, claimed.state.place.node);
         let mut tasks = self.lock();
         if tasks.cancelled.contains(&run) {
             return;
@@ -135,7 +141,8 @@ impl Executor {
         let cancel = Cancel::default();
         let work = execute(inner.clone(), claimed, permit, cancel.clone(), Instant::now());
         let task = self.work.spawn(work);
-        tasks.running.insert(id, RunningTask { run, cancel, task: task.abort_handle() });
+        let task = RunningTask { run, node, cancel, task: task.abort_handle() };
+        tasks.running.insert(id, task);
     }
 
     pub(super) fn is_paused(&self, run: RunKey) -> bool {

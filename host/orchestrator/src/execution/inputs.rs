@@ -1,7 +1,7 @@
 //! Renders the inputs of a claimed state. It reads only the data that the graph names, and this
 //! data can no longer change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
@@ -10,6 +10,7 @@ use exosphere_domain::ids::{NodeIx, RunKey, StateId};
 use exosphere_domain::json::{FieldSet, PickedFields};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::render::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::state::{Place, Ref};
 use exosphere_store::{ClaimedState, MemberRow, OutputSize, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
@@ -86,17 +87,39 @@ pub(crate) async fn prefetch_outputs(
     }
 }
 
+/// The sources of a state's inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct InputSources<'a> {
+    pub id: StateId,
+    pub place: &'a Place,
+    /// Values of the run's store, fixed when the state was created.
+    pub store_snapshot: &'a BTreeMap<String, String>,
+    /// Outputs that are known without a query.
+    pub known_outputs: &'a [(Ref, Arc<str>)],
+}
+
+impl<'a> From<&'a ClaimedState> for InputSources<'a> {
+    fn from(claimed: &'a ClaimedState) -> Self {
+        InputSources {
+            id: claimed.state.id,
+            place: &claimed.state.place,
+            store_snapshot: &claimed.store_snapshot,
+            known_outputs: &claimed.known_outputs,
+        }
+    }
+}
+
 /// Renders the inputs of a state. The memory of the sources and of the inputs counts in
 /// `json`.
 pub(crate) async fn render_inputs(
     store: &Store,
     run: &RunInfo,
-    claimed: &ClaimedState,
+    state: InputSources<'_>,
     limits: &Limits,
     json: &mut JsonBudget<'_>,
 ) -> Result<Map<String, Value>, InputError> {
-    let sources = read_sources(store, run, claimed, json).await?;
-    let (node, bytes) = (claimed.state.place.node, json.bytes());
+    let sources = read_sources(store, run, state, json).await?;
+    let (node, bytes) = (state.place.node, json.bytes());
     if !json.has_turn() {
         return Ok(render(&run.graph, node, &sources, bytes, limits)?);
     }
@@ -118,12 +141,12 @@ pub(crate) fn to_text(inputs: &Value, limits: &Limits) -> Result<String, Failure
 async fn read_sources(
     store: &Store,
     run: &RunInfo,
-    claimed: &ClaimedState,
+    state: InputSources<'_>,
     json: &mut JsonBudget<'_>,
 ) -> Result<Sources, InputError> {
-    let place = &claimed.state.place;
+    let place = state.place;
     let node = run.graph.node(place.node);
-    let mut sources = Sources { store: claimed.store_snapshot.clone(), ..Sources::default() };
+    let mut sources = Sources { store: state.store_snapshot.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
         let inputs = json.read_value(&run.inputs).await?;
         let Value::Object(inputs) = inputs else {
@@ -132,12 +155,12 @@ async fn read_sources(
         sources.start_inputs = Some(inputs);
     }
     let mut picker = FieldPicker { store, graph: &run.graph, node: place.node, json };
-    sources.singles = pick_singles(node, claimed, &mut picker).await?;
+    sources.singles = pick_singles(node, state, &mut picker).await?;
     if let Some(unites) = &node.unites
         && (!node.gathers().is_empty() || node.wants_branches())
     {
-        let scope = ScopeData::read(run, claimed, node, unites, &mut picker).await?;
-        scope.fill(run, claimed, &mut sources);
+        let scope = ScopeData::read(run, state.id, node, unites, &mut picker).await?;
+        scope.fill(run, place.node, &mut sources);
     }
     Ok(sources)
 }
@@ -219,17 +242,17 @@ fn missing_output(state: StateId, number: u32) -> Failure {
 /// Picks the fields that a state's inputs name out of the outputs on its branch.
 async fn pick_singles(
     node: &Node,
-    claimed: &ClaimedState,
+    state: InputSources<'_>,
     picker: &mut FieldPicker<'_, '_>,
 ) -> Result<HashMap<NodeIx, Arc<PickedFields>>, InputError> {
     let mut found = HashMap::new();
     for node_ix in node.singles() {
-        let from = claimed.state.place.refs.iter().find(|from| from.node == *node_ix);
+        let from = state.place.refs.iter().find(|from| from.node == *node_ix);
         let from = from.ok_or_else(|| {
-            internal(&format!("state {} carries no output of node {}", claimed.state.id, node_ix.0))
+            internal(&format!("state {} carries no output of node {}", state.id, node_ix.0))
         })?;
         let origin = (*node_ix, from.state);
-        let known = claimed.known_outputs.iter().find(|(known, _)| known == from);
+        let known = state.known_outputs.iter().find(|(known, _)| known == from);
         let body: Arc<str> = match known {
             Some((_, body)) => body.clone(),
             // An output that was not read ahead is large: one at a time.
@@ -260,12 +283,12 @@ struct ScopeData {
 impl ScopeData {
     async fn read(
         run: &RunInfo,
-        claimed: &ClaimedState,
+        unite: StateId,
         node: &Node,
         unites: &Unites,
         picker: &mut FieldPicker<'_, '_>,
     ) -> Result<Self, InputError> {
-        let (store, key, unite) = (picker.store, run.key, claimed.state.id);
+        let (store, key) = (picker.store, run.key);
         let (state, source_path, branches) = store.source_of(unite).await?;
         let (source, gathered) = (unites.source, node.gathers().to_vec());
         let outputs = if gathered.contains(&source) {
@@ -327,7 +350,7 @@ impl ScopeData {
         Ok(picked)
     }
 
-    fn fill(self, run: &RunInfo, claimed: &ClaimedState, sources: &mut Sources) {
+    fn fill(self, run: &RunInfo, unite: NodeIx, sources: &mut Sources) {
         let graph = &run.graph;
         for node in &self.gathered {
             let entries = if *node == self.source {
@@ -338,7 +361,6 @@ impl ScopeData {
             sources.gathers.insert(*node, entries);
         }
         if self.wants_branches {
-            let unite = claimed.state.place.node;
             let all = branches(graph, unite, &self.source_path, self.branches, &self.members);
             sources.branches = Some(all);
         }

@@ -65,6 +65,9 @@ pub struct GraphApplied {
 /// Maximum number of node names that are searched for a suggestion; each costs a comparison.
 const MAX_SUGGESTED_NAMES: u32 = 1_000;
 
+/// Maximum number of graphs, and of nodes, that the warnings of an upload name.
+const MAX_NAMED_GRAPHS: u32 = 20;
+
 /// The longest version label of a plugin, in characters.
 const MAX_VERSION_CHARS: usize = 64;
 
@@ -97,7 +100,56 @@ impl Host {
         // The code is kept only after the plugin is stored: a refused upload leaves none.
         inner.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
-        Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: report.remarks })
+        let mut remarks = report.remarks;
+        // The plugin is stored: what the caller should know of others must not undo that.
+        match self.upload_warnings(&namespace, &plugin).await {
+            Ok(warnings) => remarks.warnings.extend(warnings),
+            Err(error) => tracing::warn!(%error, "cannot read what a new upload means for graphs"),
+        }
+        Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks })
+    }
+
+    /// Returns what a stored upload means for others: the graphs that use an older one, and the
+    /// nodes that another plugin exports, too.
+    async fn upload_warnings(
+        &self,
+        namespace: &Name,
+        plugin: &PluginRow,
+    ) -> Result<Vec<String>, StoreError> {
+        let store = &self.inner.db.store;
+        let mut warnings = Vec::new();
+        let limit = MAX_NAMED_GRAPHS + 1;
+        let graphs =
+            store.graphs_of_older_uploads(namespace, &plugin.name, plugin.digest, limit).await?;
+        if !graphs.is_empty() {
+            let mut names: Vec<String> =
+                graphs.iter().take(MAX_NAMED_GRAPHS as usize).map(Name::to_string).collect();
+            if graphs.len() > names.len() {
+                names.push("others".to_owned());
+            }
+            warnings.push(format!(
+                "these graphs still use an older upload of {}, until they are applied again: {}",
+                plugin.name,
+                names.join(", ")
+            ));
+        }
+        let nodes: BTreeSet<Name> = plugin.nodes.iter().map(|node| node.name.clone()).collect();
+        let mut twice: BTreeMap<Name, Vec<String>> = BTreeMap::new();
+        for row in store.exporters(namespace, &nodes).await? {
+            if row.plugin != plugin.name {
+                twice.entry(row.node).or_default().push(row.plugin.to_string());
+            }
+        }
+        warnings.extend(twice.into_iter().take(MAX_NAMED_GRAPHS as usize).map(
+            |(node, plugins)| {
+                format!(
+                    "the node {node} is also one of {}: a graph that names it must say which, with \
+                 \"plugin\"",
+                    plugins.join(", ")
+                )
+            },
+        ));
+        Ok(warnings)
     }
 
     /// Lists the plugins of a namespace, each with its newest upload.
@@ -106,13 +158,20 @@ impl Host {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<PluginEntry>, Error> {
-        Ok(self.inner.db.store.list_plugins(namespace, part).await?)
+        let page = self.inner.db.store.list_plugins(namespace, part).await?;
+        if page.items.is_empty() && part.after.is_none() {
+            self.check_namespace(namespace).await?;
+        }
+        Ok(page)
     }
 
     /// Returns a plugin by its name or digest.
     pub async fn plugin(&self, namespace: &Name, name: &str) -> Result<PluginRow, Error> {
         let found = self.inner.db.store.plugin(namespace, name).await?;
-        found.ok_or_else(|| Error::not_found("plugin", name))
+        match found {
+            Some(plugin) => Ok(plugin),
+            None => Err(self.plugin_not_found(namespace, name).await?),
+        }
     }
 
     /// Validates a template as it would be applied. `turn` is the turn in which a large
@@ -287,7 +346,11 @@ impl Host {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<GraphEntry>, Error> {
-        Ok(self.inner.db.store.list_graphs(namespace, part).await?)
+        let page = self.inner.db.store.list_graphs(namespace, part).await?;
+        if page.items.is_empty() && part.after.is_none() {
+            self.check_namespace(namespace).await?;
+        }
+        Ok(page)
     }
 
     /// Reads a graph, with the permit of the answer if that is large.
@@ -300,7 +363,10 @@ impl Host {
         let bytes = store.graph_size(namespace, name).await?;
         let read = store.graph(namespace, name);
         let (found, place) = self.inner.large_json.read(namespace, bytes, read).await?;
-        Ok((found.ok_or_else(|| Error::not_found("graph", name))?, place))
+        match found {
+            Some(graph) => Ok((graph, place)),
+            None => Err(self.graph_not_found(namespace, name).await?),
+        }
     }
 }
 

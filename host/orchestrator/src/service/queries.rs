@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use exosphere_domain::filter::{RunFilter, StateFilter};
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Name, RunId, StateId};
+use exosphere_domain::graph::problems::nearest;
+use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::label::Labels;
+use exosphere_domain::run_ref::RunRef;
 use exosphere_domain::state::RunStatus;
 use exosphere_store::{
     AttemptRow, ListedRun, Page, RunInfo, RunPageRequest, RunView, StatePageRequest, StateView,
@@ -30,6 +32,9 @@ const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Maximum number of outputs of one state in its details.
 const MAX_SHOWN_OUTPUTS: u32 = 1000;
+
+/// Maximum number of identifiers that a refusal names.
+const MAX_NAMED_IDENTIFIERS: usize = 20;
 
 /// The details of a run.
 #[derive(Debug)]
@@ -80,7 +85,11 @@ impl Host {
         filter: &RunFilter,
         page: RunPageRequest,
     ) -> Result<Page<ListedRun>, Error> {
+        let is_first = page.after.is_none();
         let mut page = self.inner.db.store.runs(namespace, filter, page).await?;
+        if page.items.is_empty() && is_first {
+            self.check_list(namespace, filter.graph.as_ref()).await?;
+        }
         // The runs of a paused namespace are paused, too.
         let paused = self.inner.pipeline.pauses.namespaces();
         if !paused.is_empty()
@@ -94,10 +103,29 @@ impl Host {
         Ok(page)
     }
 
+    /// Refuses a list without items if nothing can be in it: the namespace is not there, or the
+    /// graph.
+    async fn check_list(&self, namespace: &Name, graph: Option<&Name>) -> Result<(), Error> {
+        self.check_namespace(namespace).await?;
+        match graph {
+            Some(graph) if self.inner.db.store.graph_size(namespace, graph).await? == 0 => {
+                Err(self.graph_not_found(namespace, graph).await?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the status and the counters of a run.
+    pub(crate) async fn run_view(&self, namespace: &Name, id: RunId) -> Result<RunView, Error> {
+        match self.inner.db.store.run(namespace, id).await? {
+            Some(run) => Ok(run),
+            None => Err(self.run_not_found(namespace, &RunRef::Id(id)).await?),
+        }
+    }
+
     /// Reads the details of a run.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let run = self.inner.db.store.run(namespace, id).await?;
-        self.run_details(run.ok_or_else(|| Error::not_found("run", id))?).await
+        self.run_details(self.run_view(namespace, id).await?).await
     }
 
     /// Adds the graph, failed states and store to a run.
@@ -199,8 +227,7 @@ impl Host {
         namespace: &Name,
         id: RunId,
     ) -> Result<Arc<RunInfo>, Error> {
-        let found = self.inner.db.store.run(namespace, id).await?;
-        let key = found.ok_or_else(|| Error::not_found("run", id))?.key;
+        let key = self.run_view(namespace, id).await?.key;
         Ok(self.inner.caches.runs.get(&self.inner.db.store, key).await?)
     }
 
@@ -218,7 +245,7 @@ impl Host {
             None => None,
             Some(identifier) => {
                 let node = info.graph.find(identifier);
-                Some(node.ok_or_else(|| Error::not_found("identifier", identifier))?)
+                Some(node.ok_or_else(|| identifier_not_found(&info.graph, identifier))?)
             }
         };
         let page = self.inner.db.store.states(info.key, filter, node, page).await?;
@@ -230,14 +257,15 @@ impl Host {
         &self,
         namespace: &Name,
         id: RunId,
-        state: StateId,
+        path: &str,
     ) -> Result<StateDetails, Error> {
         let store = &self.inner.db.store;
         let info = self.run_info(namespace, id).await?;
+        let (state, _) = self.find_state(&info, path).await?;
         let bytes = store.state_size(state, MAX_SHOWN_OUTPUTS).await?;
         let whole = async {
             let found = store.state(info.key, state).await?;
-            let found = found.ok_or_else(|| Error::not_found("state", state))?;
+            let found = found.ok_or_else(|| Error::not_found("state", path))?;
             let outputs = store.outputs_page(state, 0, MAX_SHOWN_OUTPUTS).await?;
             Ok::<_, Error>((found, outputs, store.attempts(state).await?))
         };
@@ -246,4 +274,18 @@ impl Host {
         let graph = info.graph.clone();
         Ok(StateDetails { run: id, graph, state: found, outputs, attempts, permit })
     }
+}
+
+/// Returns the refusal of an identifier that a graph has not, with the nearest one.
+fn identifier_not_found(graph: &Graph, identifier: &str) -> Error {
+    let known: Vec<&str> = graph.nodes().map(|(_, node)| node.identifier.as_str()).collect();
+    let hint = match nearest(identifier, known.iter().copied()) {
+        Some(meant) => format!("; did you mean {meant}?"),
+        None => {
+            let shown: Vec<_> = known.iter().take(MAX_NAMED_IDENTIFIERS).copied().collect();
+            let rest = if known.len() > shown.len() { " and others" } else { "" };
+            format!("; the graph has {}{rest}", shown.join(", "))
+        }
+    };
+    Error::NotFound { kind: "identifier", name: identifier.to_owned(), hint }
 }

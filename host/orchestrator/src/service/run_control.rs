@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exosphere_domain::ids::{Name, RunId, StateId};
+use exosphere_domain::ids::{Name, RunId};
 use exosphere_store::{Control, Operation, RedrivePart, Reply, RunInfo, StoreError};
 use tokio::task::JoinError;
 use tracing::Instrument;
@@ -91,14 +91,15 @@ impl Host {
         &self,
         namespace: &Name,
         id: RunId,
-        state: StateId,
+        path: &str,
     ) -> Result<RunDetails, Error> {
         let request = Request::new(RequestKind::Retry);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
+        let (state, _) = request.before_commit(self.find_state(&run, path)).await?;
         let operation = Operation::Control(run, Control::Retry(state));
         expect_done(
             "state",
-            state,
+            path,
             request.commit(&self.inner.pipeline.committer, operation).await?,
         )?;
         request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await

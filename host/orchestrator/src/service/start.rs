@@ -103,6 +103,9 @@ impl Host {
         graph_name: &Name,
         request: StartRequest,
     ) -> Result<Started, Error> {
+        if self.is_stopping() {
+            return Err(Error::Stopping);
+        }
         let wait = request.wait;
         let has_key = request.idempotency_key.is_some();
         let has_deadlines = request.deadlines() != Deadlines::default();
@@ -191,10 +194,15 @@ impl Host {
                 }
                 current => current,
             };
-            let current = current.ok_or_else(|| match request.revision {
-                None => Error::not_found("graph", graph_name),
-                Some(number) => Error::not_found("revision", format!("{graph_name}/{number}")),
-            })?;
+            let Some(current) = current else {
+                return Err(match request.revision {
+                    None => {
+                        let refusal = self.graph_not_found(namespace, graph_name);
+                        pending.before_commit(refusal).await?
+                    }
+                    Some(number) => Error::not_found("revision", format!("{graph_name}/{number}")),
+                });
+            };
             let new = self.prepare(id, namespace, graph_name, &current, request);
             let new = match request.turn {
                 // The time to read and check large inputs does not count towards the deadlines.

@@ -2,9 +2,11 @@
 //! are bounded in number and size, without terminal control sequences, and without the
 //! secrets of the execution.
 //!
-//! A guest never learns that its log is full: printing still succeeds, the excess is
-//! dropped, and one line says so.
+//! A guest never learns that its log is full: printing still succeeds. Of a long log, the first
+//! and the last lines are kept, half of the limits each; one line between them says how many were
+//! dropped.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,6 +54,9 @@ pub struct LogLine {
 /// Maximum bytes of one line; the rest of it is dropped.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
+/// The longest character, in bytes.
+const MAX_CHAR_BYTES: usize = 4;
+
 /// Bytes of standard error that are kept in addition, however full the log is: the
 /// message of a panic comes last.
 const STDERR_TAIL_BYTES: usize = 2 * 1024;
@@ -63,11 +68,19 @@ const MAX_WRITE_BYTES: usize = 64 * 1024;
 /// shown.
 pub(crate) struct Logs {
     secrets: Secrets,
-    lines: Vec<LogLine>,
-    bytes: u64,
+    /// The first lines, sanitized and redacted.
+    first: Vec<LogLine>,
+    first_bytes: u64,
+    /// Set once a line did not fit into the first ones: all later ones are among the last.
+    is_first_full: bool,
+    /// The last lines as the guest wrote them: most of a long log is dropped, and costs no
+    /// sanitizing.
+    last: VecDeque<LogLine>,
+    last_bytes: u64,
+    /// The number of lines that were dropped between the first and the last ones.
+    dropped: u64,
     max_bytes: u64,
     max_lines: usize,
-    is_full: bool,
     /// The text after the last line end of standard output, and of standard error.
     stdout_line: Vec<u8>,
     stderr_line: Vec<u8>,
@@ -82,11 +95,14 @@ impl SharedLogs {
     pub(crate) fn new(limits: &Limits, secrets: Secrets) -> SharedLogs {
         SharedLogs(Arc::new(Mutex::new(Logs {
             secrets,
-            lines: Vec::new(),
-            bytes: 0,
+            first: Vec::new(),
+            first_bytes: 0,
+            is_first_full: false,
+            last: VecDeque::new(),
+            last_bytes: 0,
+            dropped: 0,
             max_bytes: limits.get(Limit::LogBytes),
             max_lines: limits.size(Limit::LogLines),
-            is_full: false,
             stdout_line: Vec::new(),
             stderr_line: Vec::new(),
             tail: String::new(),
@@ -100,12 +116,7 @@ impl SharedLogs {
     /// Adds the lines of a message of the guest.
     pub(super) fn write(&self, level: LogLevel, message: &str) {
         let mut logs = self.lock();
-        for line in message.lines() {
-            if logs.is_full {
-                break;
-            }
-            logs.push(level, line);
-        }
+        message.lines().for_each(|line| logs.push(level, line));
     }
 
     /// Adds a line of the host itself, for the readers of the guest's log.
@@ -119,7 +130,7 @@ impl SharedLogs {
         for level in [LogLevel::Info, LogLevel::Warn] {
             logs.end_line(level);
         }
-        std::mem::take(&mut logs.lines)
+        logs.take_lines()
     }
 
     /// Returns the end of the guest's standard error: the message of its panic if there
@@ -138,21 +149,64 @@ impl SharedLogs {
 
 impl Logs {
     fn push(&mut self, level: LogLevel, line: &str) {
-        if self.is_full {
-            return;
+        if !self.is_first_full {
+            let message = self.sanitized(line, MAX_LINE_BYTES);
+            let bytes = self.first_bytes + message.len() as u64 + 1;
+            let fits = bytes <= self.max_bytes.div_ceil(2)
+                && self.first.len() < self.max_lines.div_ceil(2);
+            if fits {
+                self.first_bytes = bytes;
+                self.first.push(LogLine { level, at: now(), message });
+                return;
+            }
+            self.is_first_full = true;
         }
-        let message = self.sanitized(line, MAX_LINE_BYTES);
-        self.bytes += message.len() as u64 + 1;
-        self.is_full = self.bytes > self.max_bytes || self.lines.len() >= self.max_lines;
-        if self.is_full {
+        // A character more than is kept, so that the cut shows.
+        let kept = cut(line, MAX_LINE_BYTES + MAX_CHAR_BYTES);
+        self.last_bytes += kept.len() as u64 + 1;
+        self.last.push_back(LogLine { level, at: now(), message: kept.to_owned() });
+        while self.last_bytes > self.max_bytes / 2 || self.last.len() > self.max_lines / 2 {
+            self.drop_oldest_of_last();
+        }
+    }
+
+    fn drop_oldest_of_last(&mut self) {
+        match self.last.pop_front() {
+            Some(line) => {
+                self.last_bytes = self.last_bytes.saturating_sub(line.message.len() as u64 + 1);
+                self.dropped += 1;
+            }
+            None => self.last_bytes = 0,
+        }
+    }
+
+    /// Takes all lines, with one that tells of those that were dropped.
+    fn take_lines(&mut self) -> Vec<LogLine> {
+        let mut last = VecDeque::with_capacity(self.last.len());
+        let mut bytes = 0;
+        // From the last one on, since redaction may make lines longer.
+        while let Some(LogLine { level, at, message }) = self.last.pop_back() {
+            let message = self.sanitized(&message, MAX_LINE_BYTES);
+            bytes += message.len() as u64 + 1;
+            if bytes > self.max_bytes / 2 {
+                self.dropped += 1 + self.last.len() as u64;
+                self.last.clear();
+                break;
+            }
+            last.push_front(LogLine { level, at, message });
+        }
+        let mut lines = std::mem::take(&mut self.first);
+        if self.dropped > 0 {
+            let at = last.front().or(lines.last()).map_or_else(now, |line| line.at);
             let message = format!(
-                "the log is cut here: an attempt keeps {} bytes (`log_bytes`) and {} lines (`log_lines`)",
-                self.max_bytes, self.max_lines
+                "the log is cut here, {} lines are dropped: an attempt keeps {} bytes (`log_bytes`) and {} \
+                 lines (`log_lines`), half of them from its end",
+                self.dropped, self.max_bytes, self.max_lines
             );
-            self.lines.push(LogLine { level: LogLevel::Warn, at: now(), message });
-        } else {
-            self.lines.push(LogLine { level, at: now(), message });
+            lines.push(LogLine { level: LogLevel::Warn, at, message });
         }
+        lines.extend(last);
+        lines
     }
 
     /// Cleans, cuts and redacts a line. The cut comes before the cleaning, so that its
@@ -325,7 +379,50 @@ mod tests {
         );
         let lines = messages(&logs);
         assert_eq!(lines.len(), 3);
-        assert!(lines.last().is_some_and(|line| line.contains("cut here")), "{lines:?}");
+        assert!(lines[1].contains("cut here, 10001 lines are dropped"), "{lines:?}");
+        assert_eq!(lines[2], "note: run with `X`");
+    }
+
+    #[test]
+    fn a_long_log_keeps_both_ends() {
+        for (limit, value) in [(Limit::LogLines, 10), (Limit::LogBytes, 80)] {
+            let logs = SharedLogs::new(&Limits::default().with(limit, value), Secrets::default());
+            for number in 0..1_000 {
+                logs.write(LogLevel::Info, &format!("line {number:02}"));
+            }
+            let lines = messages(&logs);
+            let kept = |lines: &[String]| {
+                lines.iter().map(|line| line[5..].to_owned()).collect::<Vec<_>>()
+            };
+            assert_eq!(kept(&lines[..5]), ["00", "01", "02", "03", "04"], "{limit}");
+            assert_eq!(
+                kept(&lines[6..])[..],
+                ["995", "996", "997", "998", "999"][11 - lines.len()..],
+                "{limit}"
+            );
+            let dropped = 1_000 - (lines.len() - 1);
+            assert!(lines[5].contains(&format!("{dropped} lines are dropped")), "{lines:?}");
+        }
+        let logs = SharedLogs::new(&Limits::default().with(Limit::LogLines, 3), Secrets::default());
+        logs.write(LogLevel::Info, "one\ntwo\nthree");
+        assert_eq!(messages(&logs), ["one", "two", "three"], "a log that fits is whole");
+        let logs = SharedLogs::new(&Limits::default().with(Limit::LogLines, 0), Secrets::default());
+        logs.write(LogLevel::Info, "one");
+        assert!(messages(&logs)[0].contains("1 lines are dropped"));
+    }
+
+    #[test]
+    fn redaction_keeps_the_end_within_its_bytes() {
+        let limits = Limits::default().with(Limit::LogBytes, 200).with(Limit::LogLines, 100);
+        let logs = SharedLogs::new(&limits, test_secrets());
+        for _ in 0..100 {
+            logs.write(LogLevel::Info, "hush-hush");
+        }
+        let lines = messages(&logs);
+        let bytes: usize =
+            lines.iter().filter(|line| !line.contains("cut")).map(|line| line.len() + 1).sum();
+        assert!(bytes <= 200 && !lines.concat().contains("hush"), "{bytes}: {lines:?}");
+        assert_eq!(lines.last().unwrap(), "[secret k]");
     }
 
     #[test]

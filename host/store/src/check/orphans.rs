@@ -22,6 +22,7 @@ pub(super) async fn check(
         (sql::CHECK_ORPHAN_PAUSES, kind!(Orphan, paused_run.run)),
         (sql::CHECK_ORPHAN_LABELS, kind!(Orphan, label.run)),
         (sql::CHECK_ORPHAN_INPUTS, kind!(Orphan, run_inputs.run)),
+        (sql::CHECK_ORPHAN_START_STORES, kind!(Orphan, run_start_store.run)),
         (sql::CHECK_ORPHAN_UNITES, kind!(Orphan, unite.state)),
         (sql::CHECK_ORPHAN_ENTRIES, kind!(Orphan, entry.run)),
         (sql::CHECK_ORPHAN_STAGED_STATES, kind!(Orphan, state.namespace)),

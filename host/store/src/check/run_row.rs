@@ -76,6 +76,7 @@ impl RunRow {
         row.parsed("inputs", check_json_object);
         row.maybe_parsed("start_key", |text| (!text.is_empty()).then_some(()));
         row.maybe_parsed("start_digest", |text| text.parse::<StartDigest>().ok());
+        row.maybe_parsed("start_store", check_json_object);
         let paused = row.flag("paused");
         let status = row.parsed("status", RunStatus::parse);
         let node_counts = row.parsed("node_counts", NodeCounts::decode);

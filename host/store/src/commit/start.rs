@@ -1,18 +1,19 @@
 //! Starts runs. Their rows are inserted before all other writes. A transaction that waits here for
 //! another host's start with the same key must not hold any other lock yet.
 
-use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::ids::{Name, RunId, RunKey};
 use exosphere_domain::journal::Journal;
 
 use super::CommitTx;
 use super::batch::{ExistingRun, NewRun, Operation, Reply};
 use super::store_entries::WriteConflict;
-use crate::codec::read_int;
+use crate::codec::{encode_snapshot, read_int};
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
 
-/// The longest inputs, in bytes, that stand in the row of the run: one page of SQLite.
+/// The longest inputs, in bytes, that stand in the row of the run, and the longest store of its
+/// start: one page of SQLite.
 const MAX_INLINE_INPUTS: usize = 8 << 10;
 
 impl<'b> CommitTx<'b> {
@@ -36,6 +37,8 @@ impl<'b> CommitTx<'b> {
         let ids: Vec<String> = new.iter().map(|new| new.info.id.to_string()).collect();
         let digest = |new: &&NewRun| new.digest.as_ref().map(ToString::to_string);
         let digests: Vec<_> = new.iter().map(digest).collect();
+        let stores = new.iter().map(|new| encode_snapshot(&new.store));
+        let stores = stores.collect::<Result<Vec<_>, _>>()?;
         let rows = ParamRows::default()
             .ints(new.iter().map(|new| new.info.key.0))
             .texts(ids.iter().map(String::as_str))
@@ -45,7 +48,11 @@ impl<'b> CommitTx<'b> {
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref))
-            .ints(new.iter().map(|new| i64::from(new.is_pinned)));
+            .ints(new.iter().map(|new| i64::from(new.is_pinned)))
+            .ints(new.iter().map(|new| self.now.saturating_add(new.delay.max(0))))
+            .maybe_texts(
+                stores.iter().map(|store| store.as_deref().filter(|store| is_inline(store))),
+            );
         let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !inserted.contains(&new.info.key.0) {
@@ -53,6 +60,11 @@ impl<'b> CommitTx<'b> {
                 self.existing_runs.insert(new.info.key, answer);
             }
         }
+        let stores = new.iter().zip(&stores).filter_map(|(new, store)| {
+            let store = store.as_deref().filter(|store| !is_inline(store))?;
+            inserted.contains(&new.info.key.0).then_some((new.info.key, store))
+        });
+        insert_stores(tx, &stores.collect::<Vec<_>>()).await?;
         new.retain(|new| has_large_inputs(new) && inserted.contains(&new.info.key.0));
         insert_inputs(tx, &new).await
     }
@@ -88,6 +100,22 @@ impl<'b> CommitTx<'b> {
 /// run again.
 fn has_large_inputs(new: &NewRun) -> bool {
     new.info.inputs.len() > MAX_INLINE_INPUTS
+}
+
+/// Returns `true` if a store of a start stands in the row of its run.
+fn is_inline(store: &str) -> bool {
+    store.len() <= MAX_INLINE_INPUTS
+}
+
+/// Inserts the large stores of starts.
+async fn insert_stores(tx: &mut impl Tx, stores: &[(RunKey, &str)]) -> Result<(), StoreError> {
+    if stores.is_empty() {
+        return Ok(());
+    }
+    let rows = ParamRows::default()
+        .ints(stores.iter().map(|(run, _)| run.0))
+        .texts(stores.iter().map(|(_, store)| *store));
+    tx.execute_each(sql::NEW_START_STORE, &rows).await.map(drop)
 }
 
 /// Inserts the large inputs of runs.

@@ -43,7 +43,7 @@ pub struct OutputSize {
     pub bytes: u64,
 }
 
-fn output_size(row: &dyn Row) -> Result<OutputSize, StoreError> {
+pub(super) fn output_size(row: &dyn Row) -> Result<OutputSize, StoreError> {
     let state = StateId(row.int(0)?);
     let number = to_u32(row.int(1)?, "number", state)?;
     Ok(OutputSize { state, number, bytes: row.int(2)?.unsigned_abs() })
@@ -68,6 +68,11 @@ fn ranges(outputs: &[(StateId, u32)]) -> Vec<(i64, u32, u32)> {
     ranges
 }
 
+/// Formats outputs as ranges, the form that statements take.
+pub(super) fn range_list(outputs: &[(StateId, u32)]) -> Result<String, StoreError> {
+    serde_json::to_string(&ranges(outputs)).map_err(|error| StoreError::Data(error.to_string()))
+}
+
 impl Store {
     /// Reads outputs by state and number. Missing outputs, and those with more bytes than `limit`,
     /// are left out.
@@ -76,8 +81,7 @@ impl Store {
         outputs: &[(StateId, u32)],
         limit: i64,
     ) -> Result<HashMap<(StateId, u32), String>, StoreError> {
-        let ranges = serde_json::to_string(&ranges(outputs));
-        let ranges = ranges.map_err(|error| StoreError::Data(error.to_string()))?;
+        let ranges = range_list(outputs)?;
         let read = |row: &dyn Row| {
             let state = StateId(row.int(0)?);
             Ok(((state, to_u32(row.int(1)?, "number", state)?), row.text(2)?))

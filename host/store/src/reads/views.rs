@@ -58,6 +58,8 @@ pub struct RunView {
     pub version: i64,
     /// The time at which the run began.
     pub created_at: Millis,
+    /// The time at which its root was due first; `None` for runs of before.
+    pub due_at: Option<Millis>,
     /// The time at which the run ended.
     pub ended_at: Option<Millis>,
     /// The deadline that the run has missed, which is why it FAILED.
@@ -86,6 +88,7 @@ pub(super) fn run(row: &dyn Row) -> Result<RunView, StoreError> {
         paused: columns.next("paused")?,
         version: columns.next("version")?,
         created_at: columns.next("created_at")?,
+        due_at: columns.next("due_at")?,
         ended_at: columns.next("ended_at")?,
         missed: columns
             .next::<Option<String>>("missed")?
@@ -115,6 +118,7 @@ impl RunRow {
             paused: self.paused,
             version: self.version,
             created_at: self.created_at,
+            due_at: self.due_at,
             ended_at: self.ended_at,
             missed,
             deadline_at: None,
@@ -144,6 +148,8 @@ pub struct StateView {
     pub requeues: u32,
     /// The time at which the state was created.
     pub created_at: Millis,
+    /// The time from which the next attempt may begin, or could have begun.
+    pub due_at: Millis,
     /// The time at which its last attempt began, or was claimed if it has not ended; `None` before
     /// that, and if its host was lost.
     pub began_at: Option<Millis>,
@@ -255,6 +261,7 @@ pub(super) fn state(row: &dyn Row) -> Result<StateView, StoreError> {
     let status = to_status(&columns.next::<String>("status")?, id)?;
     let (attempt, retries) = (columns.next("attempt")?, columns.next("retries")?);
     let (requeues, created_at) = (columns.next("requeues")?, columns.next("created_at")?);
+    let due_at = columns.next("due_at")?;
     let (began_at, host) = (columns.next("began_at")?, columns.next("host")?);
     let (ended_at, outputs) = (columns.next("ended_at")?, columns.next("outputs")?);
     let kind: Option<String> = columns.next("kind")?;
@@ -274,6 +281,7 @@ pub(super) fn state(row: &dyn Row) -> Result<StateView, StoreError> {
         retries,
         requeues,
         created_at,
+        due_at,
         began_at,
         host,
         ended_at,

@@ -76,6 +76,37 @@ statements! {
         newest_upload!(),
         " ORDER BY e.node, p.name"
     );
+    /// Lists graphs of a namespace, by name, whose current revision uses an older upload of a plugin
+    /// than the given one. The names of plugins and their digests are texts that need no escapes in
+    /// the body. It reads the first bodies up to `$5` bytes, and compares the newest uploads.
+    GRAPHS_OF_OLDER_UPLOADS =
+        "SELECT name FROM (\
+             SELECT page.*, SUM(octet_length(body)) OVER (ORDER BY name) AS bytes FROM (\
+                 SELECT g.name, r.body \
+                 FROM graph g \
+                 JOIN revision r ON r.id = g.current \
+                 WHERE g.namespace = $1 \
+                 ORDER BY g.name LIMIT 1000) page) bounded \
+         WHERE bytes <= $5 AND instr(body, '\"plugin\":\"' || $2 || '\"') > 0 AND EXISTS (\
+             SELECT 1 FROM (SELECT p.digest FROM plugin p \
+                 WHERE p.namespace = $1 AND p.name = $2 AND p.digest <> $3 \
+                 ORDER BY p.uploaded_at DESC, p.id DESC LIMIT 100) older \
+             WHERE instr(body, older.digest) > 0) \
+         ORDER BY name LIMIT $4",
+    postgres
+        "SELECT name FROM (\
+             SELECT page.*, SUM(octet_length(body)) OVER (ORDER BY name) AS bytes FROM (\
+                 SELECT g.name, r.body \
+                 FROM graph g \
+                 JOIN revision r ON r.id = g.current \
+                 WHERE g.namespace = $1 \
+                 ORDER BY g.name LIMIT 1000) page) bounded \
+         WHERE bytes <= $5 AND strpos(body, '\"plugin\":\"' || $2::TEXT || '\"') > 0 AND EXISTS (\
+             SELECT 1 FROM (SELECT p.digest FROM plugin p \
+                 WHERE p.namespace = $1 AND p.name = $2 AND p.digest <> $3 \
+                 ORDER BY p.uploaded_at DESC, p.id DESC LIMIT 100) older \
+             WHERE strpos(body, older.digest) > 0) \
+         ORDER BY name LIMIT $4";
     /// Reads the names of nodes that the newest uploads export, for suggestions.
     NODE_NAMES = concat!(
         "SELECT DISTINCT e.node \

@@ -28,6 +28,7 @@ macro_rules! check_run {
 WHERE d.run = u.id AND d.missed_at IS NOT NULL)",
             start_key = "u.start_key",
             start_digest = "u.start_digest",
+            start_store = "COALESCE(s.store, u.start_store)",
             graph_namespace = "g.namespace",
             revision_graph = "r.graph";
         }
@@ -160,6 +161,7 @@ statements! {
          LEFT JOIN graph g ON g.id = u.graph \
          LEFT JOIN revision r ON r.id = u.revision \
          LEFT JOIN run_inputs i ON i.run = u.id \
+         LEFT JOIN run_start_store s ON s.run = u.id \
          WHERE u.id > $1 \
          ORDER BY u.id LIMIT $2"
     );
@@ -229,6 +231,12 @@ statements! {
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = i.run) \
              AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = i.run) \
          ORDER BY i.run";
+    CHECK_ORPHAN_START_STORES =
+        "SELECT s.run, s.run \
+         FROM run_start_store s \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run d WHERE d.run = s.run) \
+         ORDER BY s.run";
     /// Reads deleted runs whose row is still there.
     CHECK_DELETED_RUNS =
         "SELECT d.run, u.uuid \

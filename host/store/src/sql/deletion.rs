@@ -51,6 +51,7 @@ statements! {
         "DELETE FROM state \
          WHERE id IN (SELECT w::BIGINT FROM json_array_elements_text($1::JSON) w)";
     REMOVE_INPUTS = "DELETE FROM run_inputs WHERE run = $1";
+    REMOVE_START_STORE = "DELETE FROM run_start_store WHERE run = $1";
     REMOVE_LABELS = "DELETE FROM label WHERE run = $1";
     END_REMOVAL = "DELETE FROM deleted_run WHERE run = $1";
 

@@ -10,6 +10,17 @@ statements! {
          WHERE NOT EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
          ON CONFLICT (name) DO NOTHING";
     NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1";
+    /// Returns a row if a namespace has settings, graphs, plugins or grants.
+    NAMESPACE_IN_USE =
+        "SELECT 1 \
+         WHERE EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
+             OR EXISTS (SELECT 1 FROM plugin p WHERE p.namespace = $1) \
+             OR EXISTS (SELECT 1 FROM capability c WHERE c.namespace = $1)",
+    postgres
+        "SELECT 1::BIGINT \
+         WHERE EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
+             OR EXISTS (SELECT 1 FROM plugin p WHERE p.namespace = $1) \
+             OR EXISTS (SELECT 1 FROM capability c WHERE c.namespace = $1)";
     /// Reads and locks a namespace, so that no other transaction configures it.
     LOCK_NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1",
     postgres "SELECT id, name, limits, slots FROM namespace WHERE name = $1 FOR NO KEY UPDATE";

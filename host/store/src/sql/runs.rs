@@ -66,12 +66,14 @@ macro_rules! run_columns {
     };
 }
 
-/// The columns of a run that a commit reads: those that it writes, and two that never change.
+/// The columns of a run that a commit reads: those that it writes, and three that never change.
 macro_rules! run_row {
     ($then:ident $($args:tt)*) => {
         run_columns! { $then $($args)*
             id: int RunKey,
             created_at: int Millis,
+            /// The time at which the root was due first; `None` for runs of before.
+            due_at: int Option<i64>,
         }
     };
 }
@@ -109,7 +111,7 @@ macro_rules! run_view {
     ($node_counts:literal) => {
         concat!(
             "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, \
-                 u.created_at, u.ended_at, \
+                 u.created_at, u.due_at, u.ended_at, \
                  (SELECT d.kind FROM deadline d \
                      WHERE d.run = u.id AND d.missed_at IS NOT NULL LIMIT 1), \
                  (SELECT d.due_at FROM deadline d WHERE d.run = u.id AND d.kind = 'deadline'), \
@@ -141,10 +143,11 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, paused, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, paused, due_at, start_store, \
+             node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
+        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, $10, $11, '",
         empty_node_counts!(),
         "' \
          FROM revision r \
@@ -157,21 +160,22 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, paused, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, paused, due_at, start_store, \
+             node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
         ", 0, 0, n.start_key, n.start_digest, \
-             CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
+             CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, n.due_at, n.start_store, '",
         empty_node_counts!(),
         "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
-            start_key: text, start_digest: text, is_pinned: int
+            start_key: text, start_digest: text, is_pinned: int, due_at: int, start_store: text
         ),
         " WITH ORDINALITY \
              AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, \
-                 is_pinned, at) \
+                 is_pinned, due_at, start_store, at) \
          JOIN revision r ON r.id = n.revision \
          JOIN graph g ON g.id = r.graph AND (g.current = r.id OR n.is_pinned = 1) \
          ORDER BY n.at \
@@ -186,6 +190,14 @@ statements! {
          SELECT * \
          FROM ",
         arrays!(run: int, inputs: text)
+    );
+    /// Inserts the large store of a start.
+    NEW_START_STORE = "INSERT INTO run_start_store (run, store) VALUES ($1, $2)",
+    postgres concat!(
+        "INSERT INTO run_start_store (run, store) \
+         SELECT * \
+         FROM ",
+        arrays!(run: int, store: text)
     );
     /// Reads the run that prevents a new one: it has the same id, or the same idempotency key.
     CONFLICTING_RUN =
@@ -231,6 +243,26 @@ statements! {
          JOIN namespace n ON n.name = u.namespace \
          LEFT JOIN run_inputs i ON i.run = u.id \
          WHERE u.id = $1";
+    /// Reads what a run was started with, beside its inputs.
+    RUN_START =
+        "SELECT COALESCE(s.store, u.start_store), u.start_key, u.created_at, u.due_at \
+         FROM run u \
+         LEFT JOIN run_start_store s ON s.run = u.id \
+         WHERE u.id = $1";
+    RUN_START_SIZE =
+        "SELECT CAST(octet_length(COALESCE(i.inputs, u.inputs)) \
+             + COALESCE(octet_length(s.store), octet_length(u.start_store), 0) AS BIGINT) \
+         FROM run u \
+         LEFT JOIN run_inputs i ON i.run = u.id \
+         LEFT JOIN run_start_store s ON s.run = u.id \
+         WHERE u.id = $1";
+    RUN_LABELS = "SELECT key, value FROM label WHERE run = $1 ORDER BY key";
+    /// Lists the ids of a namespace's newest runs that were created in an interval.
+    RUN_IDS =
+        "SELECT uuid \
+         FROM run \
+         WHERE namespace = $1 AND created_at >= $2 AND created_at <= $3 \
+         ORDER BY created_at DESC, id DESC LIMIT $4";
     /// Reads the statuses of several runs.
     RUN_STATUSES =
         "SELECT id, version, status, paused, \

@@ -10,6 +10,12 @@ statements! {
              key_id = excluded.key_id";
     REMOVE_SECRET = "DELETE FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
     SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
+    /// Lists the names of a namespace's secrets after a graph and a name.
+    SECRET_LIST =
+        "SELECT graph, name \
+         FROM secret \
+         WHERE namespace = $1 AND (graph, name) > ($2, $3) \
+         ORDER BY graph, name LIMIT $4";
     SECRETS_OF_GRAPH =
         "SELECT name, sealed, key_id \
          FROM secret \

@@ -19,7 +19,7 @@ macro_rules! usage_columns {
 macro_rules! state_view {
     ($details:literal, $details_bytes:literal, $host:expr) => {
         concat!(
-            "id, node, path, status, attempt, retries, requeues, created_at, began_at, ",
+            "id, node, path, status, attempt, retries, requeues, created_at, due_at, began_at, ",
             $host,
             ", ended_at, outputs, kind, message, ",
             $details,
@@ -393,6 +393,45 @@ statements! {
         " FROM state WHERE run = $1 AND id = $2 AND ",
         seen!("state")
     );
+    /// Finds a state of a run by its path.
+    STATE_AT = concat!("SELECT id FROM state WHERE run = $1 AND path = $2 AND ", seen!("state"));
+    /// Reads what the inputs of a state are rendered from. (A staged state gets its values of the
+    /// store when it is claimed.)
+    STATE_SOURCES = concat!(
+        "SELECT id, node, path, refs, scopes, status, attempt, \
+             CASE WHEN namespace >= 0 THEN store_snapshot ELSE \
+                 (SELECT f.store_snapshot FROM staged_snapshot f \
+                     WHERE f.state = -state.namespace AND f.node = state.node) END \
+         FROM state WHERE run = $1 AND id = $2 AND ",
+        seen!("state")
+    );
+    /// Lists the states of some nodes that have outputs, in path order after a path, and the last
+    /// one of the `$4` states that are examined.
+    RESULT_STATES = concat!(
+        "SELECT id, node, path, CASE WHEN status = 'SUCCESS' AND \
+             node IN (SELECT value FROM json_each($3)) THEN outputs ELSE 0 END AS results, rank \
+         FROM (SELECT page.*, ROW_NUMBER() OVER (ORDER BY path) AS rank \
+             FROM (SELECT id, node, path, status, outputs FROM state \
+                 WHERE run = $1 AND path >= $2 AND ",
+        seen!("state"),
+        " ORDER BY path LIMIT $4) page) ranked \
+         WHERE (status = 'SUCCESS' AND outputs > 0 \
+             AND node IN (SELECT value FROM json_each($3))) OR rank = $4 \
+         ORDER BY path LIMIT $5"
+    ),
+    postgres concat!(
+        "SELECT id, node, path, CASE WHEN status = 'SUCCESS' AND node IN \
+             (SELECT value::BIGINT FROM json_array_elements_text($3::JSON)) \
+             THEN outputs ELSE 0 END AS results, rank \
+         FROM (SELECT page.*, ROW_NUMBER() OVER (ORDER BY path) AS rank \
+             FROM (SELECT id, node, path, status, outputs FROM state \
+                 WHERE run = $1 AND path >= $2 AND ",
+        seen!("state"),
+        " ORDER BY path LIMIT $4) page) ranked \
+         WHERE (status = 'SUCCESS' AND outputs > 0 AND node IN \
+                 (SELECT value::BIGINT FROM json_array_elements_text($3::JSON))) OR rank = $4 \
+         ORDER BY path LIMIT $5"
+    );
     /// Returns the bytes of a state's first outputs, of its details and of its attempts.
     STATE_SIZE = concat!("SELECT ", state_bytes!()),
     postgres concat!("SELECT (", state_bytes!(), ")::BIGINT");
@@ -450,6 +489,17 @@ statements! {
          JOIN output o ON o.state = (w ->> 0)::BIGINT \
              AND o.number BETWEEN (w ->> 1)::BIGINT AND (w ->> 2)::BIGINT \
          WHERE octet_length(o.body) <= $2";
+    /// Reads the sizes of ranges of outputs, like [`OUTPUTS_AT`].
+    OUTPUT_SIZES_AT =
+        "SELECT o.state, o.number, octet_length(o.body) \
+         FROM json_each($1) w \
+         JOIN output o ON o.state = w.value ->> 0 \
+             AND o.number BETWEEN w.value ->> 1 AND w.value ->> 2",
+    postgres
+        "SELECT o.state, o.number, octet_length(o.body)::BIGINT \
+         FROM json_array_elements($1::JSON) w \
+         JOIN output o ON o.state = (w ->> 0)::BIGINT \
+             AND o.number BETWEEN (w ->> 1)::BIGINT AND (w ->> 2)::BIGINT";
     OUTPUTS_OF_STATE = "SELECT body FROM output WHERE state = $1 ORDER BY number";
     OUTPUT_BYTES = "SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1",
     postgres "SELECT COALESCE(SUM(octet_length(body)), 0)::BIGINT FROM output WHERE state = $1";

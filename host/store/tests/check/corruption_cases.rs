@@ -472,6 +472,10 @@ pub const VALUES: &[Case] = &[
     ),
     Case("UPDATE run SET inputs = '' WHERE id = <fan>", &["value run.inputs <fan>"]),
     Case(
+        "INSERT INTO run_start_store (run, store) VALUES (999999, '{}')",
+        &["orphan run_start_store.run 999999"],
+    ),
+    Case(
         "UPDATE state SET held_back = 2 WHERE id = <cancelled:0000>",
         &["value state.held_back <cancelled:0000>"],
     ),
@@ -489,6 +493,7 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE run SET sweep_event = 999 WHERE id = <fan>", &["value run.sweep_event <fan>"]),
     Case("UPDATE run SET start_key = '' WHERE id = <fan>", &["value run.start_key <fan>"]),
     Case("UPDATE run SET start_digest = 'x' WHERE id = <fan>", &["value run.start_digest <fan>"]),
+    Case("UPDATE run SET start_store = '[]' WHERE id = <fan>", &["value run.start_store <fan>"]),
     Case("UPDATE run SET open = -1 WHERE id = <fan>", &["value run.open <fan>"]),
     Case(
         "UPDATE unite SET open = -1 WHERE state = <open:00~3>",

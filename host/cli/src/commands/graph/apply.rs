@@ -7,7 +7,7 @@ use exosphere_domain::ids::Name;
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::{Context, name_of, read_file};
+use crate::commands::{Context, name_of, of_file, read_file};
 use crate::error::Error;
 use crate::format::{cell, digest, table};
 use crate::sanitize;
@@ -22,9 +22,10 @@ use crate::sanitize;
 #[command(after_long_help = "\
 Examples:
   exosphere graph apply words.json
-  exosphere graph apply drafts/words-2.json --name words")]
+  exosphere graph apply drafts/words-2.json --name words
+  generate | exosphere graph apply - --name words")]
 pub struct Apply {
-    /// The template, a JSON file
+    /// The template, a JSON file; - for standard input
     file: PathBuf,
     /// The graph's name [default: the name of the file]
     #[arg(long)]
@@ -36,7 +37,8 @@ impl Apply {
         let name = name_of(&self.name, &self.file)?;
         let template = read_file(&self.file)?;
         let call = context.client.call(Method::PUT, &["graphs", name.as_str()]);
-        context.output.answer(&call.json_text(template).send()?, show)
+        let sent = call.json_text(template).send().map_err(|error| of_file(&self.file, error))?;
+        context.output.answer(&sent, show)
     }
 }
 

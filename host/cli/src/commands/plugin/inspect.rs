@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::error::Error;
-use crate::format::{bytes, cell, optional_cell, record, table, utc};
+use crate::format::{bytes, cell, optional_cell, record, table, text_cell, utc};
 use crate::sanitize;
 
 /// Show a plugin: its nodes, with the schemas of their inputs and outputs
@@ -53,7 +53,7 @@ pub fn nodes(nodes: &[NodeDetails]) -> String {
         [
             cell(&node.name),
             optional_cell(Some(node.secrets.join(", "))),
-            optional_cell(Some(&node.description)),
+            text_cell(&node.description),
         ]
     });
     table(["NODE", "SECRETS", "DESCRIPTION"], nodes)

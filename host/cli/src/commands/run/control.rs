@@ -30,10 +30,10 @@ impl Control {
         context.output.answer(&self.call(context, "redrive")?, |answer| {
             let RunRedriven { details, retried, late } = answer.read()?;
             let mut text =
-                format!("{}\n\n{retried} failed states are retried", show::summary(&details));
+                format!("{}\n\n{retried} errored states are retried", show::summary(&details));
             if late > 0 {
                 text.push_str(&format!(
-                    "; {late} stay failed: a unite has already continued without them"
+                    "; {late} stay errored: a unite has already continued without them"
                 ));
             }
             Ok(text)
@@ -41,6 +41,7 @@ impl Control {
     }
 
     fn call(&self, context: &Context, verb: &str) -> Result<Answer, Error> {
-        context.client.call(Method::POST, &["runs", &self.run.run.to_string(), verb]).send()
+        let run = self.run.run(context)?.to_string();
+        context.client.call(Method::POST, &["runs", &run, verb]).send()
     }
 }

@@ -20,7 +20,8 @@ pub struct Delete {
 
 impl Delete {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let path = ["runs", &self.run.run.to_string()];
+        let run = self.run.run(context)?.to_string();
+        let path = ["runs", &run];
         let answer = context.client.call(Method::DELETE, &path).send()?;
         context.output.answer(&answer, |answer| {
             let RunDeleted { run } = answer.read()?;

@@ -6,6 +6,7 @@ use exosphere_api_types::{Label, RunList, RunSummary};
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
+use crate::again::next_command;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::pages::{MAX_ITEMS, read_up_to};
@@ -13,7 +14,6 @@ use crate::commands::run::show::status_text;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
 use crate::format::{cell, elapsed, optional_cell, table, utc};
-use crate::sanitize;
 use crate::time::past;
 
 /// List runs, the newest first
@@ -99,7 +99,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
         table(heading, rows)
     };
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --after {}", sanitize::line(&next)));
+        text.push_str(&format!("\n\nmore: {}", next_command("--after", &next)));
     }
     Ok(text)
 }

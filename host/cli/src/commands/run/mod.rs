@@ -2,10 +2,13 @@
 
 mod control;
 mod delete;
+mod given;
 mod inputs;
 mod list;
-mod state_ref;
+mod outputs;
+mod result;
 mod retry;
+mod state_ref;
 mod show;
 mod start;
 mod states;
@@ -25,10 +28,13 @@ pub enum Command {
     List(list::List),
     Show(show::Show),
     States(states::States),
+    Inputs(given::Given),
+    Outputs(outputs::Outputs),
+    Result(result::Show),
     Retry(retry::Retry),
-    /// Retry every failed state of a run
+    /// Retry every errored state of a run
     ///
-    /// Each state counts its retries from 0 again. A state stays failed if a unite
+    /// Each state counts its retries from 0 again. A state stays errored if a unite
     /// above it has already continued without it.
     Redrive(control::Control),
     /// Pause a run: let its running states end, and start no others
@@ -49,6 +55,9 @@ impl Command {
             Command::List(list) => list.run(context),
             Command::Show(show) => show.run(context),
             Command::States(states) => states.run(context),
+            Command::Inputs(given) => given.run(context),
+            Command::Outputs(outputs) => outputs.run(context),
+            Command::Result(result) => result.run(context),
             Command::Retry(retry) => retry.run(context),
             Command::Redrive(control) => control.redrive(context),
             Command::Pause(control) => control.run(context, "pause"),

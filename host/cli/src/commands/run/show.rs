@@ -1,16 +1,19 @@
 //! `exosphere run show`: the status of a run, or every detail of a state.
 
 use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use exosphere_api_types::{
-    AttemptDetails, Failure, NodeCounts, RunDetails, RunSummary, StateDetails, Usage,
+    AttemptDetails, Failure, NodeCounts, RunDetails, RunStatus, RunSummary, StateDetails, Usage,
 };
 use reqwest::Method;
 
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::list::labels_text;
-use crate::commands::run::state_ref::StateRef;
+use crate::commands::run::result::SHOWN_OUTPUTS;
+use crate::commands::run::state_ref::{StatePath, StateRef};
 use crate::error::Error;
 use crate::format::{self, bytes, cell, elapsed, optional_cell, record, table, utc};
 use crate::sanitize;
@@ -20,27 +23,33 @@ use crate::sanitize;
 #[command(after_long_help = "\
 Examples:
   exosphere run show 0195b7f0-0000-7000-8000-000000000001
-  exosphere run show 0195b7f0-0000-7000-8000-000000000001 7
-  exosphere run show 0195b7f0-0000-7000-8000-000000000001/7 --json")]
+  exosphere run show latest
+  exosphere run show latest split.count[3]
+  exosphere run show 0195b7f0/split --json
+
+A run is its id, the first digits of it, or `latest`. The path of a state has the
+identifiers from the root on, each with the index of the output by which the
+branch came to it.")]
 pub struct Show {
     /// The run, or a state of it as RUN/STATE
     run: StateRef,
-    /// The number of a state
-    state: Option<u64>,
+    /// The path of a state, as `run states` prints it
+    state: Option<StatePath>,
 }
 
 impl Show {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let run = self.run.run.to_string();
-        match self.run.state(self.state)? {
+        let state = self.run.state(&self.state)?;
+        let run = self.run.run(context)?.to_string();
+        match state {
             None => {
                 let answer = context.client.call(Method::GET, &["runs", &run]).send()?;
                 context.output.answer(&answer, |answer| Ok(summary(&answer.read()?)))
             }
-            Some(number) => {
-                let path = ["runs", &run, "states", &number.to_string()];
+            Some(path) => {
+                let path = ["runs", &run, "states", path];
                 let answer = context.client.call(Method::GET, &path).send()?;
-                context.output.answer(&answer, |answer: &Answer| Ok(state(&answer.read()?)))
+                context.output.answer(&answer, |answer: &Answer| Ok(self::state(&answer.read()?)))
             }
         }
     }
@@ -58,10 +67,13 @@ pub fn summary(details: &RunDetails) -> String {
         ("OPEN", cell(counts.open)),
         ("SUCCESS", cell(counts.success)),
         ("PRUNED", cell(counts.pruned)),
-        ("FAILED", cell(counts.errored)),
+        ("ERRORED", cell(counts.errored)),
         ("RETRIES", cell(counts.retries)),
         ("TOOK", elapsed(run.created_at, run.ended_at)),
     ]);
+    if let Some(due) = run.due_at.filter(|_| is_delayed(run)) {
+        let _ = write!(text, "\n\nit begins at {}", utc(due));
+    }
     if !run.labels.is_empty() {
         text.push_str("\n\nlabels: ");
         text.push_str(&sanitize::line(&labels_text(&run.labels)));
@@ -82,14 +94,18 @@ pub fn summary(details: &RunDetails) -> String {
     if !details.failures.is_empty() {
         let rows = details.failures.iter().map(|failed| {
             [
-                cell(&failed.state),
-                optional_cell(failed.identifier.as_ref()),
+                cell(&failed.path),
                 optional_cell(failed.failure.as_ref().map(|failure| &failure.kind)),
                 optional_cell(failed.failure.as_ref().map(|failure| &failure.message)),
             ]
         });
         text.push_str("\n\n");
-        text.push_str(&table(["STATE", "IDENTIFIER", "FAILURE", "MESSAGE"], rows));
+        text.push_str(&table(["STATE", "FAILURE", "MESSAGE"], rows));
+        let more = counts.errored.saturating_sub(details.failures.len() as u64);
+        if more > 0 {
+            let next = follow_up(&["run", "states", &run.run, "--status", "ERRORED"]);
+            let _ = write!(text, "\n\n{more} more: {next}");
+        }
     }
     if !details.store.is_empty() {
         text.push_str("\n\n");
@@ -112,17 +128,41 @@ fn nodes<'a>(nodes: impl Iterator<Item = &'a NodeCounts>) -> String {
             cell(node.retries),
         ]
     });
-    let columns = ["NODE", "WAITING", "OPEN", "SUCCESS", "PRUNED", "FAILED", "RETRIES"];
+    let columns = ["NODE", "WAITING", "OPEN", "SUCCESS", "PRUNED", "ERRORED", "RETRIES"];
     table(columns, rows)
 }
 
-/// Returns the status of a run in a word or two.
+/// Returns the status of a run in a few words.
 pub fn status_text(run: &RunSummary) -> String {
-    match &run.reason {
-        Some(reason) => format!("{} ({reason})", run.status),
-        None if run.paused => format!("{} (paused)", run.status),
-        None => run.status.to_string(),
+    let status = &run.status;
+    if let Some(reason) = &run.reason {
+        return format!("{status} ({reason})");
     }
+    match (status.known(), run.counts.errored) {
+        (Some(RunStatus::Running), _) if run.paused => format!("{status} (paused)"),
+        (Some(RunStatus::Running), _) if is_delayed(run) => format!("{status} (delayed)"),
+        (Some(RunStatus::Success), errored @ 1..) => {
+            format!("{status} ({errored} errored, absorbed)")
+        }
+        _ => status.to_string(),
+    }
+}
+
+/// Returns whether a run was started with a delay, and has not begun.
+fn is_delayed(run: &RunSummary) -> bool {
+    run.due_at.is_some_and(|due| due > run.created_at)
+        && run.counts.states == 1
+        && run.counts.open == 1
+        && run.counts.retries == 0
+        && run.counts.requeues == 0
+        && run.due_at.is_some_and(|due| due > now_ms())
+}
+
+/// Returns the time of this machine, in milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the client has no injected clock")]
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Formats a state: its status, its outputs, its attempts.
@@ -136,6 +176,7 @@ fn state(details: &StateDetails) -> String {
         ("RETRIES", cell(state.retries)),
         ("REQUEUES", cell(state.requeues)),
         ("CREATED", cell(utc(state.created_at))),
+        ("DUE", optional_cell(state.due_at.map(utc))),
         ("BEGAN", optional_cell(state.began_at.map(utc))),
         ("HOST", optional_cell(state.host)),
         ("TOOK", elapsed(state.created_at, state.ended_at)),
@@ -143,8 +184,16 @@ fn state(details: &StateDetails) -> String {
     if let Some(failure) = &state.failure {
         section(&mut text, "failure", &failure_text(failure));
     }
-    for (index, output) in details.outputs.iter().enumerate() {
+    for (index, output) in details.outputs.iter().take(SHOWN_OUTPUTS as usize).enumerate() {
         section(&mut text, &format!("output {index}"), &format!("{output:#}"));
+    }
+    let outputs = state.output_count.map_or(details.outputs.len() as u64, u64::from);
+    let more = outputs.saturating_sub(u64::from(SHOWN_OUTPUTS));
+    if more > 0 {
+        let after = SHOWN_OUTPUTS.to_string();
+        let next = follow_up(&["run", "outputs", &state.state, "--after", &after]);
+        let all = follow_up(&["run", "outputs", &state.state, "--all"]);
+        let _ = write!(text, "\n\n{more} more outputs: {next}\nall: {all}");
     }
     if let Some(data) = &details.data {
         section(&mut text, "pruned with", &format!("{data:#}"));
@@ -212,13 +261,13 @@ mod tests {
             "created_at": 1000, "ended_at": 3500,
             "counts": { "states": 4, "success": 2, "errored": 1, "pruned": 1, "waiting": 0 },
             "failures": [{
-                "state": "r/3", "identifier": "w", "node_name": "n", "status": "ERRORED",
-                "created_at": 0, "failure": { "kind": "trap", "message": "\u{1b}[31mboom" }
+                "state": "r/a.w[3]", "path": "a.w[3]", "identifier": "w", "node_name": "n",
+                "status": "ERRORED", "created_at": 0, "failure": { "kind": "trap", "message": "\u{1b}[31mboom" }
             }],
             "store": { "total": "7" },
         }));
         let text = summary(&run.unwrap());
-        for part in ["g:2", "FAILED", "2.5 s", "r/3", "\\u{1b}[31mboom", "total  7"] {
+        for part in ["g:2", "FAILED", "ERRORED", "2.5 s", "a.w[3]", "\\u{1b}[31mboom", "total  7"] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

@@ -12,9 +12,10 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
-use crate::commands::run::inputs::{Input, StoreValue};
+use crate::commands::run::inputs::{InputArgs, StoreValue};
 use crate::commands::run::list::label;
 use crate::commands::run::watch;
 use crate::error::Error;
@@ -25,24 +26,25 @@ use crate::time::duration_ms;
 ///
 /// Inputs go to the graph's root node and override those of the template. A
 /// value that is valid JSON is read as JSON (3, true, ["a"], "text"), any other
-/// one as a string; @FILE stands for the text of a file.
+/// one as a string; @FILE stands for the text of a file, @- for standard input.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   exosphere run start greet --input name=Ada --watch
   exosphere run start words --input text=@book.txt --input parts=20
+  exosphere run start words --inputs inputs.json --input-json tags=@tags.json
+  generate | exosphere run start words --inputs -
   exosphere run start crawl --store cursor=2026-01-01 --delay 15m
   exosphere run start bill --idempotency-key invoice-4711 --label customer=4711
   exosphere run start words --revision 3 --deadline 2h --start-by 5m
 
 With --watch, the command follows the run to its end like `run watch`, with the
-same exit codes. With --json and --watch, it prints the run once, after its end.")]
+same exit codes, and prints its result. With --json and --watch, it prints the run once, after its end.")]
 pub struct Start {
     /// The graph
     graph: Name,
-    /// An input of the root node: JSON, or else text; @FILE for the text of a file
-    #[arg(long = "input", value_name = "NAME=VALUE")]
-    inputs: Vec<Input>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// An initial entry of the run's store
     #[arg(long = "store", value_name = "KEY=VALUE")]
     store: Vec<StoreValue>,
@@ -91,7 +93,8 @@ impl Start {
         // Every start has an idempotency key, so that it can be repeated safely.
         let key = self.idempotency_key.clone().unwrap_or_else(generate_key);
         let body = StartRun { idempotency_key: Some(key.clone()), ..self.body()? };
-        let sent = send_repeatedly(|| self.send(context, &body), &key)?;
+        let sent = send_repeatedly(|| self.send(context, &body), &key);
+        let sent = sent.map_err(|error| self.explained(error))?;
         // If a try's answer was lost, the run that it started belongs to this command.
         let is_known = sent.is_first && self.idempotency_key.is_some();
         let is_known = is_known && sent.answer.read::<RunStarted>()?.started_before;
@@ -112,13 +115,19 @@ impl Start {
         if is_small { call.within(SMALL_START_TIMEOUT).send() } else { call.send() }
     }
 
-    fn body(&self) -> Result<StartRun, Error> {
-        let mut inputs = Map::new();
-        for input in &self.inputs {
-            if inputs.insert(input.name.clone(), input.value()?).is_some() {
-                return Err(Error::Usage(format!("--input {} is given twice", input.name)));
+    /// Adds what this command line tells to a refusal of its inputs.
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Refused { mut problem, json } => {
+                problem.errors.iter_mut().for_each(|item| self.inputs.explain(item));
+                Error::Refused { problem, json }
             }
+            error => error,
         }
+    }
+
+    fn body(&self) -> Result<StartRun, Error> {
+        let inputs = self.inputs.read()?;
         let mut store = Map::new();
         for StoreValue { key, value } in &self.store {
             if store.insert(key.clone(), value.as_str().into()).is_some() {
@@ -167,7 +176,7 @@ const STARTED_BEFORE: &str =
 fn show(answer: &Answer, is_known: bool) -> Result<String, Error> {
     let run = sanitize::line(&answer.read::<RunStarted>()?.details.summary.run);
     let known = if is_known { format!("\n{STARTED_BEFORE}") } else { String::new() };
-    Ok(format!("{run}{known}\nfollow it with: exosphere run watch {run}"))
+    Ok(format!("{run}{known}\nfollow it with: {}", follow_up(&["run", "watch", &run])))
 }
 
 /// A start that the host has answered.
@@ -260,7 +269,10 @@ mod tests {
     fn start(inputs: &[&str], store: &[&str]) -> Start {
         Start {
             graph: "g".parse().unwrap(),
-            inputs: inputs.iter().map(|text| text.parse().unwrap()).collect(),
+            inputs: InputArgs {
+                inputs: inputs.iter().map(|text| text.parse().unwrap()).collect(),
+                ..InputArgs::default()
+            },
             store: store.iter().map(|text| text.parse().unwrap()).collect(),
             labels: Vec::new(),
             idempotency_key: None,

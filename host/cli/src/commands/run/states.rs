@@ -6,6 +6,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
+use crate::again::next_command;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::pages::{MAX_ITEMS, read_up_to};
@@ -13,7 +14,6 @@ use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
 use crate::format::{cell, elapsed, optional_cell, table};
-use crate::sanitize;
 
 /// List the states of a run
 ///
@@ -22,7 +22,7 @@ use crate::sanitize;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  exosphere run states RUN --status ERRORED      which states failed, and why
+  exosphere run states RUN --status ERRORED      which states errored, and why
   exosphere run states RUN --kind timeout
   exosphere run states RUN --node merger --json")]
 pub struct States {
@@ -52,7 +52,7 @@ pub struct States {
 
 impl States {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let run = self.run.run.to_string();
+        let run = self.run.run(context)?.to_string();
         let mut filter = vec![
             ("identifier", self.node.as_ref().map(Name::to_string)),
             ("kind", self.kind.clone()),
@@ -68,11 +68,9 @@ impl States {
 fn show(answer: &Answer) -> Result<String, Error> {
     let page: StateList = answer.read()?;
     let rows = page.states.iter().map(|state| {
-        // The run is known; only the number distinguishes the states.
-        let number = state.state.rsplit('/').next().unwrap_or_default();
         [
-            cell(number),
-            optional_cell(state.identifier.as_ref()),
+            // The run is known; the path alone names a state of it.
+            cell(&state.path),
             cell(&state.status),
             cell(state.attempt),
             cell(state.retries),
@@ -86,12 +84,10 @@ fn show(answer: &Answer) -> Result<String, Error> {
             ),
         ]
     });
-    let mut text = table(
-        ["STATE", "IDENTIFIER", "STATUS", "ATTEMPT", "RETRIES", "REQUEUES", "TOOK", "FAILURE"],
-        rows,
-    );
+    let mut text =
+        table(["STATE", "STATUS", "ATTEMPT", "RETRIES", "REQUEUES", "TOOK", "FAILURE"], rows);
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --after {}", sanitize::line(&next)));
+        text.push_str(&format!("\n\nmore: {}", next_command("--after", &next)));
     }
     Ok(text)
 }

@@ -5,6 +5,7 @@
 
 mod progress;
 
+use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,13 @@ use exosphere_api_types::{Known, RunDetails, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
-use crate::commands::run::show;
 use crate::commands::run::state_ref::StateRef;
+use crate::commands::run::{result, show};
 use crate::error::Error;
+use crate::sanitize;
 
 use progress::Progress;
 
@@ -43,18 +46,30 @@ pub struct Watch {
 
 impl Watch {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        follow(context, self.run.run)
+        follow(context, self.run.run(context)?)
     }
 }
 
 /// Follows a run to its end, prints the end, and returns an error if it was not a
 /// success.
 pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
+    say_on_interrupt(id)?;
     let progress = Progress::new();
     let end = poll(context, id, &progress);
     progress.finish();
     let (answer, status) = end?;
-    context.output.answer(&answer, |answer| Ok(show::summary(&answer.read()?)))?;
+    context.output.answer(&answer, |answer| {
+        let mut text = show::summary(&answer.read()?);
+        match result::of_watched(context, id) {
+            Ok(result) => text.push_str(&result),
+            // The run has ended as it has: only its result is missing here.
+            Err(error) => eprintln!(
+                "the result cannot be read now: {}\nread it later with: exosphere run result {id}",
+                sanitize::lines(&error.to_string())
+            ),
+        }
+        Ok(text)
+    })?;
     match status.known() {
         Some(RunStatus::Success | RunStatus::Running) => Ok(()),
         Some(RunStatus::Failed) => Err(Error::RunFailed),
@@ -64,6 +79,30 @@ pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
              version"
         ))),
     }
+}
+
+/// The exit code of a command that an interrupt ended, as of a shell.
+const INTERRUPTED: i32 = 130;
+
+/// Lets an interrupt end this process with the words that the run goes on without it.
+fn say_on_interrupt(id: RunId) -> Result<(), Error> {
+    let run = id.to_string();
+    let words = format!(
+        "\nthe run goes on; follow it with: {}\nstop it with: {}\n",
+        follow_up(&["run", "watch", &run]),
+        follow_up(&["run", "cancel", &run])
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let wait = move || {
+        runtime.block_on(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                let _ = io::stderr().write_all(words.as_bytes());
+                std::process::exit(INTERRUPTED);
+            }
+        });
+    };
+    thread::Builder::new().name("interrupt".into()).spawn(wait)?;
+    Ok(())
 }
 
 /// Returns whether a run is over. A status that this client does not know is one of the end if the

@@ -80,7 +80,7 @@ async fn commits_do_not_rewrite_large_inputs() {
     let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
     let session = store.begin_session(&HostIdentity::new("host", "host"), 0).await.unwrap();
     let inputs = format!("{{\"text\":\"{}\"}}", "x".repeat(4_000_000));
-    let batch = start_with_inputs(&store, session, &inputs, 10).await;
+    let batch = start_with_inputs(&store, session, &inputs, 1_000_000).await;
     let Operation::Start(new) = &batch.operations[0] else { panic!("a start") };
     let run = new.info.clone();
     assert_eq!(store.commit(batch.clone()).await.unwrap().replies, [Reply::Done]);
@@ -93,5 +93,7 @@ async fn commits_do_not_rewrite_large_inputs() {
     assert!(log() - before < 400_000, "{} bytes", log() - before);
     let read = store.run_info(run.key).await.unwrap().unwrap();
     assert!(*read.inputs == *inputs);
+    let start = store.run_start(run.key).await.unwrap().unwrap();
+    assert_eq!(start.store["k"].len(), 1_000_000);
     assert_eq!(crate::check(&database).await.unwrap().violations, []);
 }

@@ -113,7 +113,7 @@ fn ended_states(counts: &RunCounts) -> u64 {
 /// Returns remarks on retries, prunes and failures, if there are any.
 fn remarks(counts: &RunCounts) -> String {
     let RunCounts { retries, pruned, errored, .. } = *counts;
-    [(retries, "retries"), (pruned, "pruned"), (errored, "failed")]
+    [(retries, "retries"), (pruned, "pruned"), (errored, "errored")]
         .into_iter()
         .filter(|(n, _)| *n > 0)
         .map(|(n, label)| format!(", {n} {label}"))
@@ -131,7 +131,7 @@ mod tests {
         counts = RunCounts { pruned: 1, errored: 2, retries: 4, cancelled: 1, ..counts };
         assert_eq!(
             (ended_states(&counts), remarks(&counts).as_str()),
-            (7, ", 4 retries, 1 pruned, 2 failed")
+            (7, ", 4 retries, 1 pruned, 2 errored")
         );
         counts.cancelled = u64::MAX;
         assert_eq!(ended_states(&counts), u64::MAX);
