@@ -138,7 +138,7 @@ macro_rules! state_bytes {
     () => {
         "(SELECT COALESCE(SUM(octet_length(body)), 0) FROM output \
              WHERE state = $1 AND number < $2) \
-         + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
+         + COALESCE((SELECT octet_length(details) FROM state WHERE id = $1), 0) \
          + (SELECT COALESCE(SUM(COALESCE(octet_length(logs), 0) \
              + COALESCE(octet_length(details), 0)), 0) FROM attempt WHERE state = $1)"
     };
