@@ -25,6 +25,9 @@ pub struct Problem {
     /// Every mistake in the content of the request. Absent for a problem of another kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemItem>,
+    /// The id of the request. Absent unless the error is internal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 impl Typed for Problem {}

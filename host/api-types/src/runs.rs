@@ -57,6 +57,7 @@ pub struct StartQuery {
     /// The longest wait for the end of the run before the answer, in milliseconds, at most
     /// 30,000 [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(maximum = 30_000)]
     pub wait_ms: Option<u64>,
 }
 
@@ -70,6 +71,7 @@ pub struct RunQuery {
     pub after: Option<i64>,
     /// The longest wait, in milliseconds, at most 30,000 [default: 30,000].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(maximum = 30_000)]
     pub wait_ms: Option<u64>,
 }
 

@@ -28,8 +28,8 @@ pub(crate) struct Description {
     pub path: Option<&'static str>,
     /// The query parameters.
     pub query: Option<fn() -> Vec<Parameter>>,
-    /// The headers of a request, each with its meaning.
-    pub headers: Vec<(&'static str, &'static str)>,
+    /// The headers of a request.
+    pub headers: Vec<HeaderParameter>,
     /// The body of a request.
     pub body: Option<Content>,
     /// The statuses of success, each with its answer.
@@ -38,6 +38,15 @@ pub(crate) struct Description {
     pub has_etag: bool,
     /// The problems of this route, besides those of every route.
     pub problems: Vec<Kind>,
+}
+
+/// A header of a request.
+pub(crate) struct HeaderParameter {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// A regular expression that every valid value matches.
+    pub pattern: &'static str,
+    pub max_bytes: usize,
 }
 
 /// The content of a body.
@@ -65,6 +74,9 @@ impl TypeSchema {
         TypeSchema { name: T::name, schema: T::schema, nested: T::schemas }
     }
 }
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 256;
 
 /// Problems of every body.
 const BODY_PROBLEMS: [Kind; 3] = [Kind::BrokenBody, Kind::TooSlow, Kind::TooLarge];
@@ -148,9 +160,24 @@ impl Route {
 
     /// Takes `If-Match`, and refuses the change if the setting has another version.
     pub(crate) fn if_match(mut self) -> Self {
-        let about = "Changes the setting only if this is its `ETag`.";
-        self.description.headers.push(("If-Match", about));
+        self.description.headers.push(HeaderParameter {
+            name: "If-Match",
+            about: "Changes the setting only if this is its `ETag`.",
+            pattern: "^(\\*|\"[0-9a-f]{64}\")$",
+            max_bytes: 66,
+        });
         self.fails(&[Kind::BadHeader, Kind::Changed])
+    }
+
+    /// Takes `Idempotency-Key`, and refuses another request with the same key.
+    pub(crate) fn idempotent_by_key(mut self) -> Self {
+        self.description.headers.push(HeaderParameter {
+            name: "Idempotency-Key",
+            about: "A second request with the same key and content returns the answer to the first.",
+            pattern: "^[!-~]+$",
+            max_bytes: MAX_KEY_BYTES,
+        });
+        self.fails(&[Kind::BadHeader, Kind::KeyReused])
     }
 
     /// Adds problems.

@@ -55,7 +55,6 @@ pub(crate) fn routes() -> Vec<Route> {
         .if_match()
         .takes_object(TEMPLATE)
         .answers::<GraphApplied>(200)
-        .fails(&[Kind::Conflict])
         .offloaded(),
         route(
             Post,

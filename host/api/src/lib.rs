@@ -15,11 +15,15 @@ mod uploads;
 mod route;
 mod description;
 mod openapi;
+mod reference;
 mod offload;
+mod request_id;
+mod compression;
 mod lists;
 mod answer;
 mod views;
 mod etag;
+mod idempotency;
 mod problem;
 mod problem_kind;
 mod plugins;
@@ -29,17 +33,16 @@ mod states;
 mod operator;
 
 use std::future::Future;
-use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use exosphere_api_types::Health;
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::role::Needs;
 use tokio::net::TcpListener;
+use utoipa::openapi::OpenApi;
 
 pub use connections::ConnectionLimits;
 pub use route::{QuotaClass, Requirement, Verb};
@@ -82,6 +85,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
         ("Plugins", "WebAssembly components that have nodes.", plugins::routes()),
         ("Operator", "Namespaces, grants and hosts; for operators.", operator::routes()),
         ("Host", "The host itself.", host_routes()),
+        ("Reference", "This document, and pages made from it.", reference::routes()),
     ]
 }
 
@@ -91,9 +95,6 @@ fn host_routes() -> Vec<Route> {
             .describe("health", "Returns whether the host can work")
             .answers::<Health>(200)
             .fails(&[Kind::Unavailable]),
-        route(Get, "/v1/openapi.json", Needs::Nothing, QuotaClass::Exempt, openapi_json)
-            .describe("openapi", "Returns this document")
-            .answers_bytes(200, "application/json"),
     ]
 }
 
@@ -115,12 +116,9 @@ pub fn route_list() -> Vec<RouteInfo> {
     routes.map(info).collect()
 }
 
-/// Returns the OpenAPI document of the API, as JSON for people.
-///
-/// # Errors
-/// If the document cannot be written as JSON. It can.
-pub fn openapi_document() -> serde_json::Result<String> {
-    openapi::document(&routes()).to_pretty_json()
+/// Returns the OpenAPI document of the API.
+pub fn openapi_document() -> OpenApi {
+    openapi::document(&routes())
 }
 
 /// Returns the router with every route. Checks of every request are not here: `connections` does
@@ -157,18 +155,6 @@ async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Respo
             let message = "the database is unavailable: the host's log has the reason";
             Problem::new(Kind::Unavailable, message).into_response()
         }
-    }
-}
-
-/// The OpenAPI document, made once.
-static OPENAPI_JSON: LazyLock<Option<String>> = LazyLock::new(|| openapi_document().ok());
-
-async fn openapi_json() -> Response {
-    match &*OPENAPI_JSON {
-        Some(document) => {
-            ([(header::CONTENT_TYPE, "application/json")], document.as_str()).into_response()
-        }
-        None => Problem::new(Kind::Internal, "internal error: no document").into_response(),
     }
 }
 

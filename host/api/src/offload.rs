@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Host;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::body::announced;
 use crate::problem::Problem;
@@ -14,7 +15,7 @@ use crate::route::HandlerFuture;
 /// Runs a handler on the work runtime. If the caller disconnects, the handler is
 /// aborted.
 pub(crate) async fn offload(host: Host, handler: HandlerFuture) -> Response {
-    let mut task = Task(host.work().spawn(handler));
+    let mut task = Task(host.work().spawn(handler.in_current_span()));
     match (&mut task.0).await {
         Ok(response) => response,
         Err(error) => {

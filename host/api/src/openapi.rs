@@ -133,13 +133,17 @@ fn by_status(problems: &BTreeSet<Kind>) -> BTreeMap<u16, Vec<Kind>> {
 fn parameters(path: &str, description: &Description) -> Vec<Parameter> {
     let mut parameters: Vec<_> = path_names(path).map(path_parameter).collect();
     parameters.extend(description.query.map(|query| query()).unwrap_or_default());
-    parameters.extend(description.headers.iter().map(|(name, about)| {
+    parameters.extend(description.headers.iter().map(|header| {
+        let schema = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(header.pattern))
+            .max_length(Some(header.max_bytes));
         ParameterBuilder::new()
-            .name(*name)
+            .name(header.name)
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
-            .description(Some(*about))
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .description(Some(header.about))
+            .schema(Some(schema))
             .build()
     }));
     parameters
@@ -154,7 +158,7 @@ fn path_parameter(name: &str) -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let schema: RefOr<Schema> = match name {
         "run" => text.format(Some(SchemaFormat::Custom("uuid".to_owned()))).into(),
-        "state" => ObjectBuilder::new()
+        "state" | "revision" => ObjectBuilder::new()
             .schema_type(Type::Integer)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
             .into(),
@@ -174,6 +178,7 @@ fn about_path_parameter(name: &str) -> String {
     match name {
         "run" => "The id of the run.".to_owned(),
         "state" => "The number of the state.".to_owned(),
+        "revision" => "The number of the revision.".to_owned(),
         "kind" => "The kind of the problem.".to_owned(),
         "name" => "The name.".to_owned(),
         other => format!("The name of the {other}."),
@@ -207,10 +212,13 @@ fn content(content: Content, schemas: &mut Schemas) -> (&'static str, ContentBui
 
 fn request_body(body: Content, schemas: &mut Schemas) -> RequestBody {
     let (media_type, content) = content(body, schemas);
-    RequestBodyBuilder::new()
-        .content(media_type, content.build())
-        .required(Some(Required::True))
-        .build()
+    let content = content.build();
+    let mut request = RequestBodyBuilder::new().required(Some(Required::True));
+    if matches!(body, Content::Bytes(_)) {
+        // The host does not read the type, and generic clients know only this one.
+        request = request.content("application/octet-stream", content.clone());
+    }
+    request.content(media_type, content).build()
 }
 
 fn answer(body: Content, has_etag: bool, schemas: &mut Schemas) -> Response {
@@ -230,15 +238,14 @@ fn text_header(about: &str) -> Header {
 
 /// Returns the response of some problems with one status. Its schema admits their kinds only.
 fn problem_response(kinds: &[Kind]) -> Response {
-    let line = |kind: &Kind| format!("- `{}`: {} {}", kind.name(), kind.meaning(), kind.remedy());
-    let about: Vec<_> = kinds.iter().map(line).collect();
+    let about: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
     let pages = kinds.iter().map(|kind| kind.page());
     let kind = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(pages));
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name(Problem::name()))
         .item(ObjectBuilder::new().schema_type(Type::Object).property("type", kind));
     ResponseBuilder::new()
-        .description(about.join("\n"))
+        .description(about.join(", "))
         .content(PROBLEM_JSON, ContentBuilder::new().schema(Some(schema)).build())
         .build()
 }
@@ -253,7 +260,7 @@ mod tests {
     use crate::{openapi_document, route_list, routes};
 
     fn document() -> Value {
-        read_stored(&openapi_document().unwrap()).unwrap()
+        read_stored(&openapi_document().to_json().unwrap()).unwrap()
     }
 
     /// Adds the targets of all references in a document.

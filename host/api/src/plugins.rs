@@ -101,7 +101,7 @@ pub(crate) async fn check(
     body: Body,
 ) -> Result<Answer<PluginReport>, Problem> {
     if word != "check" {
-        return Err(crate::no_method().await);
+        return Err(crate::no_method().await.allow("GET,HEAD"));
     }
     let name = name.ok_or_else(|| {
         let message = "the name that the plugin would have is missing, and its grants depend on it: \

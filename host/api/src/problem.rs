@@ -16,12 +16,16 @@ use crate::problem_kind::Kind;
 /// Seconds after which to retry an upload whose compilation the system killed.
 const AFTER_KILLED_S: u64 = 30;
 
+/// Seconds after which to retry what fails for another passing reason: a restarted database is
+/// back within seconds.
+const RETRY_AFTER_S: u64 = 1;
+
 /// An error response, as the caller sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Problem {
     #[serde(rename = "type")]
     page: &'static str,
-    title: String,
+    title: &'static str,
     status: u16,
     detail: String,
     /// The reason, where a kind has several.
@@ -32,20 +36,30 @@ pub(crate) struct Problem {
     /// Seconds until a retry, for the header `Retry-After`.
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// The methods that the path takes, for the header `Allow`.
+    #[serde(skip)]
+    allow: Option<&'static str>,
 }
 
 impl Problem {
     /// Creates a problem of a kind.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let status = kind.status();
+        let is_passing =
+            status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
+        let retry_after = match kind {
+            Kind::CompilerKilled => Some(AFTER_KILLED_S),
+            _ => is_passing.then_some(RETRY_AFTER_S),
+        };
         Problem {
             page: kind.page(),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
             reason: None,
             errors: Vec::new(),
-            retry_after: None,
+            retry_after,
+            allow: None,
         }
     }
 
@@ -58,6 +72,27 @@ impl Problem {
         Problem { errors, ..Problem::new(Kind::BadQuery, detail) }
     }
 
+    /// Returns the response with this body.
+    fn respond(&self, body: &impl Serialize) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, [(header::CONTENT_TYPE, media_type)], body).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        }
+        response
+    }
+
+    /// Sets the methods that the path takes.
+    pub(crate) fn allow(self, methods: &'static str) -> Self {
+        Problem { allow: Some(methods), ..self }
+    }
+
     /// Sets the number of seconds after which to retry.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Problem { retry_after: Some(seconds), ..self }
@@ -67,12 +102,6 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let kind = Kind::from(&error);
-        let retry_after = match kind {
-            Kind::CompilerKilled => Some(AFTER_KILLED_S),
-            // A restarted database is back within seconds.
-            Kind::Unavailable => Some(1),
-            _ => None,
-        };
         let (detail, reason) = (error.to_string(), error.reason());
         let errors = match error {
             Error::Invalid { problems, .. }
@@ -80,20 +109,40 @@ impl From<Error> for Problem {
             | Error::KeyReused { problems, .. } => problems,
             _ => Vec::new(),
         };
-        Problem { errors, reason, retry_after, ..Problem::new(kind, detail) }
+        Problem { errors, reason, ..Problem::new(kind, detail) }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let media_type = HeaderValue::from_static("application/problem+json");
-        let mut response = (status, [(header::CONTENT_TYPE, media_type)], body).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        let mut response = self.respond(&self);
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            response.extensions_mut().insert(InternalProblem(self));
         }
         response
+    }
+}
+
+/// The problem of an internal error, as an extension of its response: the connection, which
+/// knows the id of the request, adds that to the problem.
+#[derive(Debug, Clone)]
+struct InternalProblem(Problem);
+
+/// A problem with the id of its request.
+#[derive(Serialize)]
+struct NamedProblem<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    request_id: &'a str,
+}
+
+/// Adds the id of the request to the problem of an internal error.
+pub(crate) fn name_request(mut response: Response, id: &str) -> Response {
+    match response.extensions_mut().remove::<InternalProblem>() {
+        None => response,
+        Some(InternalProblem(problem)) => {
+            problem.respond(&NamedProblem { problem: &problem, request_id: id })
+        }
     }
 }
 
@@ -122,6 +171,30 @@ mod tests {
             assert!(PAGE.contains(&row), "missing in problems.md: {row}");
         }
         assert_eq!(rows("## Kinds\n").len(), Kind::ALL.len());
+    }
+
+    #[tokio::test]
+    async fn internal_problems_name_their_request() {
+        let internal = Problem::new(Kind::Internal, "x").into_response();
+        let body = name_request(internal, "id-7").into_body();
+        let text = axum::body::to_bytes(body, 1024).await.unwrap();
+        assert!(text.ends_with(br#""request_id":"id-7"}"#), "{text:?}");
+        let other = name_request(Problem::new(Kind::Conflict, "x").into_response(), "id-7");
+        let text = axum::body::to_bytes(other.into_body(), 1024).await.unwrap();
+        assert!(!text.windows(4).any(|part| part == b"id-7"), "{text:?}");
+    }
+
+    #[test]
+    fn passing_problems_say_when_to_retry() {
+        for kind in Kind::ALL {
+            let response = Problem::new(*kind, "x").into_response();
+            let is_passing = [429, 503].contains(&response.status().as_u16());
+            assert_eq!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                is_passing,
+                "{kind:?}"
+            );
+        }
     }
 
     #[test]

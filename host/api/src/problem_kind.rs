@@ -29,6 +29,11 @@ macro_rules! kinds {
                 match self { $(Kind::$kind => $name,)* }
             }
 
+            /// Returns the kind of this name.
+            pub(crate) fn from_name(name: &str) -> Option<Kind> {
+                Kind::ALL.iter().copied().find(|kind| kind.name() == name)
+            }
+
             /// Returns the type of the problem document: the path of its page on this host.
             pub(crate) fn page(self) -> &'static str {
                 match self { $(Kind::$kind => concat!("/problems/", $name),)* }
@@ -52,11 +57,12 @@ kinds! {
         "A part of the path is not valid, or a namespace is percent-encoded.",
         "Correct the path.";
     BadQuery BAD_REQUEST "bad-query":
-        "A query parameter is unknown, missing or not valid; of a list with filters, `errors` has each problem.",
+        "A query parameter is unknown, missing or not valid; of a list with filters, `errors` has \
+        each problem.",
         "Correct the query.";
     BadHeader BAD_REQUEST "bad-header":
-        "`If-Match` is neither entity tags nor `*`.",
-        "Send the `ETag` of the answer as it is, in its quotation marks.";
+        "`If-Match` is neither entity tags nor `*`, or `Idempotency-Key` is not one visible text.",
+        "Send an `ETag` as it is, in its quotation marks; send one key.";
     BadHost BAD_REQUEST "bad-host":
         "The request does not name its host exactly once.",
         "Send one `Host` header that equals the host of the URL.";

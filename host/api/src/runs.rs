@@ -24,7 +24,7 @@ use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
 use crate::route::{QuotaClass, Route, route};
-use crate::{Path, Query, body, views};
+use crate::{Path, Query, body, idempotency, views};
 
 /// Returns the routes of runs.
 pub(crate) fn routes() -> Vec<Route> {
@@ -36,7 +36,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes::<StartRun>()
             .answers::<RunStarted>(200)
             .answers::<RunStarted>(201)
-            .fails(&[Kind::NotFound, Kind::Conflict, Kind::KeyReused])
+            .idempotent_by_key()
+            .fails(&[Kind::NotFound, Kind::Conflict])
             .shows_payloads()
             .offloaded_if_long(),
         route(Get, "/v1/namespaces/{namespace}/runs", Role::Viewer, QuotaClass::Read, list)
@@ -153,6 +154,7 @@ pub(crate) async fn start(
         deadline_ms,
         start_by_ms,
     } = read_start(read.value)?;
+    let idempotency_key = idempotency::key(&headers, idempotency_key)?;
     let request = StartRequest {
         inputs: inputs.map(|AnyJson(inputs)| Arc::new(inputs)),
         store: store.map(|AnyJson(store)| store),

@@ -78,6 +78,10 @@ pub enum Command {
     },
     /// Verify the invariants of a database, whether a host is running on it or not
     Check(Check),
+    /// Print the OpenAPI document of the HTTP API
+    ///
+    /// A host serves it at `/v1/openapi.json`, and a page made from it at `/docs`.
+    Openapi,
     /// Reencrypt the secrets of a database under another key
     #[command(subcommand)]
     Secrets(secrets::Command),
@@ -162,6 +166,7 @@ mod tests {
             "exosphere run start words --delay 90s --idempotency-key k",
             "exosphere check",
             "exosphere check --data there --json",
+            "exosphere openapi",
             "exosphere secrets rotate",
             "exosphere secrets rotate --data there --keep-old --json",
             "exosphere secrets rotate --database postgres://localhost/exosphere --key /run/key",

@@ -56,6 +56,7 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         // `main` handles this command, which is not for people.
         Command::Compile { .. } => {}
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
+        Command::Openapi => Output::new(true).report(&exosphere_api::openapi_document(), "")?,
         Command::Secrets(command) => {
             secrets::run(command, master_key, Output::new(args.global.json))?;
         }

@@ -60,6 +60,7 @@ pub use service::pauses::RunPause;
 pub use service::queries::{RunDetails, StateDetails};
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
+pub use system::random_id;
 
 use cluster::notifier::Notifier;
 use cluster::probe::{self, Probe};

@@ -84,8 +84,8 @@ pub(crate) fn time_ordered_id(now: Millis) -> Uuid {
     Uuid::new_v7(elapsed)
 }
 
-/// Returns a random id, for an internal error or for a host.
-pub(crate) fn random_id() -> Uuid {
+/// Returns a random id, for an internal error, a request or a host.
+pub fn random_id() -> Uuid {
     Uuid::now_v7()
 }
 

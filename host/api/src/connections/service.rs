@@ -10,18 +10,19 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Method, Request, Response, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use futures::future::BoxFuture;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use tracing::Instrument;
 
 use super::activity::Activity;
 use super::registry::ConnectionPermit;
-use crate::problem::Problem;
+use crate::problem::{Problem, name_request};
 use crate::problem_kind::Kind;
-use crate::{body, middleware};
+use crate::{body, compression, middleware, request_id};
 
 /// Seconds after which a caller may retry when the host is full (`Retry-After`).
 const RETRY_AFTER_S: u64 = 1;
@@ -58,15 +59,25 @@ impl Service<Request<Incoming>> for ConnectionService {
         let guard = RequestGuard(self.activity.clone());
         let is_long = body::is_long(request.headers());
         let is_reserved = self.is_reserved;
+        let id = request_id::of_request(request.headers());
+        let span = tracing::error_span!("request", id = request_id::text(&id));
+        let accepts_gzip = compression::is_accepted(request.headers());
         let answer = match self.reject(&request) {
             Some(problem) => Err(problem),
             None => Ok(self.routes.call(request.map(Body::new))),
         };
-        Box::pin(async move {
+        let answered = async move {
             let mut response = match answer {
                 Ok(answer) => answer.await?,
                 Err(problem) => problem.into_response(),
             };
+            if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                response = name_request(response, request_id::text(&id));
+            }
+            if accepts_gzip {
+                response = compression::compress(response).await;
+            }
+            response.headers_mut().insert(request_id::X_REQUEST_ID, id);
             middleware::add_security_headers(response.headers_mut());
             // A reserved connection serves one request. After the rejection of a long body the
             // connection cannot be reused: the body may not have been read.
@@ -75,7 +86,8 @@ impl Service<Request<Incoming>> for ConnectionService {
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             Ok(response.map(|body| TrackedBody { body, _guard: guard }))
-        })
+        };
+        Box::pin(answered.instrument(span))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use exosphere_domain::ids::{Name, RunId, StateId};
 use exosphere_store::{Control, Operation, RedrivePart, Reply, RunInfo, StoreError};
 use tokio::task::JoinError;
+use tracing::Instrument;
 
 use crate::Host;
 use crate::error::{Error, log_internal};
@@ -63,7 +64,7 @@ impl Host {
         let request = Request::new(kind);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
         let (inner, operation) = (self.inner.clone(), operation(run.clone()));
-        let changed = tokio::spawn(async move {
+        let change = async move {
             let late: LateCallback = {
                 let (inner, run) = (inner.clone(), run.clone());
                 Box::new(move |answer| {
@@ -79,7 +80,8 @@ impl Host {
                 }
                 other => expect_done("run", id, other),
             }
-        });
+        };
+        let changed = tokio::spawn(change.in_current_span());
         changed.await.unwrap_or_else(|ended| Err(Error::Internal(log_internal(&ended))))?;
         request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await
     }

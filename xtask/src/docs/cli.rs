@@ -1,22 +1,15 @@
-//! `cargo xtask docs`: writes the reference of the command line, `docs/reference/cli.md`,
-//! from the help of the compiled `exosphere`. `cargo xtask test` compares the two.
+//! The reference of the command line, made from the help of the compiled `exosphere`.
 //!
 //! The help is what users see, so it needs no second renderer: the page holds the output of
 //! `--help` for each command.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::build;
 use crate::command;
-use crate::project::Project;
-
-/// The path of the page, from the root.
-const PAGE: &str = "docs/reference/cli.md";
 
 /// The width of the help, in columns, whatever the terminal.
 const COLUMNS: &str = "100";
@@ -30,22 +23,8 @@ The help of `exosphere` and of each of its commands. `cargo xtask docs` writes t
 Not here: the problems with which a host refuses a request ([problems.md](problems.md)).
 ";
 
-/// Writes the page to its path.
-pub fn write(project: &Project) -> Result<()> {
-    let page = page(&build::host(project)?)?;
-    fs::write(project.at(PAGE), page).with_context(|| format!("cannot write {PAGE}"))
-}
-
-/// Fails unless the page is up to date.
-pub fn check(project: &Project) -> Result<()> {
-    let page = page(&build::host(project)?)?;
-    let written = fs::read_to_string(project.at(PAGE)).with_context(|| format!("no {PAGE}"))?;
-    ensure!(written == page, "{PAGE} is out of date: run `cargo xtask docs`");
-    Ok(())
-}
-
 /// Returns the page of a program.
-fn page(program: &Path) -> Result<String> {
+pub fn page(program: &Path) -> Result<String> {
     let mut page = HEAD.to_owned();
     add(&mut page, program, &[])?;
     Ok(page)
