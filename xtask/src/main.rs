@@ -12,6 +12,7 @@ mod postgres;
 mod demo;
 mod tidy;
 mod docs;
+mod schemathesis;
 mod test;
 mod bench;
 mod audit;
@@ -55,10 +56,19 @@ enum Task {
     Test {
         /// A part of the names of the tests to run
         filter: Option<String>,
+        /// Do without schemathesis, which needs Python 3 and a package index
+        #[arg(long)]
+        without_schemathesis: bool,
+    },
+    /// Test the API against its OpenAPI document with random requests
+    Schemathesis {
+        /// The time on each of the two databases, in seconds
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
     },
     /// Check sources and documents against the rules that no lint knows
     Tidy,
-    /// Write the reference of the command line, docs/reference/cli.md
+    /// Write the reference of the command line and of the HTTP API
     Docs,
     /// Measure a release build of the host beside what the machine could do
     ///
@@ -99,7 +109,10 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup { no_rustup } => toolchain::setup(&project, !no_rustup).map(drop),
         Task::Plugins => build::plugins(&project, &[]).map(drop),
         Task::Demo { file } => demo::run(&project, file),
-        Task::Test { filter } => test::run(&project, filter.as_deref()),
+        Task::Test { filter, without_schemathesis } => {
+            test::run(&project, filter.as_deref(), !without_schemathesis)
+        }
+        Task::Schemathesis { seconds } => schemathesis::run(&project, seconds),
         Task::Tidy => tidy::run(&project),
         Task::Docs => docs::write(&project),
         Task::Bench { arguments } => bench::run(&project, &arguments),

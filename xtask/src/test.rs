@@ -13,13 +13,20 @@ use crate::command;
 use crate::docs;
 use crate::postgres;
 use crate::project::Project;
+use crate::schemathesis;
 use crate::tidy;
 
 /// Checks everything; with a filter, runs only the tests that match.
-pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
+pub fn run(project: &Project, filter: Option<&str>, with_schemathesis: bool) -> Result<()> {
     let mut clock = Clock::default();
     let mut results = Vec::new();
     postgres::ensure()?;
+    let schemathesis = if with_schemathesis {
+        clock.step("schemathesis found", || schemathesis::installed(project))?
+    } else {
+        println!("schemathesis is not run, because of --without-schemathesis");
+        "skip".into()
+    };
     clock.step("plugins compiled", || build::plugins(project, &[]))?;
     if filter.is_none() {
         lints(project, &mut clock)?;
@@ -30,12 +37,13 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     })?;
     let mut host = project.cargo();
     host.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
+    host.env(schemathesis::PROGRAM_VARIABLE, schemathesis);
     results.extend(clock.step("host tested", || tests(&mut host))?);
     let mut plugins = project.plugins_cargo("test");
     plugins.args(["--workspace", "--no-fail-fast"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
     if filter.is_none() {
-        clock.step("command line compared", || docs::check(project))?;
+        clock.step("reference compared", || docs::check(project))?;
         clock.step("speed compared", || {
             let bench = build::program(project, &PROGRAMS, &[])?;
             command::run(Command::new(bench).arg("--guard"))

@@ -1,0 +1,12 @@
+//! The API against its OpenAPI document: every operation, each answer that it documents, and the
+//! manners that all of them share. Each test reads the document that the host serves, so a new
+//! operation without a case fails.
+//!
+//! Not here: what the operations do, which the other tests show.
+
+mod document;
+mod happy;
+mod manners;
+mod problems;
+mod schemathesis;
+mod sent;

@@ -1,0 +1,166 @@
+//! The problems: for each operation, each kind that it documents, by a request that is the happy
+//! one with one fault.
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::both_databases::on_both;
+use exosphere_tests::{Host, component};
+use serde_json::{Value, json};
+
+use crate::document::{Document, Operation};
+use crate::happy::{ARGUMENTS, NAMESPACE, World, one_node, requests};
+use crate::sent::{Answer, Sent};
+
+/// Kinds that a single request cannot provoke, with the tests that show them.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("full", "a_full_host_still_answers_health in robustness"),
+    ("internal", "internal_errors_name_their_request in manners"),
+    ("unavailable", "the tests that stop a database, in hosts and disk_full"),
+    ("too-slow", "excess_and_slow_uploads_are_rejected in admission"),
+    ("too-many-uploads", "excess_and_slow_uploads_are_rejected in admission"),
+    ("compiler-killed", "compiler_process in host/sandbox"),
+];
+
+/// Operations whose `conflict` needs a race, with its cause.
+const RACES: [(&str, &str); 1] = [("startRun", "the graph changes during each of several tries")];
+
+/// Sends requests with the fault of a kind, and returns the answers. Returns nothing if the kind
+/// needs more than a fault.
+fn provoke(
+    kind: &str,
+    operation: &Operation,
+    happy: Sent,
+    world: &World<'_>,
+) -> Result<Vec<Answer>> {
+    let host = world.host;
+    let faulty = match kind {
+        "bad-path" => bad_path(operation, happy),
+        "bad-query" => Sent { query: format!("{}&unknown=1", happy.query), ..happy },
+        "bad-host" => happy.header("host", "a b"),
+        "other-site" => happy.header("origin", "https://other.example"),
+        "bad-header" if operation.id == "startRun" => happy.header("idempotency-key", ""),
+        "bad-header" => happy.header("if-match", "unquoted"),
+        "changed" => happy.header("if-match", format!("\"{}\"", "0".repeat(64))),
+        "bad-json" => happy.body("[]"),
+        "invalid" if operation.id == "pushPlugin" => {
+            Sent { query: format!("name=a&version={}", "v".repeat(65)), ..happy }
+        }
+        "invalid" => happy.body(r#"{"a": 1e999}"#),
+        // A map takes much more memory than its text.
+        "too-many-values" => happy.body(format!("{{\"a\": [{}0]}}", "{\"\":0},".repeat(6_000))),
+        "plugin-refused" => happy.body("x"),
+        "key-reused" => {
+            let first = Sent::new("POST", &happy.path).json(&json!({"idempotency_key": "used"}));
+            first.to(host)?;
+            happy.json(&json!({"idempotency_key": "used", "delay_ms": 1}))
+        }
+        "conflict" => conflict(operation, world)?,
+        "not-found" => {
+            return not_found(operation, &happy).iter().map(|sent| sent.answer(host)).collect();
+        }
+        "too-large" => {
+            return Ok(vec![happy.raw_answer(host, "Content-Length: 1073741824", b"")?]);
+        }
+        "broken-body" => {
+            let headers = "Transfer-Encoding: chunked";
+            return Ok(vec![happy.raw_answer(host, headers, b"no length\r\n")?]);
+        }
+        _ => return Ok(Vec::new()),
+    };
+    Ok(vec![faulty.answer(host)?])
+}
+
+/// Encodes the namespace, which is refused, or else spoils the last part of the path.
+fn bad_path(operation: &Operation, happy: Sent) -> Sent {
+    let place = operation.path.split('/').position(|part| part == "{namespace}");
+    let mut parts: Vec<_> = happy.path.split('/').collect();
+    let place = place.unwrap_or(parts.len() - 1);
+    parts[place] = if operation.path.contains("{namespace}") { "%64efault" } else { "%FF" };
+    Sent { path: parts.join("/"), ..happy }
+}
+
+/// Returns a request for each object in the path but the namespace, with one that does not exist.
+fn not_found(operation: &Operation, happy: &Sent) -> Vec<Sent> {
+    let templates: Vec<_> = operation.path.split('/').collect();
+    let spoil = |place: usize| {
+        let mut parts: Vec<_> = happy.path.split('/').collect();
+        parts[place] = match templates[place] {
+            "{run}" => "00000000-0000-7000-8000-000000000000",
+            "{state}" | "{revision}" => "999999999",
+            _ => "absent",
+        };
+        Sent { path: parts.join("/"), ..happy.clone() }
+    };
+    let is_object =
+        |place: &usize| templates[*place].starts_with('{') && templates[*place] != "{namespace}";
+    (0..templates.len()).filter(is_object).map(spoil).collect()
+}
+
+/// Applies a graph whose first revision names a plugin that has been removed.
+fn outdate(host: &Host, name: &str) -> Result<()> {
+    host.upload("removed", component("text")?)?;
+    host.apply(
+        name,
+        &json!({"nodes": [{
+            "node_name": "split", "plugin": "removed", "identifier": "only",
+            "inputs": {"text": "a", "chunks": 1}, "next_nodes": [],
+        }]}),
+    )?;
+    host.apply(name, &one_node("echo", &json!({"value": 1})))?;
+    let removed = Sent::new("DELETE", format!("{NAMESPACE}/plugins/removed")).answer(host)?;
+    ensure!(removed.status == 200, "{removed:?}");
+    Ok(())
+}
+
+/// Returns a request that the status of its object does not allow.
+fn conflict(operation: &Operation, world: &World<'_>) -> Result<Sent> {
+    let path = match operation.id.as_str() {
+        "deleteGraph" => "/graphs/echo".to_owned(),
+        "removePlugin" => "/plugins/lab".to_owned(),
+        "rollBackGraph" => {
+            outdate(world.host, "outdated")?;
+            let path = format!("{NAMESPACE}/graphs/outdated/rollback");
+            return Ok(Sent::new("POST", path).json(&json!({"revision": 1})));
+        }
+        "deleteRun" => format!("/runs/{}", world.host.run("wait", &json!({}), &json!({}))?),
+        _ => {
+            let tail = operation.path.split_once("{run}").map(|(_, tail)| tail);
+            let tail = tail.context("not of a run")?;
+            let tail = tail.replace("{state}", &world.succeeded.state.to_string());
+            format!("/runs/{}{tail}", world.succeeded.id)
+        }
+    };
+    Ok(Sent::new(&operation.method, format!("{NAMESPACE}{path}")))
+}
+
+#[test]
+fn every_documented_problem_is_provoked() -> Result<()> {
+    on_both("openapi_problems", &ARGUMENTS, |host| {
+        let (document, world) = (Document::of(host)?, World::of(host)?);
+        for operation in document.operations()? {
+            for kind in operation.problems() {
+                let is_race = kind == "conflict"
+                    && RACES.iter().any(|(operation_id, _)| *operation_id == operation.id);
+                if is_race || ELSEWHERE.iter().any(|(other, _)| *other == kind) {
+                    continue;
+                }
+                let case = format!("{}: {kind}", operation.id);
+                let happy = requests(&operation.id, &world).with_context(|| case.clone())?;
+                let (_, mut happy) = happy.into_iter().next().context("no request")?;
+                if operation.takes_upload {
+                    // A refused upload may be unread, which a client that still sends sees as a
+                    // broken connection.
+                    happy = happy.body("x");
+                }
+                let answers = provoke(&kind, &operation, happy, &world);
+                let answers = answers.with_context(|| case.clone())?;
+                ensure!(!answers.is_empty(), "{case}: no case is known: add one here");
+                for answer in answers {
+                    let found: Value = answer.json().with_context(|| case.clone())?;
+                    ensure!(found["type"] == format!("/problems/{kind}"), "{case}: {found:#}");
+                    document.check(&operation, &answer)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
