@@ -39,9 +39,9 @@ pub struct NodeDiff {
 pub struct FieldDiff {
     /// The name of the field: `digest`, `inputs.text`, `retry_policy.max_retries`.
     pub field: String,
-    /// The value in the first graph; `None` if it is not there.
+    /// The value in the first graph; `None` if it does not exist.
     pub from: Option<Value>,
-    /// The value in the second graph; `None` if it is not there.
+    /// The value in the second graph; `None` if it does not exist.
     pub to: Option<Value>,
 }
 

@@ -372,7 +372,7 @@ pub const NAMESPACES: &[Case] = &[
         "UPDATE state SET namespace = -<fan:00> WHERE id = <fan:0000>",
         &["namespace state.namespace <fan:0000>"],
     ),
-    Case("DELETE FROM component", &["orphan exported.digest -", "orphan plugin.digest -"]),
+    Case("DELETE FROM component", &["orphan exported.digest *", "orphan plugin.digest *"]),
     Case("DELETE FROM exported", &["value component.nodes -"]),
     Case(
         "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
@@ -534,7 +534,7 @@ pub const VALUES: &[Case] = &[
         &["value revision.body -", "value revision.digest -"],
     ),
     Case("UPDATE graph SET name = ' ' WHERE name = 'fan'", &["value graph.name -"]),
-    Case("UPDATE component SET nodes = '{}'", &["value component.nodes -"]),
+    Case("UPDATE component SET nodes = '{}'", &["value component.nodes *"]),
     Case(
         "INSERT INTO secret (namespace, graph, name, sealed, key_id) VALUES ('n', 'g', ' ', '', 'short')",
         &["value secret.name -", "value secret.key_id -"],
@@ -542,7 +542,7 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE seal SET key_id = ''", &["value seal.key_id -"]),
     Case("INSERT INTO namespace (name) VALUES ('..')", &["value namespace.name -"]),
     Case("INSERT INTO capability VALUES ('n', 'p', '[]', 1)", &["value capability.grants -"]),
-    Case("UPDATE component SET size = 7", &["value component.size -"]),
+    Case("UPDATE component SET size = 7", &["value component.size *"]),
 ];
 
 /// Values of a wrong type, which only SQLite stores.

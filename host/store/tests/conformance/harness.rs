@@ -12,7 +12,7 @@ use exosphere_domain::deadline::Deadlines;
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::testing::GraphBuilder;
-use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, SessionId};
+use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey, RunId, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
@@ -94,19 +94,30 @@ pub async fn apply_graph(
     now: Millis,
 ) -> Result<AppliedGraph, StoreError> {
     for (plugin, digest) in graph.uploads() {
-        let new = NewPlugin {
-            namespace: namespace.clone(),
-            name: plugin.clone(),
-            version: String::new(),
-            digest,
-            bytes: Vec::new(),
-            nodes: Vec::new(),
-            imports: Vec::new(),
-            compile_ms: 0,
-        };
-        store.push_plugin(new, now).await?;
+        push_upload(store, namespace, plugin, digest, now).await?;
     }
     store.apply_graph(namespace, graph_name, graph, secrets, now).await
+}
+
+/// Uploads a plugin without bytes and nodes.
+pub async fn push_upload(
+    store: &Store,
+    namespace: &Name,
+    plugin: &Name,
+    digest: Digest,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let new = NewPlugin {
+        namespace: namespace.clone(),
+        name: plugin.clone(),
+        version: String::new(),
+        digest,
+        bytes: Vec::new(),
+        nodes: Vec::new(),
+        imports: Vec::new(),
+        compile_ms: 0,
+    };
+    store.push_plugin(new, now).await.map(drop)
 }
 
 pub async fn open(database: &TestDatabase) -> Store {

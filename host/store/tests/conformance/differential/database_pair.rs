@@ -18,7 +18,7 @@ use exosphere_store::{
     RunUpdate, StagedQueues, Store, StoreError, check,
 };
 
-use crate::harness::{Template, apply_graph, name, open};
+use crate::harness::{Template, name, open, push_upload};
 use crate::test_database::{Kind, Table, TestDatabase, is_time};
 
 pub struct DatabasePair {
@@ -166,8 +166,21 @@ impl DatabasePair {
     pub async fn template(&self, namespace: &str, named: &str, builder: &GraphBuilder) -> Template {
         let graph = Arc::new(builder.build().unwrap());
         let (namespace_name, graph_name, secrets) = (name(namespace), name(named), BTreeMap::new());
+        for (plugin, digest) in graph.uploads() {
+            let (postgres, sqlite) = (&self.postgres, &self.sqlite.store);
+            if postgres.store.find_upload(&namespace_name, plugin, digest).await.unwrap() {
+                continue;
+            }
+            push_upload(&postgres.store, &namespace_name, plugin, digest, 0).await.unwrap();
+            let uploaded_at = format!(
+                "SELECT uploaded_at FROM plugin \
+                 WHERE namespace = '{namespace_name}' AND digest = '{digest}'"
+            );
+            let now = postgres.database.number(&uploaded_at).await + self.simulated_ms;
+            push_upload(sqlite, &namespace_name, plugin, digest, now).await.unwrap();
+        }
         let apply = async |store: &Store, now| {
-            apply_graph(store, &namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
+            store.apply_graph(&namespace_name, &graph_name, &graph, &secrets, now).await.unwrap()
         };
         let postgres_applied = apply(&self.postgres.store, 0).await;
         let row = self.postgres.store.graph(&namespace_name, &graph_name).await.unwrap().unwrap();
