@@ -234,7 +234,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         () = interrupts.next() => {}
     }
     log_drain(&host).await;
-    // The API goes on meanwhile: it answers reads, and refuses starts.
+    // The API continues meanwhile: it answers reads, and refuses starts.
     tokio::select! {
         stopped = host.stop() => stopped.map_err(|error| start_error(&error))?,
         cause = host.failed() => return Err(Error::Start(cause)),

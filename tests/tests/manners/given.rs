@@ -185,7 +185,7 @@ fn outputs_past_the_first_page_are_read() -> Result<()> {
         );
         let all = prints(host, &["run", "outputs", &run, "only", "--all", "--raw"])?;
         ensure!(all.lines().count() == 1001, "{}", all.lines().count());
-        // Where it is cut, it says so, with the command that goes on.
+        // Where it is cut, it says so, with the command that continues.
         let shown = prints(host, &["run", "show", &run, "only"])?;
         let more = format!("981 more outputs: exosphere run outputs {run}/only --after 20 --host ");
         ensure!(shown.contains(&more) && shown.lines().count() < 150, "{shown}");

@@ -41,7 +41,7 @@ impl Context {
     }
 
     /// Returns the result of a command, after printing a refusal for programs. The refusal of a
-    /// namespace that is not there names the nearest one that the caller may list.
+    /// namespace that does not exist names the nearest one that the caller may list.
     fn done(&self, end: Result<(), Error>) -> Result<(), Error> {
         let end = end.map_err(|error| match error {
             Error::Refused { problem, json } if problem.reason.as_deref() == Some(NO_NAMESPACE) => {

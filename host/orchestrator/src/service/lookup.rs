@@ -102,7 +102,7 @@ impl Host {
         Err(Error::not_found("namespace", namespace))
     }
 
-    /// Returns the refusal of a run that is not there, with the nearest id.
+    /// Returns the refusal of a run that does not exist, with the nearest id.
     pub(crate) async fn run_not_found(
         &self,
         namespace: &Name,
@@ -123,7 +123,7 @@ impl Host {
         Ok(Error::NotFound { kind: "run", name, hint })
     }
 
-    /// Returns the refusal of a graph that is not there, with the nearest name.
+    /// Returns the refusal of a graph that does not exist, with the nearest name.
     pub(crate) async fn graph_not_found(
         &self,
         namespace: &Name,
@@ -137,7 +137,7 @@ impl Host {
         Ok(Error::NotFound { kind: "graph", name: graph.to_string(), hint })
     }
 
-    /// Returns the refusal of a plugin that is not there, with the nearest name.
+    /// Returns the refusal of a plugin that does not exist, with the nearest name.
     pub(crate) async fn plugin_not_found(
         &self,
         namespace: &Name,

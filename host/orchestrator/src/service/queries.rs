@@ -103,7 +103,7 @@ impl Host {
         Ok(page)
     }
 
-    /// Refuses a list without items if nothing can be in it: the namespace is not there, or the
+    /// Refuses a list without items if nothing can be in it: the namespace does not exist, or the
     /// graph.
     async fn check_list(&self, namespace: &Name, graph: Option<&Name>) -> Result<(), Error> {
         self.check_namespace(namespace).await?;

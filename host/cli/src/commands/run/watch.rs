@@ -84,11 +84,11 @@ pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
 /// The exit code of a command that an interrupt ended, as of a shell.
 const INTERRUPTED: i32 = 130;
 
-/// Lets an interrupt end this process with the words that the run goes on without it.
+/// Lets an interrupt end this process with the words that the run continues without it.
 fn say_on_interrupt(id: RunId) -> Result<(), Error> {
     let run = id.to_string();
     let words = format!(
-        "\nthe run goes on; follow it with: {}\nstop it with: {}\n",
+        "\nthe run continues; follow it with: {}\nstop it with: {}\n",
         follow_up(&["run", "watch", &run]),
         follow_up(&["run", "cancel", &run])
     );
