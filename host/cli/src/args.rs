@@ -23,7 +23,7 @@ Exit codes:
   2  invalid command line        6  internal error of the host
   3  no answer from the host     7  host stopping or full: try again
                                  8  its database is away: try again
-                               130  interrupted; a watched run goes on
+                               130  interrupted; a watched run continues
 
 With --json, standard output carries the JSON of the host's API and nothing
 else; a refusal is its problem document. Messages for people go to standard

@@ -74,7 +74,7 @@ fn an_interrupted_watch_says_that_the_run_goes_on() -> Result<()> {
     stderr.read_to_string(&mut rest)?;
     ensure!(watch.wait()?.code() == Some(130), "{rest}");
     ensure!(
-        rest.contains("the run goes on") && rest.contains(&format!("run cancel {run}")),
+        rest.contains("the run continues") && rest.contains(&format!("run cancel {run}")),
         "{rest}"
     );
     ensure!(host.get(&format!("/runs/{run}"))?["status"] == "RUNNING");
