@@ -158,7 +158,8 @@ fn path_parameter(name: &str) -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let schema: RefOr<Schema> = match name {
         "run" => text.format(Some(SchemaFormat::Custom("uuid".to_owned()))).into(),
-        "state" | "revision" => ObjectBuilder::new()
+        "state" => text.into(),
+        "revision" => ObjectBuilder::new()
             .schema_type(Type::Integer)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
             .into(),
@@ -177,7 +178,7 @@ fn path_parameter(name: &str) -> Parameter {
 fn about_path_parameter(name: &str) -> String {
     match name {
         "run" => "The id of the run.".to_owned(),
-        "state" => "The number of the state.".to_owned(),
+        "state" => "The path of the state, as `split.count[3]`.".to_owned(),
         "revision" => "The number of the revision.".to_owned(),
         "kind" => "The kind of the problem.".to_owned(),
         "name" => "The name.".to_owned(),

@@ -21,10 +21,10 @@ pub struct World<'a> {
     pub failed: Run,
 }
 
-/// A run and the number of its only state.
+/// A run and the path of its only state.
 pub struct Run {
     pub id: String,
-    pub state: i64,
+    pub state: String,
 }
 
 impl World<'_> {
@@ -63,7 +63,7 @@ fn ended(host: &Host, graph: &str) -> Result<Run> {
     let id = host.run(graph, &json!({}), &json!({}))?;
     host.wait_for(&id)?;
     let states = host.list(&id, "")?;
-    let state = states.first().and_then(|state| state["number"].as_i64());
+    let state = states.first().and_then(|state| state["path"].as_str().map(str::to_owned));
     Ok(Run { id, state: state.context("the run has a state")? })
 }
 
@@ -72,6 +72,8 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
     let get = |path: &str| Sent::new("GET", path);
     let own = |method: &str, path: &str| Sent::new(method, format!("{NAMESPACE}{path}"));
     let run = format!("/runs/{}", world.succeeded.id);
+    let state = format!("{run}/states/{}", world.succeeded.state);
+    let secret = "/graphs/echo/secrets/token";
     let graph = one_node("echo", &json!({"value": 2}));
     let settings = "/v1/operator/namespaces/default";
     let other = "/v1/operator/namespaces/other";
@@ -123,6 +125,16 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         "pauseGraph" => own("POST", "/graphs/wait/pause").json(&json!({"reason": "a test"})),
         "resumeGraph" => own("POST", "/graphs/wait/resume"),
         "deleteRun" => own("DELETE", &format!("/runs/{}", ended(world.host, "echo")?.id)),
+        "showRunInputs" => own("GET", &format!("{run}/inputs")),
+        "showRunResult" => own("GET", &format!("{run}/result")).query("limit=1"),
+        "showStateInputs" => own("GET", &format!("{state}/inputs")),
+        "listStateOutputs" => own("GET", &format!("{state}/outputs")).query("limit=1"),
+        "listSecrets" => own("GET", "/secrets").query("limit=1"),
+        "setSecret" => own("PUT", secret).json(&json!({"value": "open"})),
+        "removeSecret" => {
+            own("PUT", secret).json(&json!({"value": "open"})).to(world.host)?;
+            own("DELETE", secret)
+        }
         "listPlugins" => own("GET", "/plugins"),
         "pushPlugin" => {
             let push = own("POST", "/plugins").query("name=text").body(component("text")?);

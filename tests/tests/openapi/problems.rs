@@ -20,8 +20,12 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("compiler-killed", "compiler_process in host/sandbox"),
 ];
 
-/// Operations whose `conflict` needs a race, with its cause.
-const RACES: [(&str, &str); 1] = [("startRun", "the graph changes during each of several tries")];
+/// Operations whose `conflict` needs more than a request, with its cause.
+const RACES: [(&str, &str); 3] = [
+    ("startRun", "the graph changes during each of several tries"),
+    ("showStateInputs", "a unite waits for its members"),
+    ("removeSecret", "a node declares the secret, in secrets"),
+];
 
 /// Sends requests with the fault of a kind, and returns the answers. Returns nothing if the kind
 /// needs more than a fault.
@@ -78,21 +82,24 @@ fn bad_path(operation: &Operation, happy: Sent) -> Sent {
     Sent { path: parts.join("/"), ..happy }
 }
 
-/// Returns a request for each object in the path but the namespace, with one that does not exist.
+/// Returns a request for each object in the path, with one that does not exist. The namespace
+/// counts if the path has no other.
 fn not_found(operation: &Operation, happy: &Sent) -> Vec<Sent> {
     let templates: Vec<_> = operation.path.split('/').collect();
     let spoil = |place: usize| {
         let mut parts: Vec<_> = happy.path.split('/').collect();
         parts[place] = match templates[place] {
             "{run}" => "00000000-0000-7000-8000-000000000000",
-            "{state}" | "{revision}" => "999999999",
+            "{revision}" => "999999999",
             _ => "absent",
         };
         Sent { path: parts.join("/"), ..happy.clone() }
     };
-    let is_object =
-        |place: &usize| templates[*place].starts_with('{') && templates[*place] != "{namespace}";
-    (0..templates.len()).filter(is_object).map(spoil).collect()
+    let is_namespace = |place: &usize| templates[*place] == "{namespace}";
+    let all = (0..templates.len()).filter(|place| templates[*place].starts_with('{'));
+    let (namespace, objects): (Vec<_>, Vec<_>) = all.partition(is_namespace);
+    let places = if objects.is_empty() { namespace } else { objects };
+    places.into_iter().map(spoil).collect()
 }
 
 /// Applies a graph whose first revision names a plugin that has been removed.
@@ -116,6 +123,8 @@ fn conflict(operation: &Operation, world: &World<'_>) -> Result<Sent> {
     let path = match operation.id.as_str() {
         "deleteGraph" => "/graphs/echo".to_owned(),
         "removePlugin" => "/plugins/lab".to_owned(),
+        // The first digits of every id are those of the same time.
+        "showRun" => format!("/runs/{}", &world.succeeded.id[..4]),
         "rollBackGraph" => {
             outdate(world.host, "outdated")?;
             let path = format!("{NAMESPACE}/graphs/outdated/rollback");
@@ -125,7 +134,7 @@ fn conflict(operation: &Operation, world: &World<'_>) -> Result<Sent> {
         _ => {
             let tail = operation.path.split_once("{run}").map(|(_, tail)| tail);
             let tail = tail.context("not of a run")?;
-            let tail = tail.replace("{state}", &world.succeeded.state.to_string());
+            let tail = tail.replace("{state}", &world.succeeded.state);
             format!("/runs/{}{tail}", world.succeeded.id)
         }
     };

@@ -56,7 +56,7 @@ fn write_settings(folder: &Path, world: &World<'_>) -> Result<()> {
         ("plugin", r#""lab", "lab""#.to_owned()),
         ("run", format!(r#""{}", "{}""#, done.id, failed.id)),
         ("revision", "1, 2".to_owned()),
-        ("state", format!("{}, {}", done.state, failed.state)),
+        ("state", format!(r#""{}", "{}""#, done.state, failed.state)),
     ];
     let mut text = String::new();
     for (name, values) in &values {
