@@ -175,7 +175,10 @@ fn first_signal_drains_second_signal_stops() -> Result<()> {
 
     let (mut host, run) = begin(20_000)?;
     host.terminate()?;
-    until("the drain to begin", || Ok(host.get("//health").is_err().then_some(())))?;
+    until("the drain to begin", || {
+        let refused = host.refused("POST", "/graphs/drain/runs", &json!({}));
+        Ok(refused.ok().filter(|(status, _)| *status == 503).map(drop))
+    })?;
     host.terminate()?;
     let stopped = std::time::Instant::now();
     host.wait()?;

@@ -267,6 +267,7 @@ fn namespaces_cannot_see_each_other() -> Result<()> {
     }
     let (status, _) = host.refused("POST", &format!("{other}/runs/{run}/cancel"), &json!({}))?;
     ensure!(status == 404);
+    host.namespace("other", &json!({"slots": 1}))?;
     for (path, list) in [("/plugins", "plugins"), ("/graphs", "graphs"), ("/runs", "runs")] {
         let found: Value = good(host.request("GET", &format!("{other}{path}"))?.send()?)?;
         ensure!(found[list] == json!([]), "{found}");

@@ -46,7 +46,7 @@ fn start(host: &Host, graph: &str) -> Result<String> {
     host.run(graph, &json!({}), &json!({}))
 }
 
-/// Checks that a run waits, paused with something.
+/// Checks that a run is paused by the pause of `with`: the run, its graph or its namespace.
 fn ensure_waits(host: &Host, run: &str, with: &str, reason: &str) -> Result<()> {
     let found = host.get(&format!("/runs/{run}"))?;
     let pause = &found["pause"];

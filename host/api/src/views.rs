@@ -497,7 +497,7 @@ mod tests {
         let expected = json!({
             "run": RUN, "graph": "g", "revision": 3, "status": "RUNNING", "paused": false,
             "version": 9, "created_at": 1000, "ended_at": null, "labels": {"team": "a"},
-            "reason": null, "deadline_at": 5000, "start_by_at": null,
+            "reason": null, "due_at": 1200, "deadline_at": 5000, "start_by_at": null,
             "counts": {
                 "states": 7, "open": 4, "success": 1, "pruned": 1, "errored": 1, "cancelled": 0,
                 "retries": 2, "requeues": 0,

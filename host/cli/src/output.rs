@@ -1,4 +1,6 @@
-//! Standard output: tables for people, or the host's JSON for programs.
+//! Standard output: text for people, or the host's JSON for programs.
+//!
+//! Not here: tables (`format`).
 
 use std::io::{self, Write};
 

@@ -2,8 +2,9 @@
 //! none unless an operator granted them. This module defines the contents of a grant, the
 //! requests that it allows, and the capabilities that a plugin asks for and lacks.
 //!
-//! Not here: who may grant, where grants are kept, and the connections themselves. Nor the
-//! addresses to which a host name resolves; they are checked where the connection is made.
+//! Not here: whether one rule allows a request (`rule`), who may grant, where grants are kept, and
+//! the connections themselves. Nor the addresses to which a host name resolves; they are checked
+//! where the connection is made.
 
 mod host;
 mod lookalike;

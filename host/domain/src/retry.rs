@@ -1,5 +1,5 @@
-//! Retry policies: the number of retries of a failed state, and the backoff
-//! between them.
+//! Retry policies: their form in a graph file, the number of retries of a failed state, and the
+//! backoff between them.
 //!
 //! Not here: which failures are retried at all; see
 //! [`crate::failure::Failure::is_retried`]. Nor the minimum delay of a state

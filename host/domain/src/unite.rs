@@ -1,5 +1,7 @@
 //! The end of unites: when a unite has no open member left, its counters alone
 //! decide how it ends.
+//!
+//! Not here: the count of open members (the store, `commit/unites.rs`).
 
 use serde_json::json;
 

@@ -25,7 +25,7 @@ mod database_backoff;
 mod system;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, Name};
@@ -69,6 +69,7 @@ use cluster::probe::{self, Probe};
 use cluster::recovery;
 use cluster::session::CurrentSession;
 use data_folder::DataFolder;
+use database_backoff::{database_backoff, pause};
 use execution::committer::{self, Committer};
 use execution::deadlines::{self, DeadlineWatch};
 use execution::executor::Executor;
@@ -90,6 +91,10 @@ const MAX_CLAIMS_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
 /// Time for which an execution waits for a database that is unavailable, before its
 /// attempt is given back.
 const READ_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time for which a stopping host tries to end its session while the database is unavailable,
+/// such as for a restart. Without that end, others take its states over later.
+const END_SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A host: a session on a database, and a sandbox. Cheap to clone.
 #[derive(Clone)]
@@ -180,7 +185,7 @@ impl Host {
         inner.pipeline.prefetch.notify();
         inner.pipeline.committer.drain().await;
         inner.cluster.session.close();
-        inner.db.store.end_session(inner.cluster.session.current(), inner.db.clock.now()).await?;
+        self.end_session().await?;
         // This host alone knows of states that are due later.
         let notification = Notification {
             from: inner.cluster.session.current().0,
@@ -193,6 +198,22 @@ impl Host {
         inner.db.store.close().await;
         inner.cluster.session.end();
         Ok(())
+    }
+
+    /// Ends the session, after an outage of at most [`END_SESSION_TIMEOUT`].
+    async fn end_session(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let session = inner.cluster.session.current();
+        let started = Instant::now();
+        let mut backoff = database_backoff();
+        loop {
+            let ended = inner.db.store.end_session(session, inner.db.clock.now()).await;
+            let is_passing = matches!(ended, Err(StoreError::Unavailable(_)));
+            if !is_passing || started.elapsed() > END_SESSION_TIMEOUT {
+                return ended;
+            }
+            pause(&mut backoff).await;
+        }
     }
 
     /// Returns whether the host is stopping: it reads and ends what is running, and starts nothing.

@@ -1,7 +1,7 @@
 //! Parses the form of a template: JSON becomes plain data, and every mistake of form is
 //! recorded. All readable parts are kept for later checks.
 //!
-//! Not here: meaning. Names are resolved later.
+//! Not here: retry policies ([`crate::retry`]), and meaning: names are resolved later.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! The JSON parser: one recursive descent for all modes, so that they agree. A
 //! mode builds the whole value, some of it or nothing. The depth of nesting
-//! bounds the recursion.
+//! bounds the recursion. It refuses duplicate keys in every mode.
 
 use std::borrow::Cow;
 

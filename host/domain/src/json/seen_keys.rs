@@ -1,6 +1,8 @@
 //! Duplicate-key detection for an object that is checked but not built. Takes
 //! linear time, and does not allocate for small objects. The hash is seeded at
 //! random, so a hostile text cannot choose keys that collide.
+//!
+//! Not here: the refusal of a duplicate key, and objects that are built (`reader`).
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -10,10 +10,10 @@
 //! a compiler bug, it could return code of its own making. The confinement keeps everything
 //! else from it: files, the network, other processes, time, memory.
 
-mod child;
+mod supervisor;
 mod confinement;
 mod protocol;
-mod worker;
+mod process;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,10 +29,10 @@ use crate::artifact::Artifact;
 use crate::sanitize::{clean_lines, cut};
 
 pub use confinement::{Confinement, ConfinementError, confine};
-pub use worker::main;
+pub use process::main;
 
-use child::{ExitCause, SupervisedChild};
 use protocol::Verdict;
+use supervisor::{ExitCause, SupervisedChild};
 
 /// The limits of admission, which the operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,8 @@
 //! Most nodes are done before the first tick. A longer one continues in turns: one turn
 //! for each processor, granted round-robin to namespaces and within a namespace to its
 //! runs. So neither short nodes nor those of other namespaces wait for it.
+//!
+//! Not here: the end of a guest over its limit (`on_epoch` in `guest::state`).
 
 use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};

@@ -1,4 +1,4 @@
-//! A server on the loopback, whose answer depends on the path of the request. Records
+//! A loopback server whose answer depends on the path of the request. Records
 //! the requests, and counts open connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -1,5 +1,7 @@
 //! Starts runs. Their rows are inserted before all other writes. A transaction that waits here for
 //! another host's start with the same key must not hold any other lock yet.
+//!
+//! Not here: whether a repeated start is the same request (`start_digest` of the domain).
 
 use exosphere_domain::ids::{Name, RunId, RunKey};
 use exosphere_domain::journal::Journal;

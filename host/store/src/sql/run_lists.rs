@@ -1,5 +1,7 @@
 //! Lists of runs, the newest first. A statement here finds the keys of a page along an index; the
 //! runs themselves are read by their keys (`RUN_VIEWS`).
+//!
+//! Not here: which statement a filter takes (`reads::run_list`).
 
 use crate::dialect::Statement;
 

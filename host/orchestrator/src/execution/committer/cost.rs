@@ -3,7 +3,7 @@
 use exosphere_domain::plan::{RescheduleReason, Transition};
 use exosphere_store::{Control, Finished, NewRun, Operation, RedrivePart, Stage};
 
-use super::lanes::{Label, Lane};
+use super::lanes::{Lane, LaneCost};
 
 /// The cost of one row without its texts, in bytes. It is an estimate of the text that
 /// a commit writes in the time of one row (10 µs, by the whole fanout of
@@ -11,7 +11,7 @@ use super::lanes::{Label, Lane};
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
 /// Returns the lane and the cost of an operation.
-pub(crate) fn label(operation: &Operation) -> Label {
+pub(crate) fn lane_and_cost(operation: &Operation) -> LaneCost {
     let (lane, run, cost) = match operation {
         Operation::Start(new) => (Lane::Control, &new.info, start(new)),
         Operation::Finish(finished) => (Lane::End, &finished.run, finish(finished)),
@@ -21,7 +21,7 @@ pub(crate) fn label(operation: &Operation) -> Label {
             (lane, run, ROW_BYTES.saturating_mul(rows))
         }
     };
-    Label { lane, namespace: run.namespace_key, run: run.key, cost }
+    LaneCost { lane, namespace: run.namespace_key, run: run.key, cost }
 }
 
 /// Returns the lane of a control operation and the maximum number of rows that it writes.
@@ -147,15 +147,15 @@ pub(super) mod tests {
     }
 
     fn cost(finished: Finished) -> usize {
-        let label = label(&Operation::Finish(Box::new(finished)));
-        assert_eq!((label.lane, label.namespace), (Lane::End, NamespaceKey(7)));
-        label.cost as usize
+        let lane_cost = lane_and_cost(&Operation::Finish(Box::new(finished)));
+        assert_eq!((lane_cost.lane, lane_cost.namespace), (Lane::End, NamespaceKey(7)));
+        lane_cost.cost as usize
     }
 
     #[test]
     fn requests_go_ahead_of_ends() {
         let run = ended(Transition::Pruned { data: None }).run;
-        let lane = |operation: Operation| label(&operation).lane;
+        let lane = |operation: Operation| lane_and_cost(&operation).lane;
         let control = |control| lane(Operation::Control(run.clone(), control));
         for urgent in [Control::Cancel, Control::Pause, Control::Resume] {
             assert_eq!(control(urgent), Lane::Urgent);
@@ -179,7 +179,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn outputs_logs_and_writes_have_weight() {
+    fn outputs_logs_and_writes_have_a_cost() {
         let pruned = || ended(Transition::Pruned { data: None });
         assert!(cost(pruned()) < MIB / 100);
         let outputs = vec!["x".repeat(MIB); 3];
@@ -194,7 +194,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cancelled_result_weighs_almost_nothing() {
+    fn a_cancelled_end_costs_almost_nothing() {
         let outputs = vec!["x".repeat(MIB); 3];
         let success = Transition::Success { outputs, children: Vec::new(), unites: Vec::new() };
         let mut finished = ended(success);

@@ -35,7 +35,7 @@ pub(crate) struct BatchBounds {
 
 /// The lane, namespace, run and cost of an operation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Label {
+pub(crate) struct LaneCost {
     pub lane: Lane,
     pub namespace: NamespaceKey,
     pub run: RunKey,
@@ -106,8 +106,8 @@ impl<T> Lanes<T> {
             .all(|lane| lane.is_empty())
     }
 
-    pub(crate) fn push(&mut self, label: Label, item: T) {
-        let Label { lane, namespace, run, cost } = label;
+    pub(crate) fn push(&mut self, lane_cost: LaneCost, item: T) {
+        let LaneCost { lane, namespace, run, cost } = lane_cost;
         self.lane(lane).push(namespace, run, Entry { cost, item });
     }
 

@@ -11,7 +11,7 @@ use exosphere_store::Operation;
 use tokio::sync::{Notify, oneshot};
 
 use super::budget::{Budgets, Charge};
-use super::cost::label;
+use super::cost::lane_and_cost;
 use super::lanes::{BatchBounds, Lane, Lanes};
 use super::mailbox::WorkHint;
 use super::reply::ReplySender;
@@ -117,21 +117,21 @@ impl Queue {
         sender: Option<ReplySender>,
     ) -> Result<(), QueueClosed> {
         self.strip_if_cancelled(&mut operation);
-        let label = label(&operation);
-        let mut charge = self.budgets.charge(label.namespace, label.cost).await;
+        let lane_cost = lane_and_cost(&operation);
+        let mut charge = self.budgets.charge(lane_cost.namespace, lane_cost.cost).await;
         if self.strip_if_cancelled(&mut operation) {
-            charge.lower(self::label(&operation).cost);
+            charge.lower(lane_and_cost(&operation).cost);
         }
         self.add(QueuedOperation { operation, permit: Some(permit), sender, charge: Some(charge) })
     }
 
     fn add(&self, operation: QueuedOperation) -> Result<(), QueueClosed> {
-        let label = label(&operation.operation);
+        let lane_cost = lane_and_cost(&operation.operation);
         let mut state = self.lock();
         if state.closed {
             return Err(QueueClosed);
         }
-        state.lanes.push(label, operation);
+        state.lanes.push(lane_cost, operation);
         drop(state);
         self.arrived.notify_one();
         Ok(())
@@ -155,7 +155,7 @@ impl Queue {
         state.cancelled.add(run);
         state.lanes.lower_costs(Lane::End, run, |waiting| {
             strip(&mut waiting.operation);
-            let cost = label(&waiting.operation).cost;
+            let cost = lane_and_cost(&waiting.operation).cost;
             if let Some(charge) = &mut waiting.charge {
                 charge.lower(cost);
             }

@@ -87,7 +87,7 @@ const OVERRIDE_HEADERS: &[&str] = &[
     "front-end-https",
 ];
 
-/// Prefixes of further such headers.
+/// Prefixes of the names of further headers that override the request.
 const OVERRIDE_PREFIXES: &[&str] = &["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
 
 /// Parts of the names of further such headers.

@@ -11,7 +11,7 @@ fn push(
     name: &'static str,
 ) {
     let (namespace, run) = (NamespaceKey(namespace), RunKey(run));
-    lanes.push(Label { lane, namespace, run, cost }, name);
+    lanes.push(LaneCost { lane, namespace, run, cost }, name);
 }
 
 /// Takes batches until the queue is empty; returns the names in each.
@@ -60,7 +60,7 @@ fn batches_are_bounded_by_number() {
 }
 
 #[test]
-fn batches_are_bounded_by_weight() {
+fn batches_are_bounded_by_cost() {
     let mut lanes = Lanes::default();
     for name in ["a", "b", "c"] {
         push(&mut lanes, (Lane::End, 1, 1, 40), name);

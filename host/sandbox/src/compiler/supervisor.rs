@@ -1,5 +1,7 @@
-//! Ensures that a child process ends and is reaped, even if the task or the runtime
-//! that started it is gone.
+//! The supervisor of a compiling process, in the host: ensures that the process ends and is
+//! reaped, even if the task or the runtime that started it is gone.
+//!
+//! Not here: the compiling process itself (`process`).
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
