@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use exosphere_api_types::Problem;
+use serde_json::json;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -80,10 +81,13 @@ fn method(verb: Verb) -> HttpMethod {
 fn operation(tag: &str, path: &str, route: &Route, schemas: &mut Schemas) -> OperationBuilder {
     let Route { description, requirement, .. } = route;
     let Requirement { needs, quota, shows_payloads } = requirement;
-    let extensions = ExtensionsBuilder::new()
-        .add("x-role", needs.as_str())
-        .add("x-quota", quota.as_str())
-        .add("x-payloads", *shows_payloads);
+    // One member: several would come in another order each time.
+    let requires = json!({
+        "role": needs.as_str(),
+        "quota": quota.as_str(),
+        "payloads": *shows_payloads,
+    });
+    let extensions = ExtensionsBuilder::new().add("x-requires", requires);
     let mut operation = OperationBuilder::new()
         .operation_id(Some(description.id))
         .tag(tag)

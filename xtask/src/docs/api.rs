@@ -63,9 +63,10 @@ pub fn page(document: &str) -> Result<String> {
 fn add(page: &mut String, path: &str, method: &str, operation: &Value) -> Result<()> {
     let Value::String(summary) = &operation["summary"] else { return Ok(()) };
     write!(page, "\n### {summary}\n\n`{} {path}`", method.to_uppercase())?;
-    write!(page, " · role `{}`", word(&operation["x-role"]))?;
-    write!(page, " · quota `{}`", word(&operation["x-quota"]))?;
-    let payloads = if operation["x-payloads"] == true { " · shows payloads" } else { "" };
+    let requires = &operation["x-requires"];
+    write!(page, " · role `{}`", word(&requires["role"]))?;
+    write!(page, " · quota `{}`", word(&requires["quota"]))?;
+    let payloads = if requires["payloads"] == true { " · shows payloads" } else { "" };
     writeln!(page, "{payloads} · `{}`", word(&operation["operationId"]))?;
     if let Some(description) = operation["description"].as_str() {
         write!(page, "\n{description}\n")?;

@@ -45,9 +45,9 @@ fn operation(path: &str, method: &str, operation: &Value) -> Markup {
         h3 id=(id) { (word(&operation["summary"])) }
         p.path { span.method { (method.to_uppercase()) } " " (path) }
         p.facts {
-            "Role " code { (word(&operation["x-role"])) } ", quota "
-            code { (word(&operation["x-quota"])) } ", operation " code { (id) }
-            @if operation["x-payloads"] == true { ", shows payloads" }
+            "Role " code { (word(&operation["x-requires"]["role"])) } ", quota "
+            code { (word(&operation["x-requires"]["quota"])) } ", operation " code { (id) }
+            @if operation["x-requires"]["payloads"] == true { ", shows payloads" }
         }
         @if operation["description"].is_string() { p { (text(word(&operation["description"]))) } }
         @if !list(&operation["parameters"]).is_empty() {
