@@ -5,8 +5,6 @@
 //! Not here: which routes make large answers, and the memory that these hold (`answer`).
 
 use std::io::Write;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{
@@ -16,8 +14,10 @@ use axum::http::{HeaderMap, HeaderValue, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Body as HttpBody;
 use tokio::sync::Semaphore;
+
+use crate::held_body::HeldBody;
 
 /// The smallest answer that is compressed, in bytes: a shorter one fits into one packet.
 const MIN_BYTES: u64 = 1024;
@@ -52,6 +52,7 @@ pub(crate) async fn compress(response: Response<Body>) -> Response<Body> {
     if !is_compressible(&response) {
         return response;
     }
+    // The body keeps its memory permit until the other has been sent.
     let (mut parts, mut body) = response.into_parts();
     let Ok(plain) = (&mut body).collect().await.map(|collected| collected.to_bytes()) else {
         return Response::from_parts(parts, body);
@@ -62,12 +63,12 @@ pub(crate) async fn compress(response: Response<Body>) -> Response<Body> {
         gzip_elsewhere(plain.clone()).await
     };
     let Some(packed) = packed.filter(|packed| packed.len() < plain.len()) else {
-        return Response::from_parts(parts, held(plain, body));
+        return Response::from_parts(parts, Body::new(HeldBody::new(plain.into(), body)));
     };
     parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.append(VARY, HeaderValue::from_static("accept-encoding"));
     parts.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(parts, held(packed.into(), body))
+    Response::from_parts(parts, Body::new(HeldBody::new(packed.into(), body)))
 }
 
 /// Returns whether an answer is whole, long enough, and text. One with an entity tag is not: the
@@ -99,37 +100,6 @@ fn gzip(plain: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
     encoder.write_all(plain).ok()?;
     encoder.finish().ok()
-}
-
-/// Returns a body of some bytes, which keeps another body, and the memory permit of that.
-fn held(bytes: Bytes, source: Body) -> Body {
-    Body::new(HeldBody { bytes: Body::from(bytes), _source: source })
-}
-
-/// A body that keeps the one from which it was made.
-struct HeldBody {
-    bytes: Body,
-    _source: Body,
-}
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.bytes).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.bytes.size_hint()
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod offload;
 mod request_id;
 mod compression;
 mod lists;
+mod held_body;
 mod answer;
 mod views;
 mod etag;

@@ -252,7 +252,7 @@ pub(crate) fn run_inputs(given: host::RunGiven) -> (RunInputs, Option<host::Answ
         revision: to_u64(run.revision),
         inputs: Json::Text(run.inputs.to_string()),
         store: start.store,
-        labels: start.labels,
+        labels: start.labels.into(),
         idempotency_key: start.key,
         created_at: start.created_at,
         due_at: start.due_at,

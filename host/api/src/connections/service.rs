@@ -4,22 +4,21 @@
 //! every request some allocations.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use futures::future::BoxFuture;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tracing::Instrument;
 
 use super::activity::Activity;
 use super::registry::ConnectionPermit;
+use crate::held_body::HeldBody;
 use crate::problem::{Problem, name_request};
 use crate::problem_kind::Kind;
 use crate::{body, compression, middleware, request_id};
@@ -50,9 +49,9 @@ impl ConnectionService {
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response<TrackedBody>;
+    type Response = Response<HeldBody<RequestGuard>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<TrackedBody>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<HeldBody<RequestGuard>>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.activity.begin_request();
@@ -85,7 +84,7 @@ impl Service<Request<Incoming>> for ConnectionService {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response.map(|body| TrackedBody { body, _guard: guard }))
+            Ok(response.map(|body| HeldBody::new(body, guard)))
         };
         Box::pin(answered.instrument(span))
     }
@@ -107,37 +106,11 @@ fn full() -> Problem {
 }
 
 /// A request under way; its end is recorded on drop.
-struct RequestGuard(Arc<Activity>);
+pub(crate) struct RequestGuard(Arc<Activity>);
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.end_request();
-    }
-}
-
-/// The body of a response; its drop ends the request.
-pub(crate) struct TrackedBody {
-    body: Body,
-    _guard: RequestGuard,
-}
-
-impl HttpBody for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -25,6 +25,9 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// The shortest pause between two looks at deadlines, for one that is due and cannot be judged yet.
 const MIN_SLEEP: Duration = Duration::from_millis(10);
 
+/// The pause before another look at a deadline whose run cannot be read: it may never be.
+const UNREADABLE_SLEEP: Duration = Duration::from_secs(1);
+
 /// Wakes the task that waits for deadlines.
 #[derive(Default)]
 pub(crate) struct DeadlineWatch {
@@ -70,12 +73,12 @@ async fn expire_due(inner: &Arc<HostInner>) -> Result<Option<Duration>, StoreErr
         let (next, now) = inner.db.store.next_deadlines(DEADLINES_PER_READ, now).await?;
         let (due, later): (Vec<_>, Vec<_>) =
             next.into_iter().partition(|deadline| deadline.due_at <= now);
-        let mut is_judged = true;
+        let mut sleep = None;
         for deadline in &due {
-            is_judged &= expire(inner, deadline).await?;
+            sleep = sleep.max(expire(inner, deadline).await?);
         }
-        if !is_judged {
-            return Ok(Some(MIN_SLEEP));
+        if sleep.is_some() {
+            return Ok(sleep);
         }
         if due.is_empty() {
             return Ok(later.first().map(|first| sleep_until(first.due_at, now)));
@@ -83,15 +86,19 @@ async fn expire_due(inner: &Arc<HostInner>) -> Result<Option<Duration>, StoreErr
     }
 }
 
-/// Has one deadline judged. Returns `false` if it is not due yet by the clock of the commit.
-async fn expire(inner: &Arc<HostInner>, deadline: &PendingDeadline) -> Result<bool, StoreError> {
+/// Has one deadline judged. Returns the pause before another look at it, if it is not judged: it is
+/// not due yet by the clock of the commit, or its run cannot be read.
+async fn expire(
+    inner: &Arc<HostInner>,
+    deadline: &PendingDeadline,
+) -> Result<Option<Duration>, StoreError> {
     let PendingDeadline { run, kind, .. } = *deadline;
     let run = match inner.caches.runs.get(&inner.db.store, run).await {
         Ok(run) => run,
-        // The run was deleted meanwhile, and its deadlines will be removed with the rest.
-        Err(StoreError::Data(why)) => {
-            tracing::debug!(why, "a deadline has no readable run");
-            return Ok(false);
+        // The run was deleted meanwhile, with its deadlines, or is corrupt.
+        Err(StoreError::Data(cause)) => {
+            tracing::debug!(cause, "a deadline has no readable run");
+            return Ok(Some(UNREADABLE_SLEEP));
         }
         Err(error) => return Err(error),
     };
@@ -100,10 +107,10 @@ async fn expire(inner: &Arc<HostInner>, deadline: &PendingDeadline) -> Result<bo
         Reply::ToSweep(event) => {
             tracing::info!(run = %run.id, reason = kind.as_str(), "a run has missed its deadline");
             sweeps::begin_sweep(inner, run, event).await;
-            Ok(true)
+            Ok(None)
         }
-        Reply::Stale | Reply::Missing => Ok(false),
-        _ => Ok(true),
+        Reply::Stale | Reply::Missing => Ok(Some(MIN_SLEEP)),
+        _ => Ok(None),
     }
 }
 

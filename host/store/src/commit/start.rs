@@ -10,13 +10,13 @@ use super::CommitTx;
 use super::batch::{ExistingRun, NewRun, Operation, Reply};
 use super::store_entries::WriteConflict;
 use crate::codec::{encode_snapshot, read_int};
-use crate::dialect::{ParamRows, Row, Tx, params};
+use crate::dialect::{ParamRows, Row, Statement, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
 
 /// The longest inputs, in bytes, that stand in the row of the run, and the longest store of its
-/// start: one page of SQLite.
-const MAX_INLINE_INPUTS: usize = 8 << 10;
+/// start: one page of SQLite. Every commit writes that row again, so longer ones have their own.
+const MAX_INLINE_BYTES: usize = 8 << 10;
 
 impl<'b> CommitTx<'b> {
     pub(super) async fn insert_runs(
@@ -46,15 +46,15 @@ impl<'b> CommitTx<'b> {
             .texts(ids.iter().map(String::as_str))
             .texts(new.iter().map(|new| new.info.namespace.as_str()))
             .ints(new.iter().map(|new| new.revision))
-            .texts(new.iter().map(|new| if has_large_inputs(new) { "" } else { &new.info.inputs }))
+            .texts(
+                new.iter().map(|new| Some(&*new.info.inputs).filter(is_inline).unwrap_or_default()),
+            )
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref))
             .ints(new.iter().map(|new| i64::from(new.is_pinned)))
             .ints(new.iter().map(|new| self.now.saturating_add(new.delay.max(0))))
-            .maybe_texts(
-                stores.iter().map(|store| store.as_deref().filter(|store| is_inline(store))),
-            );
+            .maybe_texts(stores.iter().map(|store| store.as_deref().filter(is_inline)));
         let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !inserted.contains(&new.info.key.0) {
@@ -62,13 +62,12 @@ impl<'b> CommitTx<'b> {
                 self.existing_runs.insert(new.info.key, answer);
             }
         }
-        let stores = new.iter().zip(&stores).filter_map(|(new, store)| {
-            let store = store.as_deref().filter(|store| !is_inline(store))?;
-            inserted.contains(&new.info.key.0).then_some((new.info.key, store))
-        });
-        insert_stores(tx, &stores.collect::<Vec<_>>()).await?;
-        new.retain(|new| has_large_inputs(new) && inserted.contains(&new.info.key.0));
-        insert_inputs(tx, &new).await
+        let is_inserted = |run: &RunKey| inserted.contains(&run.0);
+        let inputs = new.iter().map(|new| (new.info.key, &*new.info.inputs));
+        insert_large(tx, sql::NEW_INPUTS, inputs.filter(|(run, _)| is_inserted(run))).await?;
+        let stores = new.iter().zip(&stores);
+        let stores = stores.filter_map(|(new, store)| Some((new.info.key, store.as_deref()?)));
+        insert_large(tx, sql::NEW_START_STORE, stores.filter(|(run, _)| is_inserted(run))).await
     }
 
     pub(super) fn start(&mut self, new: &'b NewRun) -> Result<Reply, StoreError> {
@@ -98,37 +97,25 @@ impl<'b> CommitTx<'b> {
     }
 }
 
-/// Returns `true` if the inputs have a row of their own, since every commit writes the row of the
-/// run again.
-fn has_large_inputs(new: &NewRun) -> bool {
-    new.info.inputs.len() > MAX_INLINE_INPUTS
+/// Returns `true` if a text stands in the row of its run.
+fn is_inline(text: &&str) -> bool {
+    text.len() <= MAX_INLINE_BYTES
 }
 
-/// Returns `true` if a store of a start stands in the row of its run.
-fn is_inline(store: &str) -> bool {
-    store.len() <= MAX_INLINE_INPUTS
-}
-
-/// Inserts the large stores of starts.
-async fn insert_stores(tx: &mut impl Tx, stores: &[(RunKey, &str)]) -> Result<(), StoreError> {
-    if stores.is_empty() {
+/// Inserts those texts of runs that do not stand in the rows of the runs.
+async fn insert_large<'t>(
+    tx: &mut impl Tx,
+    statement: &'static Statement,
+    texts: impl Iterator<Item = (RunKey, &'t str)>,
+) -> Result<(), StoreError> {
+    let large: Vec<_> = texts.filter(|(_, text)| !is_inline(text)).collect();
+    if large.is_empty() {
         return Ok(());
     }
     let rows = ParamRows::default()
-        .ints(stores.iter().map(|(run, _)| run.0))
-        .texts(stores.iter().map(|(_, store)| *store));
-    tx.execute_each(sql::NEW_START_STORE, &rows).await.map(drop)
-}
-
-/// Inserts the large inputs of runs.
-async fn insert_inputs(tx: &mut impl Tx, new: &[&NewRun]) -> Result<(), StoreError> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let rows = ParamRows::default()
-        .ints(new.iter().map(|new| new.info.key.0))
-        .texts(new.iter().map(|new| &*new.info.inputs));
-    tx.execute_each(sql::NEW_INPUTS, &rows).await.map(drop)
+        .ints(large.iter().map(|(run, _)| run.0))
+        .texts(large.iter().map(|(_, text)| *text));
+    tx.execute_each(statement, &rows).await.map(drop)
 }
 
 /// Finds why a new run was not inserted. It may exist already, because a commit that seemed to

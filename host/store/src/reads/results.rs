@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
+use exosphere_domain::ids::{Millis, Name, NodeIx, RunKey, StateId};
+use exosphere_domain::label::Labels;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Place, Status};
 
@@ -23,7 +24,7 @@ pub struct RunStart {
     /// The idempotency key.
     pub key: Option<String>,
     /// The labels of the run.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The time of the start.
     pub created_at: Millis,
     /// The time at which the root was due first; `None` for runs of before.
@@ -85,25 +86,8 @@ impl Store {
                     .map_err(|_| corrupt_row("run", "start_store", run.0))
             },
         )?;
-        let label = |row: &dyn Row| Ok((row.text(0)?, row.text(1)?));
-        let labels = self.reader.rows(sql::RUN_LABELS, &params![run.0], label).await?;
-        Ok(Some(RunStart { store, key, labels: labels.into_iter().collect(), created_at, due_at }))
-    }
-
-    /// Lists the ids of the newest runs of a namespace that were created in an interval, at most
-    /// `limit`.
-    pub async fn run_ids(
-        &self,
-        namespace: &Name,
-        (from, to): (Millis, Millis),
-        limit: u32,
-    ) -> Result<Vec<RunId>, StoreError> {
-        let read = |row: &dyn Row| {
-            let text = row.text(0)?;
-            Ok(RunId(text.parse().map_err(|_| corrupt_row("run", "uuid", text))?))
-        };
-        let params = params![namespace.as_str(), from, to, limit];
-        self.reader.rows(sql::RUN_IDS, &params, read).await
+        let labels = self.labels_of(run).await?;
+        Ok(Some(RunStart { store, key, labels, created_at, due_at }))
     }
 
     /// Returns whether a namespace has settings, graphs, plugins or grants.

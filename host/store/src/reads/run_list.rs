@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use exosphere_domain::filter::RunFilter;
-use exosphere_domain::ids::{Millis, Name, RunKey};
+use exosphere_domain::ids::{Millis, Name, RunId, RunKey};
 use exosphere_domain::label::{Label, Labels};
 use exosphere_domain::state::RunStatus;
 
@@ -121,6 +121,29 @@ impl Store {
         let keys: Vec<i64> = keys.iter().map(|key| key.run.0).collect();
         let items = self.listed_runs(&keys, &filter.wanted_statuses()).await?;
         Ok(Page { items, next: next.map(|next| next.to_string()) })
+    }
+
+    /// Lists the ids of the newest runs of a namespace that were created in an interval, at most
+    /// `limit`.
+    pub async fn run_ids(
+        &self,
+        namespace: &Name,
+        (from, to): (Millis, Millis),
+        limit: u32,
+    ) -> Result<Vec<RunId>, StoreError> {
+        let filter = RunFilter {
+            created_after: Some(from),
+            created_before: Some(to.saturating_add(1)),
+            ..RunFilter::default()
+        };
+        let range = Range::new(&filter, None);
+        let keys = self.runs_by_status(namespace, &filter, &range, limit).await?;
+        let keys = to_json(&keys.iter().map(|key| key.run.0).collect::<Vec<_>>())?;
+        let read = |row: &dyn Row| {
+            let text = row.text(0)?;
+            Ok(RunId(text.parse().map_err(|_| corrupt_row("run", "uuid", text))?))
+        };
+        self.reader.rows(sql::RUN_IDS, &params![keys.as_str()], read).await
     }
 
     /// Finds runs of a namespace, or of one graph, by their statuses.

@@ -256,13 +256,17 @@ statements! {
          LEFT JOIN run_inputs i ON i.run = u.id \
          LEFT JOIN run_start_store s ON s.run = u.id \
          WHERE u.id = $1";
-    RUN_LABELS = "SELECT key, value FROM label WHERE run = $1 ORDER BY key";
-    /// Lists the ids of a namespace's newest runs that were created in an interval.
+    /// Reads the ids of runs by their keys, the newest first.
     RUN_IDS =
-        "SELECT uuid \
-         FROM run \
-         WHERE namespace = $1 AND created_at >= $2 AND created_at <= $3 \
-         ORDER BY created_at DESC, id DESC LIMIT $4";
+        "SELECT u.uuid \
+         FROM run u \
+         WHERE u.id IN (SELECT value FROM json_each($1)) \
+         ORDER BY u.created_at DESC, u.id DESC",
+    postgres
+        "SELECT u.uuid \
+         FROM run u \
+         WHERE u.id = ANY (ARRAY(SELECT value::BIGINT FROM json_array_elements_text($1::JSON))) \
+         ORDER BY u.created_at DESC, u.id DESC";
     /// Reads the statuses of several runs.
     RUN_STATUSES =
         "SELECT id, version, status, paused, \

@@ -34,6 +34,7 @@ const CASES: &[Case] = cases! {
         with "'n', 'k', 'v', 0, 0, 99999, 0, 50, '[\"FAILED\"]', 'g', '[\"a:b\"]'",
     LABEL_BOUND by "label_list" with "'n', 'k', 'v', 0, 0, 99999, 0, 1999",
     RUN_VIEWS by "run_pkey" with "'[1,2,3]'",
+    RUN_IDS by "run_pkey" with "'[1,2,3]'",
     LABELS by "label_pkey" with "'[1,2,3]'",
     STATES by "state_path"
         with "1, '[0]', '[\"SUCCESS\"]', '5', '5', 50, 9999, '6', NULL, NULL, 0",
