@@ -205,8 +205,8 @@ async fn a_spinning_guest_lets_others_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_turn_is_not_billed() {
-    // Twenty slices of ten milliseconds on each processor are ahead.
-    let spinners = 20 * std::thread::available_parallelism().unwrap().get();
+    // Forty slices of ten milliseconds on each processor are ahead.
+    let spinners = 40 * std::thread::available_parallelism().unwrap().get();
     let bench = Arc::new(Bench::with_slots(u32::try_from(spinners).unwrap() + 1));
     let spin = bench.plugin(&executes("(loop $l (br $l))")).await;
     let quick = bench.plugin(&returns("{}")).await;
@@ -238,7 +238,7 @@ async fn a_first_turn_is_not_billed() {
     let cancelling = Instant::now();
     let done = bench.sandbox.invoke(&quick, cancelled).await;
     assert_eq!(done.outcome, Outcome::Released);
-    assert!(cancelling.elapsed() < Duration::from_millis(100), "{:?}", cancelling.elapsed());
+    assert!(cancelling.elapsed() < Duration::from_millis(200), "{:?}", cancelling.elapsed());
 }
 
 async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {
