@@ -73,6 +73,10 @@ impl From<Error> for Problem {
             Kind::Unavailable => Some(1),
             _ => None,
         };
+        let retry_after = match &error {
+            Error::Quota { retry_after, .. } => retry_after.map(|wait| wait.as_secs() + 1),
+            _ => retry_after,
+        };
         let (detail, reason) = (error.to_string(), error.reason());
         let errors = match error {
             Error::Invalid { problems, .. }
@@ -92,6 +96,10 @@ impl IntoResponse for Problem {
         let mut response = (status, [(header::CONTENT_TYPE, media_type)], body).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"exosphere\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

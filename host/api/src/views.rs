@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use exosphere_api_types::{
     AnyJson, AttemptDetails, Capability, Edge, EffectiveSettings, Failure, FieldDiff, GraphApplied,
-    GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails, NodeCounts,
-    NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants, PluginReport, PluginSummary,
-    ResolvedNode, RevisionSummary, RunCounts, RunDetails, RunPause, RunSummary, StateDetails,
-    StateSummary,
+    GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails,
+    NamespaceQuotas, NodeCounts, NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants,
+    PluginReport, PluginSummary, ResolvedNode, RevisionSummary, RunCounts, RunDetails, RunPause,
+    RunSummary, StateDetails, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
@@ -305,6 +305,10 @@ pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceD
         effective: EffectiveSettings { limits: effective, slots },
         pause: at.map(pause),
     }
+}
+
+pub(crate) fn namespace_quotas(found: host::NamespaceQuotas) -> NamespaceQuotas {
+    NamespaceQuotas { quotas: found.quotas, used: found.used }
 }
 
 pub(crate) fn plugin_grants(granted: host::PluginGrants) -> PluginGrants {

@@ -15,10 +15,12 @@ mod format;
 mod time;
 mod client;
 mod commands;
+mod credentials;
 mod hardening;
 mod log;
 mod admission;
 mod connections;
+mod exposure;
 mod serve;
 mod database;
 mod check;
@@ -62,6 +64,9 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         Command::Plugin(command) => command.run(&Context::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Context::new(&args.global)?)?,
         Command::Grant(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Key(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Quota(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Audit(command) => command.run(&Context::new(&args.global)?)?,
         Command::Host(command) => command.run(&Context::new(&args.global)?)?,
         Command::Namespace(command) => command.run(&Context::new(&args.global)?)?,
         Command::Run(command) => command.run(&Context::new(&args.global)?)?,

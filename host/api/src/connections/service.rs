@@ -4,6 +4,7 @@
 //! every request some allocations.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::activity::Activity;
 use super::registry::ConnectionPermit;
+use crate::access::PeerAddress;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::{body, middleware};
@@ -30,14 +32,20 @@ const RETRY_AFTER_S: u64 = 1;
 pub(crate) struct ConnectionService {
     routes: TowerToHyperService<Router>,
     activity: Arc<Activity>,
+    address: IpAddr,
     local: bool,
     is_reserved: bool,
 }
 
 impl ConnectionService {
-    pub(crate) fn new(router: Router, local: bool, permit: &ConnectionPermit) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        (address, local): (IpAddr, bool),
+        permit: &ConnectionPermit,
+    ) -> Self {
         let (activity, is_reserved) = (permit.activity.clone(), permit.is_reserved);
-        ConnectionService { routes: TowerToHyperService::new(router), activity, local, is_reserved }
+        let routes = TowerToHyperService::new(router);
+        ConnectionService { routes, activity, address, local, is_reserved }
     }
 
     /// Returns the problem for a request that is rejected before routing.
@@ -60,7 +68,11 @@ impl Service<Request<Incoming>> for ConnectionService {
         let is_reserved = self.is_reserved;
         let answer = match self.reject(&request) {
             Some(problem) => Err(problem),
-            None => Ok(self.routes.call(request.map(Body::new))),
+            None => {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(PeerAddress(self.address));
+                Ok(self.routes.call(request))
+            }
         };
         Box::pin(async move {
             let mut response = match answer {

@@ -45,7 +45,8 @@ impl<'b> CommitTx<'b> {
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref))
-            .ints(new.iter().map(|new| i64::from(new.is_pinned)));
+            .ints(new.iter().map(|new| i64::from(new.is_pinned)))
+            .maybe_texts(new.iter().map(|new| new.started_by.as_deref()));
         let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !inserted.contains(&new.info.key.0) {

@@ -141,10 +141,10 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, paused, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, started_by, paused, node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
+        ", 0, 0, $7, $8, $10, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
         empty_node_counts!(),
         "' \
          FROM revision r \
@@ -157,21 +157,22 @@ statements! {
         "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, open, failed, ",
         run_counters!(names),
-        ", store_bytes, store_version, start_key, start_digest, paused, node_counts) \
+        ", store_bytes, store_version, start_key, start_digest, started_by, paused, node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, n.start_key, n.start_digest, \
+        ", 0, 0, n.start_key, n.start_digest, n.started_by, \
              CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, '",
         empty_node_counts!(),
         "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
-            start_key: text, start_digest: text, is_pinned: int
+            start_key: text, start_digest: text, is_pinned: int,
+            started_by: text
         ),
         " WITH ORDINALITY \
              AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, \
-                 is_pinned, at) \
+                 is_pinned, started_by, at) \
          JOIN revision r ON r.id = n.revision \
          JOIN graph g ON g.id = r.graph AND (g.current = r.id OR n.is_pinned = 1) \
          ORDER BY n.at \
