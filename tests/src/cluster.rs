@@ -207,6 +207,8 @@ impl Cluster {
                 .map(|start| join(start).unwrap_or_else(|_| bail!("the start of a host panicked")))
                 .collect()
         });
+        let hosts = cluster.members.iter_mut().filter_map(|member| member.host.as_mut());
+        hosts.into_iter().try_for_each(|host| host.find_key(&cluster.database))?;
         match started.into_iter().collect::<Result<()>>() {
             Ok(()) => Ok(cluster),
             Err(error) => Err(error.context(cluster.tails())),

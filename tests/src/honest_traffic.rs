@@ -115,7 +115,7 @@ impl HonestTraffic {
 
     /// Starts the traffic in a namespace of another name.
     pub fn start_in(host: &Host, namespace: &str) -> Result<HonestTraffic> {
-        let caller = Caller::new(host.url(), namespace)?;
+        let caller = Caller::new(host, namespace)?;
         caller.prepare().context("cannot prepare the honest namespace")?;
         let stats = ProcessStats(host.pid());
         let first_memory = memory(stats)?;
@@ -123,10 +123,10 @@ impl HonestTraffic {
         shared.found().memory = Memory { first: first_memory, max: first_memory };
         let mut traffic = HonestTraffic { shared, threads: Vec::new(), ended: Vec::new() };
         for _ in 0..HONEST_CLIENTS {
-            let caller = Caller::new(host.url(), namespace)?;
+            let caller = Caller::new(host, namespace)?;
             traffic.spawn(move |shared, ended| shared.run_honestly(&caller, ended));
         }
-        let caller = Caller::new(host.url(), namespace)?;
+        let caller = Caller::new(host, namespace)?;
         traffic.spawn(move |shared, ended| shared.probe(&caller, ended));
         traffic.spawn(move |shared, ended| shared.sample_process(stats, ended));
         Ok(traffic)
@@ -413,9 +413,9 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(url: &str, namespace: &str) -> Result<Caller> {
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        Ok(Caller { client, url: url.to_owned(), namespace: namespace.to_owned() })
+    fn new(host: &Host, namespace: &str) -> Result<Caller> {
+        let (client, url) = (host.client(REQUEST_TIMEOUT)?, host.url().to_owned());
+        Ok(Caller { client, url, namespace: namespace.to_owned() })
     }
 
     fn path(&self, path: &str) -> String {

@@ -2,14 +2,17 @@
 //!
 //! Not here: several hosts on one database (`cluster`), and one namespace of a host (`tenant`).
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use reqwest::blocking::{Client, Response};
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,6 +24,7 @@ use crate::{MAX_WAIT, binary, component, good, percent, problem, until};
 pub struct Host {
     process: Child,
     url: String,
+    key: String,
     client: Client,
     data: PathBuf,
     _folder: Option<TempDir>,
@@ -56,6 +60,7 @@ impl Host {
         arguments: &[&str],
         set_up: impl FnOnce(&mut Command),
     ) -> Result<Host> {
+        install_provider();
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
         command.args(arguments).env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
@@ -64,14 +69,48 @@ impl Host {
         let line =
             first_line(process.stdout.take().context("the host has no pipe for its output")?);
         let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
-        if !url.starts_with("http://") {
+        if !url.starts_with("http") {
             // A host that hangs prints nothing, and would never end.
             let ended = process.try_wait()?;
             process.kill()?;
             bail!("the host did not start: it printed {line:?}; {ended:?}, {}", process.wait()?);
         }
-        let client = Client::builder().timeout(MAX_WAIT).build()?;
-        Ok(Host { process, url, client, data: data.to_owned(), _folder: None })
+        let key = admin_key(data, arguments)?;
+        let client = client(&key, MAX_WAIT)?;
+        Ok(Host { process, url, key, client, data: data.to_owned(), _folder: None })
+    }
+
+    /// Finds the admin key of a database on which another host that started beside this one was
+    /// first.
+    pub(crate) fn find_key(&mut self, database: &str) -> Result<()> {
+        if self.key.is_empty() {
+            self.key = admin_key(&self.data, &["--database", database])?;
+            self.client = client(&self.key, MAX_WAIT)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the admin key of the host's database, or an empty text if it has none.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns the value of the header `Authorization` with the admin key.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    /// Returns a client of its own, with the admin key.
+    pub fn client(&self, timeout: Duration) -> Result<Client> {
+        client(&self.key, timeout)
+    }
+
+    /// Returns a call of the command line, for this host and with the admin key.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        command.args(["--host", &self.url]).env("EXOSPHERE_KEY", &self.key);
+        command.env_remove("EXOSPHERE_HOST").env_remove("EXOSPHERE_NAMESPACE");
+        Ok(command)
     }
 
     /// Returns the URL at which the host listens.
@@ -252,6 +291,41 @@ impl Drop for Host {
 /// Returns the path of a state, by which requests name it.
 pub fn path_of(state: &Value) -> Result<&str> {
     state["path"].as_str().context("a state has a path")
+}
+
+/// Installs the provider of TLS that reqwest needs for any client, once in a process.
+pub fn install_provider() {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Returns a client that sends a key with each request, unless the key is empty.
+pub fn client(key: &str, timeout: Duration) -> Result<Client> {
+    install_provider();
+    let mut headers = HeaderMap::new();
+    if !key.is_empty() {
+        headers.insert(AUTHORIZATION, format!("Bearer {key}").parse()?);
+    }
+    Ok(Client::builder().timeout(timeout).default_headers(headers).build()?)
+}
+
+/// The admin keys of the databases on Postgres, by name: the host that was first on one has it in
+/// its folder, and others have none.
+static SHARED_KEYS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+/// Returns the admin key for a host that has started.
+fn admin_key(data: &Path, arguments: &[&str]) -> Result<String> {
+    let file = data.join("admin.key");
+    let own = file.exists().then(|| std::fs::read_to_string(&file)).transpose()?;
+    let own = own.map(|key| key.trim().to_owned());
+    let database = arguments.iter().skip_while(|argument| **argument != "--database").nth(1);
+    let name = database.and_then(|url| url.rsplit('/').next());
+    let Some(name) = name else { return Ok(own.unwrap_or_default()) };
+    let mut keys = SHARED_KEYS.lock();
+    if let Some(key) = own {
+        keys.insert(name.to_owned(), key);
+    }
+    Ok(keys.get(name).cloned().unwrap_or_default())
 }
 
 /// Returns the first line that a new host prints, or an empty text if it prints none.

@@ -94,8 +94,10 @@ pub fn until<T>(event: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Res
 pub fn failing_start(arguments: &[&str]) -> Result<String> {
     let mut serve = Command::new(binary()?);
     let mut serve = serve
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .arg("serve")
         .args(arguments)
+        // A test may listen elsewhere.
+        .env("EXOSPHERE_LISTEN", "127.0.0.1:0")
         .env("EXOSPHERE_LOG", "warn")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -18,7 +18,8 @@ fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     let head = format!(
         "POST /v1/namespaces/{namespace}/plugins?name=stuck HTTP/1.1\r\nHost: {address}\r\n\
          Content-Type: application/wasm\r\nContent-Length: 1000\r\n\
-         Expect: 100-continue\r\n\r\n"
+         Authorization: {}\r\nExpect: 100-continue\r\n\r\n",
+        host.authorization()
     );
     stream.write_all(head.as_bytes())?;
     let mut answer = [0; 25];

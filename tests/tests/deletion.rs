@@ -19,7 +19,7 @@ fn fan(branches: u32) -> Value {
 
 /// Runs a command of the client against a host, and returns what it printed.
 fn client(host: &Host, arguments: &[&str]) -> Result<(bool, String)> {
-    let output = Command::new(binary()?).args(arguments).args(["--host", host.url()]).output()?;
+    let output = host.command()?.args(arguments).output()?;
     let printed = [&output.stdout[..], &output.stderr[..]].concat();
     Ok((output.status.success(), String::from_utf8_lossy(&printed).into_owned()))
 }

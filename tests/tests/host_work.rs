@@ -13,7 +13,6 @@ use exosphere_tests::honest_traffic::{Bounds, HonestTraffic, alone, cancel_time,
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, good, path_of, problem};
-use reqwest::blocking::Client;
 use serde_json::{Map, Value, json};
 
 /// The `execute` of a guest that returns 20,000 times `{}`.
@@ -335,7 +334,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         let traffic = HonestTraffic::start(&host)?;
         let path = hostile.path("/graphs/heavy/validate");
         let started = Instant::now();
-        let short_timeout_client = Client::builder().timeout(Duration::from_millis(20)).build()?;
+        let short_timeout_client = host.client(Duration::from_millis(20))?;
         std::thread::scope(|scope| {
             let requests: Vec<_> =
                 (0..3).map(|_| scope.spawn(|| host.refused("POST", &path, &literals()))).collect();

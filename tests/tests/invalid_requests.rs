@@ -195,7 +195,9 @@ fn oversized_bodies_are_rejected_unread() -> Result<()> {
         let mut stream = TcpStream::connect(&address)?;
         let head = format!(
             "POST /v1/namespaces/default/{path} HTTP/1.1\r\nHost: {address}\r\n\
-             Content-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n"
+             Authorization: {}\r\n\
+             Content-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n",
+            host.authorization()
         );
         stream.write_all(head.as_bytes())?;
         // No byte of the body is sent, and the answer still arrives.

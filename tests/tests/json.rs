@@ -1,12 +1,10 @@
 //! JSON at every endpoint of the real binary: text stays text, for any keys; duplicate keys and
 //! numbers that would be rounded are rejected with their paths.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{Changes, component};
 use exosphere_tests::process_stats::ProcessStats;
-use exosphere_tests::{Host, binary, both_databases, good, path_of, problem};
+use exosphere_tests::{Host, both_databases, good, path_of, problem};
 use serde_json::{Value, json};
 
 /// An object that serde_json's own reader reads as the list `[1,2]`.
@@ -157,8 +155,7 @@ fn the_client_shows_text_as_text() -> Result<()> {
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
     let client = |arguments: &[&str]| -> Result<String> {
-        let output =
-            Command::new(binary()?).args(arguments).args(["--host", host.url()]).output()?;
+        let output = host.command()?.args(arguments).output()?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{arguments:?}: {stderr}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

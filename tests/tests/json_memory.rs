@@ -94,7 +94,9 @@ fn stalled_bodies_do_not_block_others() -> Result<()> {
             write!(
                 stream,
                 "POST /v1/namespaces/{namespace}/graphs/echo/runs HTTP/1.1\r\nhost: localhost\r\n\
-                 content-type: application/json\r\ncontent-length: 30000000\r\n\r\n{{"
+                 authorization: {}\r\n\
+                 content-type: application/json\r\ncontent-length: 30000000\r\n\r\n{{",
+                host.authorization()
             )?;
             connections.push(stream);
         }

@@ -1,11 +1,9 @@
 //! Lists of runs and states by their filters, and the labels of runs: through the API and the
 //! command line, on both databases.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
+use exosphere_tests::Host;
 use exosphere_tests::both_databases::on_both;
-use exosphere_tests::{Host, binary};
 use serde_json::{Value, json};
 
 /// Returns a fanout of four branches, of which one fails.
@@ -26,7 +24,7 @@ fn echo() -> Value {
 
 /// Runs the command line on a host, and returns its standard output.
 fn exosphere(host: &Host, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(binary()?).args(arguments).args(["--host", host.url()]).output()?;
+    let output = host.command()?.args(arguments).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "exosphere {arguments:?}: {error}");
     Ok(String::from_utf8(output.stdout)?)

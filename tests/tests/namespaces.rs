@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use exosphere_tests::tenant::Tenant;
-use exosphere_tests::{Host, binary, problem, until};
+use exosphere_tests::{Host, problem, until};
 use serde_json::{Value, json};
 
 /// Returns a graph of one node, without retries.
@@ -176,8 +176,8 @@ fn concurrent_changes_are_all_kept() -> Result<()> {
     let lines = (0..10).map(add).chain(taken.iter().map(remove)).chain(limits.iter().map(set));
     let running: Vec<_> = lines
         .map(|line| {
-            let mut command = Command::new(binary()?);
-            command.args(["--host", host.url()]).args(line.split(' '));
+            let mut command = host.command()?;
+            command.args(line.split(' '));
             Ok(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
         })
         .collect::<Result<_>>()?;

@@ -4,14 +4,13 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::postgres::{Mode, Postgres};
-use exosphere_tests::{Host, binary, check, path_of, problem, tail, until};
-use reqwest::blocking::Client;
+use exosphere_tests::{Host, check, path_of, problem, tail, until};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
@@ -62,10 +61,7 @@ fn runs(host: &Host) -> Result<Vec<Value>> {
 }
 
 fn command(host: &Host, line: &[&str]) -> Result<Output> {
-    let mut command = Command::new(binary()?);
-    command.args(["--host", host.url()]).args(line);
-    command.env_remove("EXOSPHERE_HOST").env_remove("EXOSPHERE_NAMESPACE");
-    Ok(command.output()?)
+    Ok(host.command()?.args(line).output()?)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -91,7 +87,7 @@ fn leaves_no_ghost(
         "{problem}"
     );
     // A request whose client hangs up is withdrawn, too.
-    let short_timeout_client = Client::builder().timeout(Duration::from_millis(700)).build()?;
+    let short_timeout_client = host.client(Duration::from_millis(700))?;
     let url = format!("{}/v1/namespaces/default{path}", host.url());
     ensure!(short_timeout_client.post(url).json(&start).send().is_err());
     let keyed_body = json!({"inputs": {"value": 2}, "idempotency_key": "in the outage"});
@@ -212,8 +208,8 @@ fn the_cli_retries_starts_safely() -> Result<()> {
     host.apply("echo", &echo())?;
     host.wait_for(&host.run("echo", &json!({}), &json!({}))?)?;
     postgres.stop(Mode::Immediate)?;
-    let line = ["--host", host.url(), "run", "start", "echo", "--input", "value=1"];
-    let mut start = Command::new(binary()?);
+    let line = ["run", "start", "echo", "--input", "value=1"];
+    let mut start = host.command()?;
     let start = start.args(line).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut start = start.spawn()?;
     let mut lines = BufReader::new(start.stderr.take().context("the command has no pipe")?).lines();

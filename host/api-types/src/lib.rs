@@ -27,6 +27,7 @@ mod grants;
 mod pauses;
 mod hosts;
 mod secrets;
+mod keys;
 
 pub use grants::{GrantList, PluginGrants};
 pub use graphs::{
@@ -37,9 +38,15 @@ pub use graphs::{
 pub use health::Health;
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
+pub use keys::{
+    AuditList, AuditQuery, AuditedChange, CreateKey, KeyCreated, KeyDetails, KeyList, KeyListQuery,
+};
 pub use known::Known;
 pub use lists::{ListQuery, PageQuery};
-pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
+pub use namespaces::{
+    EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceQuotas, NamespaceSettings,
+    QuotaSettings,
+};
 pub use pauses::{GraphPause, Pause, PauseRequest, RunPause};
 pub use plugins::{
     Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginRemoveQuery,
@@ -62,5 +69,6 @@ pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;
 pub use exosphere_domain::label::{Label, Labels};
 pub use exosphere_domain::limits::{LimitValues, Usage};
+pub use exosphere_domain::quota::QuotaValues;
 pub use exosphere_domain::role::Role;
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use exosphere_domain::json::Typed;
 use exosphere_domain::limits::LimitValues;
+use exosphere_domain::quota::QuotaValues;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -58,6 +59,27 @@ pub struct EffectiveSettings {
     pub slots: u32,
 }
 
+/// The quotas of a namespace, as an admin sends them. They replace all earlier ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaSettings {
+    /// The quotas of the namespace, by name [default: none].
+    #[serde(default)]
+    pub quotas: QuotaValues,
+}
+
+/// The quotas of a namespace. The header `ETag` has their version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NamespaceQuotas {
+    /// The quotas that an admin has set, by name.
+    pub quotas: QuotaValues,
+    /// The use of each of them by the namespace, except of rates.
+    #[serde(default)]
+    pub used: QuotaValues,
+}
+
+impl Typed for QuotaSettings {}
+impl Typed for NamespaceQuotas {}
 impl Typed for NamespaceSettings {}
 impl Typed for NamespaceList {}
 impl Typed for NamespaceDetails {}

@@ -155,6 +155,21 @@ pub(crate) async fn typed<T: Typed>(
     from_value(Value::Object(read.value)).map_err(|error| bad_body(&error))
 }
 
+/// Reads a small body as an object of a type, which belongs to no namespace.
+pub(crate) async fn unshared<T: Typed>(
+    host: &Host,
+    headers: &HeaderMap,
+    mut body: Body,
+    max_bytes: u64,
+) -> Result<T, Problem> {
+    if announced(headers).is_some_and(|length| length > max_bytes) {
+        return Err(too_large(max_bytes, ""));
+    }
+    let bytes = read(&mut body, max_bytes, || too_large(max_bytes, "")).await?;
+    let value = object(&bytes, host.json_bytes()).map_err(|problem| *problem)?;
+    from_value(Value::Object(value)).map_err(|error| bad_body(&error))
+}
+
 /// Parses a body as an object, within `json_bytes` of memory.
 fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<Problem>> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {

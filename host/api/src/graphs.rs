@@ -56,6 +56,7 @@ pub(crate) fn routes() -> Vec<Route> {
         .if_match()
         .takes_object(TEMPLATE)
         .answers::<GraphApplied>(200)
+        .fails(&[Kind::QuotaExceeded])
         .offloaded(),
         route(
             Post,

@@ -10,6 +10,9 @@
 
 mod middleware;
 mod connections;
+mod tls;
+mod access;
+mod withhold;
 mod body;
 mod uploads;
 mod route;
@@ -33,6 +36,7 @@ mod runs;
 mod states;
 mod operator;
 mod secrets;
+mod keys;
 
 use std::future::Future;
 
@@ -48,6 +52,7 @@ use utoipa::openapi::OpenApi;
 
 pub use connections::ConnectionLimits;
 pub use route::{QuotaClass, Requirement, Verb};
+pub use tls::{Tls, TlsError};
 
 use answer::Answer;
 use problem::Problem;
@@ -87,6 +92,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
         ("Secrets", "Values that nodes read by name, encrypted at rest.", secrets::routes()),
         ("Plugins", "WebAssembly components that have nodes.", plugins::routes()),
         ("Operator", "Namespaces, grants and hosts; for operators.", operator::routes()),
+        ("Access", "Keys of the API, and the changes made with them; for admins.", keys::routes()),
         ("Host", "The host itself.", host_routes()),
         ("Reference", "This document, and pages made from it.", reference::routes()),
     ]
@@ -126,23 +132,36 @@ pub fn openapi_document() -> OpenApi {
 
 /// Returns the router with every route. Checks of every request are not here: `connections` does
 /// them before routing.
-fn router(host: Host) -> Router {
+fn router(host: Host, asks_for_keys: bool) -> Router {
     let routes = routes().into_iter().flat_map(|(_, _, routes)| routes).collect();
     route::router(routes)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(ApiState { host, uploads: uploads::Uploads::default() })
+        .with_state(ApiState { host, uploads: uploads::Uploads::default(), asks_for_keys })
+}
+
+/// The settings of the API, as an operator makes them.
+#[derive(Clone)]
+pub struct ApiSettings {
+    /// Limits on connections.
+    pub connections: ConnectionLimits,
+    /// The certificate, if the API speaks HTTPS.
+    pub tls: Option<Tls>,
+    /// Set if routes need keys.
+    pub asks_for_keys: bool,
 }
 
 /// Serves the API until `stop` resolves, and lets requests under way finish.
 pub async fn serve(
     listener: TcpListener,
     host: Host,
-    limits: ConnectionLimits,
+    settings: ApiSettings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
-    connections::serve(listener, (router(host), local), limits, stop).await;
+    let ApiSettings { connections, tls, asks_for_keys } = settings;
+    let router = router(host, asks_for_keys);
+    connections::serve(listener, (router, local), (connections, tls), stop).await;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Checks of every request before routing, and the security headers of every response.
 //! They keep browsers out of an API for programs: pages of other sites cannot reach a host
 //! on the user's own machine, and responses, which contain untrusted text, are not
-//! rendered as pages. Paths have one spelling, because a proxy authorizes requests by the
+//! rendered as pages. Paths have one spelling, because access control reads the namespace from the
 //! path.
 
 use axum::http::uri::Authority;
@@ -36,7 +36,7 @@ pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
     reject_encoded_namespace(uri).or_else(|| reject_cross_site(uri, headers, local))
 }
 
-/// Rejects a namespace that is percent-encoded: no name needs it, and a proxy authorizes by
+/// Rejects a namespace that is percent-encoded: no name needs it, and access is decided by
 /// the path as written.
 fn reject_encoded_namespace(uri: &Uri) -> Option<Problem> {
     let message = "the path is percent-encoded up to its namespace; write it plainly";

@@ -13,12 +13,15 @@ use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{
     AllOfBuilder, ComponentsBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
 };
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ContentBuilder, Header, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
     RefOr, Required, Response, ResponseBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
+
+use exosphere_orchestrator::domain::role::Needs;
 
 use crate::description::{Content, Description, TypeSchema};
 use crate::problem_kind::Kind;
@@ -47,6 +50,10 @@ pub(crate) fn document(tagged: &[(&'static str, &'static str, Vec<Route>)]) -> O
     let tag = |(name, about, _): &(&'static str, &'static str, _)| {
         TagBuilder::new().name(*name).description(Some(*about)).build()
     };
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme(SECURITY_SCHEME, SecurityScheme::Http(bearer));
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0"));
     let info = InfoBuilder::new()
         .title("Exosphere")
@@ -56,17 +63,21 @@ pub(crate) fn document(tagged: &[(&'static str, &'static str, Vec<Route>)]) -> O
     OpenApiBuilder::new()
         .info(info)
         .paths(paths)
-        .components(Some(ComponentsBuilder::new().schemas_from_iter(schemas).build()))
+        .components(Some(components.build()))
         .tags(Some(tagged.iter().map(tag).collect::<Vec<_>>()))
         .build()
 }
+
+/// The name of the security scheme in the document.
+const SECURITY_SCHEME: &str = "key";
 
 /// The description of the API.
 const ABOUT: &str = "The HTTP API of an Exosphere host. Bodies are JSON in UTF-8, and no key occurs \
     twice in an object. Times are in milliseconds since 1970 (UTC). Every error is a problem \
     document (RFC 9457), whose `type` is a page of the host. `x-role` is the least role of the \
     caller, `x-quota` the class of requests that count together, and `x-payloads` says whether \
-    the answer holds payloads: inputs, outputs, logs or the store.";
+    the answer holds payloads: inputs, outputs, logs or the store. A caller who may not see \
+    payloads gets the answer without those members, and `withheld` lists their names.";
 
 fn method(verb: Verb) -> HttpMethod {
     match verb {
@@ -95,6 +106,10 @@ fn operation(tag: &str, path: &str, route: &Route, schemas: &mut Schemas) -> Ope
         .parameters(Some(parameters(path, description)))
         .request_body(description.body.map(|body| request_body(body, schemas)))
         .extensions(Some(extensions.build()));
+    if requirement.needs != Needs::Nothing {
+        let no_scopes: [&str; 0] = [];
+        operation = operation.security(SecurityRequirement::new(SECURITY_SCHEME, no_scopes));
+    }
     if !description.details.is_empty() {
         operation = operation.description(Some(description.details));
     }
@@ -117,6 +132,12 @@ pub(crate) fn problems(
     let mut problems = BTreeSet::from([Kind::BadHost, Kind::OtherSite, Kind::Full]);
     if path.contains('{') {
         problems.insert(Kind::BadPath);
+    }
+    if requirement.needs != Needs::Nothing {
+        problems.extend([Kind::NoKey, Kind::WrongKey, Kind::Forbidden, Kind::TooManyRequests]);
+    }
+    if path.contains("{namespace}") {
+        problems.insert(Kind::NotFound);
     }
     if requirement.quota != QuotaClass::Exempt {
         problems.extend([Kind::Internal, Kind::Unavailable]);
@@ -167,6 +188,7 @@ fn path_parameter(name: &str) -> Parameter {
             .schema_type(Type::Integer)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
             .into(),
+        "key" => text.pattern(Some("^[0-9A-Za-z]{12}$")).into(),
         "kind" => text.enum_values(Some(Kind::ALL.iter().map(|kind| kind.name()))).into(),
         _ => exosphere_api_types::Name::schema(),
     };
@@ -184,6 +206,7 @@ fn about_path_parameter(name: &str) -> String {
         "run" => "The id of the run.".to_owned(),
         "state" => "The path of the state, as `split.count[3]`.".to_owned(),
         "revision" => "The number of the revision.".to_owned(),
+        "key" => "The id of the key.".to_owned(),
         "kind" => "The kind of the problem.".to_owned(),
         "name" => "The name.".to_owned(),
         other => format!("The name of the {other}."),

@@ -1,14 +1,15 @@
-//! `/v1/operator`: endpoints for operators only. They list the hosts, and set
-//! the limits and slots of namespaces and the grants of plugins. By their path prefix, a proxy in front of the
-//! host tells operators from other callers.
+//! `/v1/operator`: endpoints for admins. They list the hosts, and set the limits, slots and quotas
+//! of namespaces and the grants of plugins.
+//!
+//! Not here: keys and the audit log (`keys`).
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use exosphere_api_types::{
-    GrantList, Grants, HostList, ListQuery, NamespaceDetails, NamespaceList, NamespaceSettings,
-    PauseRequest, PluginGrants,
+    GrantList, Grants, HostList, ListQuery, NamespaceDetails, NamespaceList, NamespaceQuotas,
+    NamespaceSettings, PauseRequest, PluginGrants, QuotaSettings,
 };
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
@@ -23,6 +24,7 @@ use crate::{Path, Query, body, lists, views};
 
 /// Returns the routes for operators.
 pub(crate) fn routes() -> Vec<Route> {
+    const QUOTAS: &str = "/v1/operator/namespaces/{namespace}/quotas";
     const GRANTS: &str = "/v1/operator/namespaces/{namespace}/grants/{plugin}";
     let all = vec![
         route(Get, "/v1/operator/hosts", Role::Admin, QuotaClass::Read, list_hosts)
@@ -88,6 +90,16 @@ pub(crate) fn routes() -> Vec<Route> {
         .describe("listGrants", "Lists the grants of a namespace, by name of plugin")
         .query::<ListQuery>()
         .answers::<GrantList>(200),
+        route(Get, QUOTAS, Role::Admin, QuotaClass::Read, show_quotas)
+            .describe("showQuotas", "Returns the quotas of a namespace, and what it uses of them")
+            .answers::<NamespaceQuotas>(200)
+            .with_etag(),
+        route(Put, QUOTAS, Role::Admin, QuotaClass::Write, set_quotas)
+            .describe("setQuotas", "Replaces the quotas of a namespace")
+            .if_match()
+            .takes::<QuotaSettings>()
+            .answers::<NamespaceQuotas>(200)
+            .with_etag(),
         route(Get, GRANTS, Role::Admin, QuotaClass::Read, show_grants)
             .describe("showGrants", "Returns the grants of a plugin")
             .answers::<PluginGrants>(200)
@@ -141,6 +153,27 @@ async fn set_namespace(
     let settings = exosphere_orchestrator::NamespaceSettings { limits, slots };
     let set = host.set_namespace(&namespace, settings, &expected).await?;
     Ok(with_etag(set.version, views::namespace_details(set)))
+}
+
+async fn show_quotas(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+) -> Result<Response, Problem> {
+    let found = host.quotas(&namespace).await?;
+    Ok(with_etag(found.version, views::namespace_quotas(found)))
+}
+
+async fn set_quotas(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let expected = expected_versions(&headers)?;
+    let read = body::typed(&host, &namespace, &headers, body, body::MAX_SETTINGS_BYTES);
+    let QuotaSettings { quotas } = read.await?;
+    let set = host.set_quotas(&namespace, &quotas, &expected).await?;
+    Ok(with_etag(set.version, views::namespace_quotas(set)))
 }
 
 async fn pause_namespace(

@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes_upload()
             .answers::<PluginReport>(200)
             .answers::<PluginReport>(201)
-            .fails(&[Kind::Invalid])
+            .fails(&[Kind::Invalid, Kind::QuotaExceeded])
             .offloaded(),
         route(
             Get,

@@ -89,6 +89,10 @@ impl Problem {
         if let Some(methods) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"exosphere\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
         response
     }
 
@@ -107,13 +111,21 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let kind = Kind::from(&error);
         let (detail, reason) = (error.to_string(), error.reason());
+        let quota_wait = match error {
+            Error::Quota { retry_after, .. } => retry_after,
+            _ => None,
+        };
         let errors = match error {
             Error::Invalid { problems, .. }
             | Error::Description { problems }
             | Error::KeyReused { problems, .. } => problems,
             _ => Vec::new(),
         };
-        Problem { errors, reason, ..Problem::new(kind, detail) }
+        let problem = Problem { errors, reason, ..Problem::new(kind, detail) };
+        match quota_wait {
+            Some(wait) => problem.retry_after(wait.as_secs() + 1),
+            None => problem,
+        }
     }
 }
 

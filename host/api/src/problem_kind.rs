@@ -72,6 +72,19 @@ kinds! {
     BrokenBody BAD_REQUEST "broken-body":
         "The body ended before its announced length.",
         "Repeat the request.";
+    NoKey UNAUTHORIZED "no-key":
+        "The request has no key.",
+        "Send `Authorization: Bearer exo_..`.";
+    WrongKey UNAUTHORIZED "wrong-key":
+        "The key is mistyped, unknown, revoked or expired.",
+        "Ask an admin for another key.";
+    Forbidden FORBIDDEN "forbidden":
+        "The role of the key does not suffice, or the key is not valid for all namespaces.",
+        "Ask an admin for the key that `detail` names.";
+    QuotaExceeded FORBIDDEN "quota-exceeded":
+        "A quota of the namespace forbids an upload or a graph; `detail` names it, its value and the \
+        command that raises it.",
+        "Remove what is not needed, or ask an admin.";
     OtherSite FORBIDDEN "other-site":
         "The request comes from a page of another site, or under a host name that a host on the \
         loopback address refuses.",
@@ -113,6 +126,10 @@ kinds! {
     TooManyUploads TOO_MANY_REQUESTS "too-many-uploads":
         "Too many uploads are under way, of all callers or of this namespace.",
         "Repeat the upload after `Retry-After`.";
+    TooManyRequests TOO_MANY_REQUESTS "too-many-requests":
+        "The key is used more often than it may be, many wrong keys came from this address, or a quota \
+        of the namespace forbids a start now.",
+        "Repeat the request after `Retry-After`.";
     Internal INTERNAL_SERVER_ERROR "internal":
         "Internal error. `detail` holds the incident id, under which the host's log has the cause.",
         "Report it to the operator, with the id.";
@@ -139,6 +156,8 @@ impl From<&Error> for Kind {
             Error::Plugin(_) | Error::Description { .. } => Kind::PluginRefused,
             Error::Conflict(_) => Kind::Conflict,
             Error::Changed { .. } => Kind::Changed,
+            Error::Quota { retry_after: None, .. } => Kind::QuotaExceeded,
+            Error::Quota { .. } => Kind::TooManyRequests,
             Error::KeyReused { .. } => Kind::KeyReused,
             Error::Stopping => Kind::Stopping,
             Error::Unavailable | Error::Unanswered { .. } => Kind::Unavailable,

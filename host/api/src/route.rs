@@ -7,25 +7,30 @@
 //! Not here: the list of routes (`lib`, and `routes` in the module of each noun), and the
 //! methods that describe a route (`description`).
 
+use std::future::ready;
 use std::pin::Pin;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
 use axum::handler::Handler;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::role::Needs;
 
+use crate::access::{self, Decision};
 use crate::description::Description;
 use crate::offload::{offload, offload_long};
 use crate::uploads::Uploads;
+use crate::withhold::withhold;
 
 /// The state that handlers share.
 #[derive(Clone)]
 pub(crate) struct ApiState {
     pub host: Host,
     pub uploads: Uploads,
+    /// Set if routes need keys.
+    pub asks_for_keys: bool,
 }
 
 impl FromRef<ApiState> for Host {
@@ -197,12 +202,52 @@ struct Guarded<H> {
 impl<H, T> Handler<T, ApiState> for Guarded<H>
 where
     H: Handler<T, ApiState, Future = HandlerFuture>,
+    T: 'static,
 {
     type Future = HandlerFuture;
 
-    fn call(self, mut request: Request, state: ApiState) -> HandlerFuture {
+    fn call(self, request: Request, mut state: ApiState) -> HandlerFuture {
+        match access::decide(&state.host, state.asks_for_keys, self.requirement, &request) {
+            Decision::Admitted(host) => {
+                state.host = host;
+                self.serve(request, state)
+            }
+            Decision::Refused(problem) => Box::pin(ready(problem.into_response())),
+            Decision::Pending(pending) => Box::pin(async move {
+                match pending.resolve(&state.host).await {
+                    Ok(host) => {
+                        state.host = host;
+                        self.serve(request, state).await
+                    }
+                    Err(problem) => problem.into_response(),
+                }
+            }),
+        }
+    }
+}
+
+impl<H> Guarded<H> {
+    /// Serves an admitted request.
+    fn serve<T>(self, mut request: Request, state: ApiState) -> HandlerFuture
+    where
+        H: Handler<T, ApiState, Future = HandlerFuture>,
+        T: 'static,
+    {
         request.extensions_mut().insert(self.requirement);
         let host = state.host.clone();
+        if self.requirement.shows_payloads && !host.may_show_payloads() {
+            let answer = self.run(request, state, host);
+            return Box::pin(async { withhold(answer.await).await });
+        }
+        self.run(request, state, host)
+    }
+
+    /// Runs the handler in its place.
+    fn run<T>(self, request: Request, state: ApiState, host: Host) -> HandlerFuture
+    where
+        H: Handler<T, ApiState, Future = HandlerFuture>,
+        T: 'static,
+    {
         match self.place {
             Place::Serving => self.handler.call(request, state),
             Place::Work => Box::pin(offload(host, self.handler.call(request, state))),

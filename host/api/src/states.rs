@@ -32,7 +32,8 @@ pub(crate) fn routes() -> Vec<Route> {
         .details(LIST_DETAILS)
         .lists::<StateFilter>()
         .answers::<StateList>(200)
-        .fails(&[Kind::NotFound]),
+        .fails(&[Kind::NotFound])
+        .shows_payloads(),
         route(
             Get,
             "/v1/namespaces/{namespace}/runs/{run}/states/{state}",
@@ -89,6 +90,12 @@ pub(crate) async fn list(
     Path((namespace, run)): Path<(Name, RunId)>,
     listing: Listing<StateFilter>,
 ) -> Result<Answer<StateList>, Problem> {
+    // A filter by message tells what a message is, letter by letter.
+    if listing.filter.message.is_some() && !host.may_show_payloads() {
+        let message = "this key may not see payloads, and so it may not search for a message; ask an \
+                       admin for another key: `exosphere key create --payloads`";
+        return Err(Problem::new(Kind::Forbidden, message));
+    }
     let after = listing.after(|text| {
         let message = "this is not a cursor of a list of states; give `next` of the page before";
         path::Path::decode(text).map_err(|_| message)

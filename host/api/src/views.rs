@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use exosphere_api_types::{
     AnyJson, AttemptDetails, Capability, Edge, EffectiveSettings, Failure, FieldDiff, GraphApplied,
-    GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails, NodeCounts,
-    NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants, PluginReport, PluginSummary,
-    ResolvedNode, ResultOutput, RevisionSummary, RunCounts, RunDetails, RunInputs, RunPause,
-    RunResult, RunSummary, StateDetails, StateInputs, StateOutputs, StateSummary,
+    GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails,
+    NamespaceQuotas, NodeCounts, NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants,
+    PluginReport, PluginSummary, ResolvedNode, ResultOutput, RevisionSummary, RunCounts,
+    RunDetails, RunInputs, RunPause, RunResult, RunSummary, StateDetails, StateInputs,
+    StateOutputs, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
@@ -379,6 +380,10 @@ pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceD
         effective: EffectiveSettings { limits: effective, slots },
         pause: at.map(pause),
     }
+}
+
+pub(crate) fn namespace_quotas(found: host::NamespaceQuotas) -> NamespaceQuotas {
+    NamespaceQuotas { quotas: found.quotas, used: found.used }
 }
 
 pub(crate) fn plugin_grants(granted: host::PluginGrants) -> PluginGrants {

@@ -4,9 +4,10 @@
 
 use clap::{Parser, Subcommand};
 use exosphere_domain::ids::Name;
+use std::path::PathBuf;
 
 use crate::check::Check;
-use crate::commands::{grant, graph, host, namespace, plugin, run, secret};
+use crate::commands::{audit, grant, graph, host, key, namespace, plugin, quota, run, secret};
 use crate::secrets;
 use crate::serve::Serve;
 
@@ -60,6 +61,16 @@ pub struct Global {
         default_value = "default"
     )]
     pub namespace: Name,
+    /// The file with the API key [default: admin.key in the data folder, for a host
+    /// on this machine]
+    ///
+    /// Instead of a file, the variable EXOSPHERE_KEY may hold the key.
+    #[arg(long, global = true, env = "EXOSPHERE_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// A file with certificates to trust besides those of the system, as PEM: for a
+    /// host with a certificate of its own making
+    #[arg(long, global = true, env = "EXOSPHERE_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// Print the JSON of the host's API instead of tables
     #[arg(long, global = true)]
     pub json: bool,
@@ -94,6 +105,15 @@ pub enum Command {
     /// Set limits and slots of namespaces, and pause them (for operators)
     #[command(subcommand)]
     Namespace(namespace::Command),
+    /// Create, list and revoke keys of the API (for admins)
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Set quotas of namespaces (for admins)
+    #[command(subcommand)]
+    Quota(quota::Command),
+    /// List the changes that callers made (for admins)
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// List the hosts of a database (for operators)
     #[command(subcommand)]
     Host(host::Command),
@@ -141,6 +161,14 @@ mod tests {
             "exosphere run delete 0195b7f0-0000-7000-8000-000000000001",
             "exosphere run start words --revision 3",
             "exosphere host list",
+            "exosphere key create --label ci --role deployer --in shop --in web",
+            "exosphere key create --label all --role admin --all-namespaces --payloads --expires-in 30d",
+            "exosphere key list --key-file there",
+            "exosphere quota show --namespace other",
+            "exosphere quota set graphs=2 runs_per_minute=60 --unset plugins",
+            "exosphere key revoke 0bCnOza3eFqR",
+            "exosphere key revoke exo_0bCnOza3eFqR_2dEpQU5gHsTX8jKvWaBmNyZ2dEpQ1c5g1Y21uZ",
+            "exosphere audit list --key 0bCnOza3eFqR --in shop --limit 5 --before 9",
             "exosphere namespace list",
             "exosphere namespace show --namespace other",
             "exosphere namespace set --limit cpu_ms=1s --limit outputs=10 --slots 4",
@@ -202,6 +230,12 @@ mod tests {
             "exosphere run list --since yesterday",
             "exosphere run list --limit 0",
             "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --kind late",
+            "exosphere key create --label ci --role root --all-namespaces",
+            "exosphere key create --label ci --role viewer",
+            "exosphere key create --label ci --role viewer --in a --all-namespaces",
+            "exosphere key revoke 0bCn",
+            "exosphere quota set",
+            "exosphere quota set graph=2",
             "exosphere run show ../plugins",
             "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 -- -1",
             "exosphere run outputs latest split --limit 1001",

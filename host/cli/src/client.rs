@@ -5,16 +5,20 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use exosphere_api_types::Problem;
+use exosphere_domain::api_key::ApiKey;
 use exosphere_domain::ids::Name;
 use exosphere_domain::json::{Typed, check_stored, from_stored, read_stored};
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
-use reqwest::{Method, StatusCode, Url, redirect};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use reqwest::{Certificate, Method, StatusCode, Url, redirect};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
+use crate::credentials;
 use crate::error::Error;
 use crate::sanitize;
 
@@ -27,9 +31,20 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes. The longest answers of a host are the
 /// outputs of a state, at most 32 MiB.
 const MAX_ANSWER_BYTES: u64 = 128 * 1024 * 1024;
+/// The largest file of certificates that is read, in bytes.
+const MAX_CERTIFICATE_BYTES: u64 = 1024 * 1024;
 /// The number of tries of a read-modify-write. A try fails only because a concurrent
 /// change succeeded.
 const MAX_CHANGE_TRIES: u32 = 20;
+
+/// The files by which client and host trust each other.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// The file with the key, if the command line names one.
+    pub key_file: Option<&'a Path>,
+    /// The file with certificates to trust besides those of the system.
+    pub tls_ca: Option<&'a Path>,
+}
 
 /// A client of one host and one namespace.
 pub struct Client {
@@ -39,15 +54,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client of the host at the URL `host`. Nothing is sent yet.
-    pub fn new(host: &str, namespace: &Name) -> Result<Self, Error> {
+    /// Creates a client of the host at the URL `host`, with the key that is given or found.
+    /// Nothing is sent yet.
+    pub fn new(host: &str, namespace: &Name, trust: Trust<'_>) -> Result<Self, Error> {
         let host = parse_host(host)?;
+        let key = credentials::find(trust.key_file, is_loopback(&host))?;
+        // An error means that it is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = Http::builder()
             .user_agent(concat!("exosphere/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             // The API has no redirects: a redirect would lead to another server.
             .redirect(redirect::Policy::none());
+        if let Some(key) = &key {
+            http = http.default_headers(authorization(key)?);
+        }
+        if let Some(file) = trust.tls_ca {
+            http = http.tls_certs_merge(certificates(file)?);
+        }
         if is_loopback(&host) {
             http = http.no_proxy();
         }
@@ -69,6 +94,11 @@ impl Client {
     /// Starts a call of `/v1/operator/namespaces`.
     pub fn all_namespaces(&self) -> Call<'_> {
         self.to(Method::GET, &["v1", "operator", "namespaces"], &[])
+    }
+
+    /// Starts a call of `/v1/operator/{path}`: keys, and the audit log.
+    pub fn access(&self, method: Method, path: &[&str]) -> Call<'_> {
+        self.to(method, &["v1", "operator"], path)
     }
 
     /// Starts a call of `/v1/operator/hosts`.
@@ -256,6 +286,30 @@ fn read(response: Response) -> Result<Result<String, Error>, std::io::Error> {
         .map_err(|_| Error::Internal("the answer of the host is not UTF-8 text".to_owned())))
 }
 
+/// Reads the certificates of a file.
+fn certificates(file: &Path) -> Result<Vec<Certificate>, Error> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::Failed(format!("cannot take certificates from {}: {error}", file.display()))
+    };
+    let mut bytes = Vec::new();
+    let open = File::open(file).map_err(|error| failed(&error))?;
+    open.take(MAX_CERTIFICATE_BYTES).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    let certificates = Certificate::from_pem_bundle(&bytes).map_err(|error| failed(&error))?;
+    if certificates.is_empty() {
+        return Err(failed(&"it has none in PEM format"));
+    }
+    Ok(certificates)
+}
+
+/// Returns the header with a key.
+fn authorization(key: &ApiKey) -> Result<HeaderMap, Error> {
+    let text = Zeroizing::new(format!("Bearer {}", key.expose()));
+    let value = HeaderValue::from_str(&text);
+    let mut value = value.map_err(|error| Error::Failed(error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+}
+
 fn parse_host(host: &str) -> Result<Url, Error> {
     // HOST:PORT alone would parse as a URL whose scheme is the host.
     let whole = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
@@ -265,14 +319,9 @@ fn parse_host(host: &str) -> Result<Url, Error> {
         ))
     })?;
     match url.scheme() {
-        "http" if url.has_host() => Ok(url),
-        "https" => Err(Error::Usage(
-            "this client has no TLS: keep the host on a private network, or forward a local port \
-             to it and use --host http://127.0.0.1:PORT"
-                .to_owned(),
-        )),
+        "http" | "https" if url.has_host() => Ok(url),
         _ => Err(Error::Usage(format!(
-            "--host {host:?} is not an http:// URL; give one like http://127.0.0.1:7070"
+            "--host {host:?} is not an http:// or https:// URL; give one like http://127.0.0.1:7070"
         ))),
     }
 }
@@ -315,9 +364,7 @@ mod tests {
 
     #[test]
     fn a_host_is_an_http_url() {
-        for invalid in
-            ["", "https://example.com", "ftp://example.com", "http://", "a b:7070", ":7070"]
-        {
+        for invalid in ["", "ftp://example.com", "http://", "https://", "a b:7070", ":7070"] {
             let error = parse_host(invalid).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{invalid}");
         }
@@ -343,7 +390,7 @@ mod tests {
     fn a_path_stays_below_its_namespace() {
         let namespace: Name = "team".parse().unwrap();
         for host in ["http://h:1", "http://h:1/", "http://h:1/behind/a/proxy/"] {
-            let client = Client::new(host, &namespace).unwrap();
+            let client = Client::new(host, &namespace, Trust::default()).unwrap();
             let call = client.call(Method::GET, &["graphs", "a b/c?d"]);
             let call = call.query(&[("limit", Some("1&x".to_owned())), ("after", None)]);
             let url = call.request.build().unwrap().url().to_string();

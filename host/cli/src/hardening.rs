@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use exosphere_domain::api_key::ApiKey;
 use exosphere_orchestrator::{Keyring, Keys};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use zeroize::Zeroizing;
 
+use crate::credentials::KEY_VARIABLE;
 use crate::error::Error;
 
 /// The environment variable that may hold the keys.
@@ -60,19 +62,20 @@ pub struct KeyArgs {
     /// Instead of a file, the variable EXOSPHERE_MASTER_KEY may hold the keys: 64
     /// hexadecimal digits or base64 each, with commas between them, the current
     /// one first. The host removes it from its environment at once.
-    #[arg(long, env = "EXOSPHERE_KEY", value_name = "FILE")]
+    #[arg(long, env = "EXOSPHERE_MASTER_KEY_FILE", value_name = "FILE")]
     key: Option<PathBuf>,
 }
 
 impl KeyArgs {
     /// Returns the keys themselves, or the key file to read.
     pub fn keys(&self, master_key: Option<MasterKey>) -> Result<Keys, Error> {
+        refuse_former_variable(std::env::var_os(KEY_VARIABLE))?;
         let Some(MasterKey(text)) = master_key else {
             return Ok(self.key.clone().map_or(Keys::InFolder, Keys::File));
         };
         if self.key.is_some() {
             let message = format!(
-                "both a key file (--key, EXOSPHERE_KEY) and {MASTER_KEY} are given; give only one"
+                "both a key file (--key, EXOSPHERE_MASTER_KEY_FILE) and {MASTER_KEY} are given; give only one"
             );
             return Err(Error::Usage(message));
         }
@@ -81,6 +84,19 @@ impl KeyArgs {
         keys.map(Keys::Given)
             .map_err(|cause| Error::Usage(format!("{MASTER_KEY} is not a valid key: {cause}")))
     }
+}
+
+/// Refuses the path of a key file in the variable that named it before API keys: without the
+/// file, this host would make new keys.
+fn refuse_former_variable(value: Option<OsString>) -> Result<(), Error> {
+    let text = Zeroizing::new(value.unwrap_or_default().into_string().unwrap_or_default());
+    if text.is_empty() || text.trim().parse::<ApiKey>().is_ok() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{KEY_VARIABLE} holds no key of the API; if it names the file with the keys that encrypt \
+         secrets, rename it to EXOSPHERE_MASTER_KEY_FILE"
+    )))
 }
 
 /// Keeps the memory of this process, which holds keys and secrets, out of core dumps and away
@@ -108,6 +124,14 @@ pub fn keep_files_private() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_former_variable_is_refused() {
+        let refuse = |text: &str| refuse_former_variable(Some(text.into())).is_err();
+        assert!(refuse("/run/exosphere.key"));
+        assert!(!refuse("") && refuse_former_variable(None).is_ok());
+        assert!(!refuse("exo_0bCnOza3eFqR_2dEpQU5gHsTX8jKvWaBmNyZ2dEpQ1c5g1Y21uZ"));
+    }
 
     #[test]
     fn keys_come_from_one_place() {

@@ -16,10 +16,12 @@ mod again;
 mod time;
 mod client;
 mod commands;
+mod credentials;
 mod hardening;
 mod log;
 mod admission;
 mod connections;
+mod exposure;
 mod serve;
 mod database;
 mod check;
@@ -69,6 +71,9 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         Command::Graph(command) => command.run(&Context::new(&args.global)?)?,
         Command::Secret(command) => command.run(&Context::new(&args.global)?)?,
         Command::Grant(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Key(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Quota(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Audit(command) => command.run(&Context::new(&args.global)?)?,
         Command::Host(command) => command.run(&Context::new(&args.global)?)?,
         Command::Namespace(command) => command.run(&Context::new(&args.global)?)?,
         Command::Run(command) => command.run(&Context::new(&args.global)?)?,

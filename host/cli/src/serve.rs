@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use exosphere_api::ApiSettings;
 use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_orchestrator::{
     Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, machine_name, share_of,
@@ -18,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admission::Admission;
 use crate::connections::{Connections, raise_descriptors};
 use crate::error::Error;
+use crate::exposure::Exposure;
 use crate::hardening::{self, KeyArgs, MasterKey};
 use crate::log;
 
@@ -42,8 +44,8 @@ pub struct Serve {
     key: KeyArgs,
     /// The address to listen on. Port 0 stands for any free port.
     ///
-    /// The API has no access control yet: keep it on the loopback, or put a proxy
-    /// with access control in front of it.
+    /// An address beyond the loopback needs TLS (--tls-cert, --tls-key), or
+    /// --insecure-http behind a proxy that has it.
     #[arg(long, env = "EXOSPHERE_LISTEN", default_value = "127.0.0.1:7070", value_name = "HOST:PORT",
           value_parser = listen_address)]
     listen: SocketAddr,
@@ -88,6 +90,8 @@ pub struct Serve {
     http_allow_nets: Vec<IpNet>,
     #[command(flatten)]
     admission: Admission,
+    #[command(flatten)]
+    exposure: Exposure,
     #[command(flatten)]
     connections: Connections,
     /// Write the log as JSON lines.
@@ -149,6 +153,7 @@ async fn log_drain(host: &Host) {
 /// Runs a host until it is interrupted or fails.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let start_error = |error: std::io::Error| Error::Start(error.to_string());
+    args.exposure.check(args.listen)?;
     hardening::keep_files_private();
     let _log = log::begin(args.log_json).map_err(start_error)?;
     exosphere_allocator::release_freed_memory();
@@ -195,13 +200,8 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         ))
     })?;
     let address = listener.local_addr().map_err(|error| start_error(&error))?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(
-            %address,
-            "the API listens beyond the loopback and has no access control; put a proxy that has \
-             it in front"
-        );
-    }
+    let (tls, asks_for_keys) = (args.exposure.tls()?, args.exposure.asks_for_keys());
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let host = Host::start(Config {
         host_name: args.name.unwrap_or_else(machine_name),
         database: args.database,
@@ -214,14 +214,18 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         code_cache_bytes: args.admission.code_cache_bytes,
         admission: args.admission.limits(),
         work: Some(work),
+        requests_per_key: args.exposure.requests_per_key,
+        audit_retention: args.exposure.audit_retention(),
+        no_auth: !asks_for_keys,
         ..Config::new(args.data)
     });
     let host = host.await.map_err(|error| start_error(&error))?;
     let mut interrupts = Interrupts::new().map_err(|error| start_error(&error))?;
     // The reader of standard output may be gone, which is not an error.
-    let _ = writeln!(std::io::stdout(), "exosphere is listening on http://{address}");
+    let _ = writeln!(std::io::stdout(), "exosphere is listening on {scheme}://{address}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let api = exosphere_api::serve(listener, host.clone(), connections, async {
+    let settings = ApiSettings { connections, tls, asks_for_keys };
+    let api = exosphere_api::serve(listener, host.clone(), settings, async {
         let _ = stopped.await;
     });
     let mut api = tokio::spawn(api);

@@ -13,6 +13,7 @@ use crate::ids::{Digest, MAX_NAME_BYTES, Name};
 use crate::label::{Label, Labels, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
 use crate::limits::{Limit, LimitValues};
 use crate::path::Path;
+use crate::quota::{Quota, QuotaValues};
 
 fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::new(Type::String))
@@ -129,6 +130,30 @@ impl PartialSchema for LimitValues {
         let with =
             |object: ObjectBuilder, limit: &Limit| object.property(limit.name(), value(*limit));
         Limit::ALL.iter().fold(object, with).into()
+    }
+}
+
+impl PartialSchema for QuotaValues {
+    fn schema() -> RefOr<Schema> {
+        let object = ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::Object))
+            .description(Some("Quotas, by name."))
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+        let with = |object: ObjectBuilder, quota: &Quota| {
+            let value = ObjectBuilder::new()
+                .schema_type(SchemaType::new(Type::Integer))
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                .minimum(Some(0))
+                .description(Some(quota.what()));
+            object.property(quota.name(), value)
+        };
+        Quota::ALL.iter().fold(object, with).into()
+    }
+}
+
+impl ToSchema for QuotaValues {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("QuotaValues")
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration of a host, with its defaults.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limits;
@@ -36,6 +37,12 @@ pub struct Config {
     pub admission: AdmissionLimits,
     /// Bytes of compiled code that the folder may hold.
     pub code_cache_bytes: u64,
+    /// Requests a second that the host takes with one key, unless the key has a rate of its own.
+    pub requests_per_key: u32,
+    /// The time for which the audit log is kept.
+    pub audit_retention: Duration,
+    /// Set if the API asks for no keys; then the host creates none, either.
+    pub no_auth: bool,
     /// Offset of this host's clock in milliseconds, for tests.
     pub clock_offset: Millis,
     /// The runtime for executions and other work on behalf of guests and callers
@@ -58,6 +65,9 @@ impl Config {
             http: HttpConfig::default(),
             admission: AdmissionLimits::default(),
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
+            requests_per_key: DEFAULT_REQUESTS_PER_KEY,
+            audit_retention: DEFAULT_AUDIT_RETENTION,
+            no_auth: false,
             clock_offset: 0,
             work: None,
         }
@@ -69,6 +79,12 @@ pub fn machine_name() -> String {
     let name = hostname::get().map(|name| name.to_string_lossy().into_owned());
     name.ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "host".to_owned())
 }
+
+/// Requests a second with one key, unless the operator or the key sets it.
+pub const DEFAULT_REQUESTS_PER_KEY: u32 = 10_000;
+
+/// The time for which the audit log is kept, unless the operator sets it: a year.
+pub const DEFAULT_AUDIT_RETENTION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Number of slots of a host, unless the operator sets it.
 pub const DEFAULT_SLOTS: u32 = 64;

@@ -9,6 +9,7 @@ use exosphere_store::{HostIdentity, KEY_BYTES, SecretCipher};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::access::admin_key::ADMIN_KEY_FILE;
 use crate::error::StartError;
 use crate::keys::file as key_file;
 use crate::keys::source::Keys;
@@ -151,8 +152,15 @@ fn close_to_other_users(folder: &Path) -> Result<(), StartError> {
 }
 
 /// Files that hosts create in a data folder, except key files, which `keys/file.rs` closes.
-const HOST_FILES: [&str; 6] =
-    ["lock", "host.id", "exosphere.db", "exosphere.db-wal", "exosphere.db-shm", "code"];
+const HOST_FILES: [&str; 7] = [
+    "lock",
+    "host.id",
+    "exosphere.db",
+    "exosphere.db-wal",
+    "exosphere.db-shm",
+    "code",
+    ADMIN_KEY_FILE,
+];
 
 /// Returns the id in a file, or a new one if the file holds none.
 fn host_id(file: &mut File) -> io::Result<String> {

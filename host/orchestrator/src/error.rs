@@ -1,8 +1,11 @@
 //! Errors for the callers of a host, split by how a caller can react.
 
+use std::time::Duration;
+
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
-use exosphere_domain::ids::RunId;
+use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::quota::QuotaBreach;
 use exosphere_domain::reason::Reason;
 use exosphere_sandbox::{AdmissionError, SetupError};
 use exosphere_store::{OpenError, StoreError};
@@ -52,6 +55,22 @@ pub enum Error {
         subject: String,
         /// `it` or `them`.
         it: &'static str,
+    },
+    /// A quota of the namespace forbids the request.
+    #[error(
+        "the namespace {namespace} has the quota {}={} ({}), and has used it; {remedy}, or ask an \
+         admin: `exosphere quota set --namespace {namespace} {}=..`",
+        .breach.quota, .breach.value, .breach.quota.what(), .breach.quota
+    )]
+    Quota {
+        /// The namespace.
+        namespace: Name,
+        /// The quota, its value and its use.
+        breach: QuotaBreach,
+        /// The way to free the quota.
+        remedy: &'static str,
+        /// The time after which to retry, if that helps.
+        retry_after: Option<Duration>,
     },
     /// The database of the host is unavailable.
     #[error("the database of the host is unavailable; try again")]
@@ -146,6 +165,8 @@ impl From<StoreError> for Error {
             StoreError::Refused(reason) => Error::Conflict(reason),
             StoreError::Changed => Error::Changed { subject: "what it replaces".into(), it: "it" },
             StoreError::Data(cause) => Error::Internal(log_internal(&cause)),
+            // The operations that quotas bound name the namespace.
+            breach @ StoreError::Quota(_) => Error::Internal(log_internal(&breach)),
         }
     }
 }

@@ -4,12 +4,15 @@
 //! Not here: how they are started and stopped ([`Host`](crate::Host)).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use exosphere_domain::ids::Name;
 use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_sandbox::{AdmissionLimits, Sandbox};
 use exosphere_store::{HostIdentity, Store};
 
+use crate::access::WrongKeys;
+use crate::access::key_cache::KeyCache;
 use crate::cache::descriptions::DescriptionCache;
 use crate::cache::graphs::GraphCache;
 use crate::cache::namespaces::NamespaceCache;
@@ -29,6 +32,7 @@ use crate::execution::sweeps::Sweeps;
 use crate::host_work::HostWork;
 use crate::lifeline::Lifeline;
 use crate::service::large_json::LargeJsonPermits;
+use crate::service::quotas::StartRates;
 use crate::system::SystemClock;
 use crate::watchers::Watchers;
 
@@ -40,6 +44,8 @@ pub(crate) struct HostInner {
     pub host_work: HostWork,
     pub large_json: LargeJsonPermits,
     pub caches: Caches,
+    pub wrong_keys: WrongKeys,
+    pub start_rates: StartRates,
     pub pipeline: Pipeline,
     pub cluster: Cluster,
     pub settings: Settings,
@@ -64,6 +70,7 @@ pub(crate) struct Caches {
     pub graphs: GraphCache,
     pub descriptions: DescriptionCache,
     pub namespaces: NamespaceCache,
+    pub api_keys: KeyCache,
     pub secret_declarations: SecretDeclarations,
     pub secret_sets: SecretSets,
 }
@@ -94,6 +101,10 @@ pub(crate) struct Settings {
     pub slots: u32,
     pub namespace_slots: u32,
     pub admission: AdmissionLimits,
+    /// Requests a second with one key, unless the key has a rate of its own.
+    pub requests_per_key: u32,
+    /// The time for which the audit log is kept.
+    pub audit_retention: Duration,
 }
 
 impl Settings {

@@ -11,6 +11,7 @@
 mod config;
 mod data_folder;
 mod keys;
+mod access;
 mod inner;
 mod service;
 mod execution;
@@ -34,8 +35,13 @@ use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notification, Store, StoreError};
 use tokio::runtime::Handle;
 
+pub use access::admin_key::admin_key_file;
+pub use access::{AccessError, Caller};
 pub use check::check;
-pub use config::{Config, DEFAULT_SLOTS, machine_name, share_of};
+pub use config::{
+    Config, DEFAULT_AUDIT_RETENTION, DEFAULT_REQUESTS_PER_KEY, DEFAULT_SLOTS, machine_name,
+    share_of,
+};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
@@ -43,10 +49,10 @@ pub use exosphere_sandbox::{
     HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadCursor, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow,
-    HostView, KeyId, Keyring, ListedRun, LostSecrets, Page, PageRequest, Pause, PluginEntry,
-    PluginRow, Report, RevisionEntry, RunCounters, RunCursor, RunPageRequest, RunStart, RunView,
-    SecretName, StatePageRequest, StateView, Uploads, Violation,
+    ApiKeyRow, AttemptRow, AuditFilter, AuditRow, BadCursor, BadKeys, CheckError, Expected,
+    FailureView, GraphEntry, GraphRow, HostView, KeyId, Keyring, ListedRun, LostSecrets, Page,
+    PageRequest, Pause, PluginEntry, PluginRow, Report, RevisionEntry, RunCounters, RunCursor,
+    RunPageRequest, RunStart, RunView, SecretName, StatePageRequest, StateView, Uploads, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
@@ -55,15 +61,18 @@ pub use service::admission::{AdmissionReport, Capability, UploadReport};
 pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use service::deletion::DeletedGraph;
 pub use service::given::{RunGiven, StateGiven};
+pub use service::keys::{CreatedKey, KeyRequest};
 pub use service::large_json::AnswerPermit;
 pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
 pub use service::pauses::RunPause;
 pub use service::queries::{RunDetails, StateDetails};
+pub use service::quotas::NamespaceQuotas;
 pub use service::results::{BadOutputCursor, OutputCursor, OutputPage, OutputView};
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
 pub use system::random_id;
 
+use access::WrongKeys;
 use cluster::notifier::Notifier;
 use cluster::probe::{self, Probe};
 use cluster::recovery;
@@ -81,6 +90,7 @@ use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
 use inner::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
 use service::large_json::LargeJsonPermits;
+use service::quotas::StartRates;
 use system::SystemClock;
 use watchers::Watchers;
 
@@ -100,6 +110,8 @@ const END_SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<HostInner>,
+    /// The caller for whom this handle works; `None` for the host itself.
+    caller: Option<Caller>,
 }
 
 impl Host {
@@ -127,6 +139,9 @@ impl Host {
         let clock = SystemClock::with_offset(config.clock_offset);
         advance_clock(&clock, &store).await?;
         let session = store.begin_session(&folder.identity(&config.host_name), clock.now()).await?;
+        if !config.no_auth {
+            access::admin_key::create_if_first(&store, &config.data, clock.now()).await?;
+        }
         let capacity = config.slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
         let inner = Arc::new(HostInner {
             pipeline: Pipeline {
@@ -153,12 +168,16 @@ impl Host {
             host_work: HostWork::start().map_err(StartError::Thread)?,
             large_json: LargeJsonPermits::new(),
             caches: Caches::default(),
+            wrong_keys: WrongKeys::default(),
+            start_rates: StartRates::default(),
             settings: Settings {
                 host_name: config.host_name,
                 limits: Arc::new(config.limits),
                 slots: config.slots,
                 namespace_slots: config.namespace_slots,
                 admission: config.admission,
+                requests_per_key: config.requests_per_key,
+                audit_retention: config.audit_retention,
             },
             lifeline: Arc::default(),
             folder,
@@ -174,7 +193,8 @@ impl Host {
         removals::start(&inner);
         deadlines::start(&inner);
         pauses::start(&inner);
-        Ok(Host { inner })
+        access::upkeep::start(&inner);
+        Ok(Host { inner, caller: None })
     }
 
     /// Stops the host gracefully: claims nothing more, lets running nodes end, and gives
@@ -185,6 +205,7 @@ impl Host {
         inner.pipeline.prefetch.notify();
         inner.pipeline.committer.drain().await;
         inner.cluster.session.close();
+        access::upkeep::record_uses(inner).await;
         self.end_session().await?;
         // This host alone knows of states that are due later.
         let notification = Notification {
@@ -198,6 +219,15 @@ impl Host {
         inner.db.store.close().await;
         inner.cluster.session.end();
         Ok(())
+    }
+
+    /// Returns the database, as a handle that records changes as those of the caller.
+    fn store(&self) -> Store {
+        let store = &self.inner.db.store;
+        match &self.caller {
+            Some(caller) => store.on_behalf_of(caller.actor.clone()),
+            None => store.clone(),
+        }
     }
 
     /// Ends the session, after an outage of at most [`END_SESSION_TIMEOUT`].

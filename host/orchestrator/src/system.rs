@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
+use rand::Rng;
 use uuid::Uuid;
 
 /// The system clock with an offset, which never goes back. If the wall clock is set back, this
@@ -66,6 +67,11 @@ impl Clock for SystemClock {
 
 fn millis(time: Duration) -> Millis {
     Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Fills a buffer with random bytes of a cryptographic source.
+pub(crate) fn fill_random(bytes: &mut [u8]) {
+    rand::rng().fill_bytes(bytes);
 }
 
 /// Returns a uniform random number in [0, 1), for the delay of a retry.

@@ -8,13 +8,16 @@ use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey, RunId, RunKey};
 use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
+use exosphere_domain::quota::Quota;
 use zeroize::Zeroizing;
 
+use crate::audit::{self, AuditEntry};
 use crate::codec::{parse_json, read_int, read_text, to_json, to_key_id, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::id_blocks::reserve;
 use crate::namespaces::Expected;
+use crate::quotas;
 use crate::secrets::key_check;
 use crate::secrets::keyring::{KeyId, Keyring};
 use crate::secrets::secret_cipher::SecretScope;
@@ -159,7 +162,9 @@ impl Store {
         let names = to_json(&names)?;
         let nodes = to_json(&new.nodes)?;
         let imports = to_json(&new.imports)?;
-        in_transaction!(self, now, |tx| push(tx, &new, &nodes, &names, &imports))
+        let audit = self.audit_entry("plugin push", Some(&new.namespace), &new.name);
+        let texts = [nodes, names, imports];
+        in_transaction!(self, now, |tx| push(tx, &new, &texts, audit.as_ref()))
     }
 
     /// Reads the newest upload of each plugin of a namespace.
@@ -264,6 +269,7 @@ impl Store {
         let removed = secrets.iter().filter(|(_, value)| value.is_none());
         let removed = removed.map(|(name, _)| name.clone()).collect();
         let nodes = graph.nodes().count() as i64;
+        let audit = self.audit_entry("graph apply", Some(&namespace), &name);
         let uploads = graph.uploads().into_iter();
         let uploads = uploads.map(|(plugin, digest)| (plugin.clone(), digest)).collect();
         let mut new = Revision {
@@ -276,6 +282,7 @@ impl Store {
             expected: expected.clone(),
             encrypted: None,
             removed,
+            audit,
         };
         let mut keys = self.cipher.keys();
         for tried in 1.. {
@@ -405,20 +412,30 @@ pub fn description(text: &str, digest: Digest) -> Result<Vec<NodeDescription>, S
 async fn push(
     tx: &mut impl Tx,
     new: &NewPlugin,
-    nodes: &str,
-    names: &str,
-    imports: &str,
+    [nodes, names, imports]: &[String; 3],
+    audit: Option<&AuditEntry>,
 ) -> Result<Pushed, StoreError> {
     let digest = new.digest.to_string();
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
     let size = new.bytes.len() as i64;
     let component = params![&digest, new.bytes.as_slice(), size, nodes, imports, new.compile_ms];
+    let known = tx.query(sql::KNOWN_PLUGIN, &params![namespace, name, &digest], read_int).await?;
+    if known.is_empty()
+        && let Some(quotas) = quotas::lock(tx, &new.namespace).await?
+    {
+        let names = tx.query(sql::PLUGIN_NAMED, &params![namespace, name], read_int).await?;
+        let more = [
+            (Quota::Plugins, u64::from(names.is_empty())),
+            (Quota::PluginBytes, new.bytes.len() as u64),
+        ];
+        quotas::charge(tx, &new.namespace, &quotas, &more).await?;
+    }
     tx.execute(sql::NEW_COMPONENT, &component).await?;
     tx.execute(sql::NEW_EXPORTED, &params![&digest, names]).await?;
-    let known = tx.query(sql::KNOWN_PLUGIN, &params![namespace, name, &digest], read_int).await?;
     let now = tx.now();
     let upload = params![namespace, name, &new.version, &digest, now, size, names];
     tx.execute(sql::PUSH_PLUGIN, &upload).await?;
+    audit::record(tx, audit, None, Some(&new.digest)).await?;
     Ok(if known.is_empty() { Pushed::New } else { Pushed::Again })
 }
 
@@ -444,6 +461,7 @@ struct Revision {
     encrypted: Option<EncryptedSecrets>,
     /// The names of secrets to delete.
     removed: Vec<Name>,
+    audit: Option<AuditEntry>,
 }
 
 /// Encrypted secrets, and the keyring whose current key encrypted them.
@@ -504,6 +522,8 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
         // An error, so that nothing of this transaction stays.
         return Err(StoreError::Changed);
     }
+    let known = before.as_ref().and_then(|revision| revision.digest.parse().ok());
+    audit::record(tx, new.audit.as_ref(), known.as_ref(), new.digest.parse().ok().as_ref()).await?;
     let number = match before {
         Some(revision) if revision.digest == new.digest => {
             return Ok(Some(AppliedGraph { revision, namespace: owner, changed: false }));
@@ -511,6 +531,10 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
         Some(revision) => revision.number + 1,
         None => 1,
     };
+    if let Some(quotas) = quotas::lock(tx, &new.namespace).await? {
+        let more = [(Quota::Graphs, u64::from(number == 1)), (Quota::Revisions, 1)];
+        quotas::charge(tx, &new.namespace, &quotas, &more).await?;
+    }
     let now = tx.now();
     let id = reserve(tx, "revision", 1).await? - 1;
     let row = params![id, graph, number, &new.digest, &new.body, now];

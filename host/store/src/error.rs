@@ -1,6 +1,7 @@
 //! Database errors, split by what the caller can do.
 
 use exosphere_domain::plan::GraphMismatch;
+use exosphere_domain::quota::QuotaBreach;
 use rusqlite::ErrorCode;
 use sqlx::migrate::MigrateError;
 
@@ -65,6 +66,9 @@ pub enum StoreError {
     /// The value to replace is not the expected one.
     #[error("it has changed since it was read")]
     Changed,
+    /// A quota of the namespace forbids the change; nothing was written.
+    #[error("the quota {} is {}, and {} are used", .0.quota, .0.value, .0.used)]
+    Quota(QuotaBreach),
     /// A conflict between two transactions, of which this one was rolled back. An immediate retry
     /// helps.
     #[error("another transaction was in the way: {0}")]

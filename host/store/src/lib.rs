@@ -29,6 +29,9 @@ mod deletion;
 mod revisions;
 mod pauses;
 mod namespaces;
+mod quotas;
+mod api_keys;
+mod audit;
 mod secrets;
 mod reads;
 mod check;
@@ -37,6 +40,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use api_keys::{ApiKeyRow, KeyCreation, NewApiKey, Revocation};
+pub use audit::{AuditEntry, AuditFilter, AuditRow};
 pub use backend::notifications::{Listener, ListenerEvent, Notification, RunChange};
 pub use catalog::{
     AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, SecretRows,
@@ -57,6 +62,7 @@ pub use id_blocks::IdBlock;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use open::Database;
 pub use pauses::{GraphPause, NewPause, Pause, PendingPause, RunsFrom};
+pub use quotas::quotas_version;
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
 pub use reads::results::{ResultState, RunStart, StateSources};
@@ -70,6 +76,8 @@ pub use secrets::secret_cipher::SecretCipher;
 pub use secrets::settings::{SecretName, SecretSetting};
 pub use sessions::{Heartbeat, HostIdentity, HostView, LEASE, LostClaim, PendingSweep};
 pub use types::{ClaimedState, RunInfo, RunUpdate};
+
+use exosphere_domain::access::Actor;
 
 use backend::postgres::ConnectionSlot;
 use backend::reader::{Pool, Reader};
@@ -90,6 +98,8 @@ pub struct Store {
     side: Option<ConnectionSlot>,
     id_blocks: Arc<IdBlocks>,
     cipher: Arc<SecretCipher>,
+    /// The caller whose changes this handle records in the audit log.
+    actor: Option<Arc<Actor>>,
 }
 
 /// The connections that write.

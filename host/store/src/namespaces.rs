@@ -6,6 +6,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey};
 use exosphere_domain::limits::LimitValues;
 
+use crate::audit::{self, AuditEntry};
 use crate::codec::{parse_json, to_json, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
@@ -45,7 +46,7 @@ impl Expected {
         }
     }
 
-    fn is_met_by(&self, version: &Digest) -> bool {
+    pub(crate) fn is_met_by(&self, version: &Digest) -> bool {
         match self {
             Expected::Anything => true,
             Expected::OneOf(versions) => versions.contains(version),
@@ -89,7 +90,10 @@ impl Store {
     ) -> Result<Setting, StoreError> {
         let (namespace, expected) = (namespace.clone(), expected.clone());
         let (limits, slots) = (to_json(limits)?, slots.map(i64::from));
-        in_transaction!(self, now, |tx| set(tx, &namespace, &limits, slots, &expected))
+        let audit = self.audit_entry("namespace set", Some(&namespace), &namespace);
+        in_transaction!(self, now, |tx| {
+            set(tx, &namespace, (&limits, slots), &expected, audit.as_ref())
+        })
     }
 
     /// Reads the grants of a namespace's plugins, by plugin name.
@@ -111,37 +115,46 @@ impl Store {
         let (namespace, plugin) = (namespace.clone(), plugin.clone());
         let body = if *grants == Grants::default() { None } else { Some(to_json(grants)?) };
         let expected = expected.clone();
-        in_transaction!(self, now, |tx| grant(tx, &namespace, &plugin, body.as_deref(), &expected))
+        let after = grants_version(grants)?;
+        let audit = self.audit_entry("grant set", Some(&namespace), &plugin);
+        in_transaction!(self, now, |tx| {
+            grant(tx, (&namespace, &plugin), (body.as_deref(), &after), &expected, audit.as_ref())
+        })
     }
 }
 
 async fn set(
     tx: &mut impl Tx,
     namespace: &Name,
-    limits: &str,
-    slots: Option<i64>,
+    (limits, slots): (&str, Option<i64>),
     expected: &Expected,
+    audit: Option<&AuditEntry>,
 ) -> Result<Setting, StoreError> {
     let before = lock(tx, namespace).await?;
-    if !expected.is_met_by(&settings_version(&before.limits, before.slots)?) {
+    let version = settings_version(&before.limits, before.slots)?;
+    if !expected.is_met_by(&version) {
         return Ok(Setting::Unexpected);
     }
     tx.execute(sql::SET_NAMESPACE, &params![namespace.as_str(), limits, slots]).await?;
+    let after = lock(tx, namespace).await?;
+    let after = settings_version(&after.limits, after.slots)?;
+    audit::record(tx, audit, Some(&version), Some(&after)).await?;
     Ok(Setting::Done)
 }
 
 async fn grant(
     tx: &mut impl Tx,
-    namespace: &Name,
-    plugin: &Name,
-    grants: Option<&str>,
+    (namespace, plugin): (&Name, &Name),
+    (grants, after): (Option<&str>, &Digest),
     expected: &Expected,
+    audit: Option<&AuditEntry>,
 ) -> Result<Setting, StoreError> {
     lock(tx, namespace).await?;
     let params = params![namespace.as_str(), plugin.as_str()];
     let before = tx.query(sql::GRANTS_OF, &params, granted).await?.pop();
     let before = before.map(|(_, grants)| grants).unwrap_or_default();
-    if !expected.is_met_by(&grants_version(&before)?) {
+    let before = grants_version(&before)?;
+    if !expected.is_met_by(&before) {
         return Ok(Setting::Unexpected);
     }
     let now = tx.now();
@@ -152,6 +165,7 @@ async fn grant(
         }
         None => tx.execute(sql::REMOVE_GRANTS, &params).await?,
     };
+    audit::record(tx, audit, Some(&before), Some(after)).await?;
     Ok(Setting::Done)
 }
 

@@ -77,6 +77,7 @@ async fn sqlite_store(file: PathBuf, cipher: SecretCipher) -> Result<Store, Open
         side: None,
         id_blocks: Arc::default(),
         cipher: Arc::new(cipher),
+        actor: None,
     })
 }
 
@@ -103,6 +104,7 @@ async fn postgres_store(
         side: Some(ConnectionSlot::new(options)),
         id_blocks: Arc::default(),
         cipher: Arc::new(cipher),
+        actor: None,
     })
 }
 

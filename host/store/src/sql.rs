@@ -226,9 +226,11 @@ mod deletion;
 mod deadlines;
 mod namespaces;
 mod pauses;
+mod access;
 mod secrets;
 pub(crate) mod check;
 
+pub(crate) use access::*;
 pub(crate) use catalog::*;
 pub(crate) use check::*;
 pub(crate) use claims::*;

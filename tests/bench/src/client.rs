@@ -14,29 +14,33 @@ use tokio::net::TcpStream;
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     authority: String,
+    authorization: String,
 }
 
 impl Connection {
-    /// Connects to `http://HOST:PORT`.
-    pub async fn open(url: &str) -> Result<Connection> {
+    /// Connects to `http://HOST:PORT`, for requests with a key, unless that is empty.
+    pub async fn open(url: &str, authorization: &str) -> Result<Connection> {
         let authority = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let stream = TcpStream::connect(&authority).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // The task ends with the connection.
         tokio::spawn(connection);
-        Ok(Connection { sender, authority })
+        Ok(Connection { sender, authority, authorization: authorization.to_owned() })
     }
 
     /// Sends a request with a JSON body, and returns the bytes of the answer, which must be a
     /// success.
     pub async fn call(&mut self, method: &str, path: &str, body: Bytes) -> Result<Bytes> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", &self.authority)
-            .header("content-type", "application/json")
-            .body(Full::new(body))?;
+            .header("content-type", "application/json");
+        if !self.authorization.is_empty() {
+            request = request.header("authorization", &self.authorization);
+        }
+        let request = request.body(Full::new(body))?;
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();

@@ -16,6 +16,8 @@ use crate::client::Connection;
 pub struct Work {
     /// The host's URL.
     pub url: String,
+    /// The header `Authorization` of each request.
+    pub authorization: String,
     /// The path of a request that starts a run; the response comes when the run has ended.
     pub path: String,
     /// The request's body.
@@ -45,7 +47,7 @@ pub fn closed(work: &Work, clients: u64, total: u64) -> Result<LoopTimes> {
         let next = Arc::new(AtomicU64::new(0));
         let mut connections = Vec::new();
         for _ in 0..clients {
-            connections.push(Connection::open(&work.url).await?);
+            connections.push(Connection::open(&work.url, &work.authorization).await?);
         }
         let started = Instant::now();
         let clients: Vec<_> = connections
@@ -82,7 +84,7 @@ async fn client(
 pub fn run_sequentially(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut connection = Connection::open(&work.url).await?;
+        let mut connection = Connection::open(&work.url, &work.authorization).await?;
         let mut latencies = Vec::new();
         for _ in 0..total {
             tokio::time::sleep(pause).await;

@@ -39,7 +39,7 @@ fn at_rate(work: &Work, rate: f64) -> Result<Vec<f64>> {
     runtime.block_on(async {
         let (returned, mut free) = mpsc::channel(MAX_CONNECTIONS);
         for _ in 0..MAX_CONNECTIONS {
-            returned.send(Connection::open(&work.url).await?).await?;
+            returned.send(Connection::open(&work.url, &work.authorization).await?).await?;
         }
         let (started, mut tasks) = (Instant::now(), Vec::new());
         for due in arrivals(rate) {

@@ -83,6 +83,7 @@ impl SystemUnderTest {
     pub fn work(&self, graph: &str, inputs: &Value) -> Work {
         Work {
             url: self.host.url().to_owned(),
+            authorization: self.host.authorization(),
             path: format!("/v1/namespaces/default/graphs/{graph}/runs?wait_ms=30000"),
             body: Bytes::from(json!({"inputs": inputs}).to_string()),
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::host::client;
 use exosphere_tests::{Host, cluster::Cluster, path_of};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
@@ -124,30 +125,37 @@ pub fn prepare(host: &Host) -> Result<()> {
 
 /// URLs of the hosts that the injector has not stopped or frozen.
 #[derive(Debug)]
-pub struct HostUrls(Mutex<Vec<Option<String>>>);
+pub struct HostUrls {
+    urls: Mutex<Vec<Option<String>>>,
+    /// The admin key of the hosts' database.
+    key: String,
+}
 
 impl HostUrls {
     pub fn from_cluster(cluster: &Cluster) -> Result<HostUrls> {
         let url = |member: &exosphere_tests::cluster::Member| Ok(Some(member.host()?.url().into()));
-        Ok(HostUrls(Mutex::new(cluster.members().iter().map(url).collect::<Result<_>>()?)))
+        let urls = Mutex::new(cluster.members().iter().map(url).collect::<Result<_>>()?);
+        let first = cluster.members().first().context("the cluster has no host")?;
+        Ok(HostUrls { urls, key: first.host()?.key().to_owned() })
     }
 
     /// Creates the list of one host.
     pub fn of_one(host: &Host) -> HostUrls {
-        HostUrls(Mutex::new(vec![Some(host.url().to_owned())]))
+        let urls = Mutex::new(vec![Some(host.url().to_owned())]);
+        HostUrls { urls, key: host.key().to_owned() }
     }
 
     pub fn add(&self, at: usize, url: &str) {
-        self.0.lock()[at] = Some(url.to_owned());
+        self.urls.lock()[at] = Some(url.to_owned());
     }
 
     pub fn remove(&self, at: usize) {
-        self.0.lock()[at] = None;
+        self.urls.lock()[at] = None;
     }
 
     /// Returns the URL of the host at `host_number`, if it is up.
     fn url(&self, host_number: usize) -> Option<String> {
-        let urls = self.0.lock();
+        let urls = self.urls.lock();
         urls[host_number % urls.len()].clone()
     }
 }
@@ -210,7 +218,7 @@ impl<'a> Load<'a> {
 
     /// Performs a run from its start to its end, and checks its result.
     pub fn run(&self, host_number: usize, number: u64) -> Result<()> {
-        let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
+        let client = client(&self.host_urls.key, Duration::from_secs(4))?;
         let mut failover =
             FailoverClient { host_urls: self.host_urls, client, host_number, end: self.time.1 };
         let from = Instant::now();

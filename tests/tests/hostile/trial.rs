@@ -294,7 +294,7 @@ impl Attacker<'_> {
             None => expand(&send.body)?.to_string(),
         };
         let timeout = send.give_up_ms.map_or(REQUEST_TIMEOUT, Duration::from_millis);
-        let client = Client::builder().timeout(timeout).build()?;
+        let client = self.host.client(timeout)?;
         let last = self.last.as_deref().unwrap_or_default();
         let first_state =
             if send.path.contains("@state") { self.first_state(last)? } else { String::new() };

@@ -77,7 +77,7 @@ fn empty_variables_and_plain_addresses_are_taken() -> Result<()> {
     })?;
     let address = host.url().trim_start_matches("http://");
     let mut command = Command::new(binary()?);
-    command.args(["run", "list", "--host", address]);
+    command.args(["run", "list", "--host", address]).env("EXOSPHERE_KEY", host.key());
     let output = command.env("EXOSPHERE_NAMESPACE", "").env("EXOSPHERE_HOST", "").output()?;
     ensure!(output.status.success(), "{output:?}");
     drop(host);

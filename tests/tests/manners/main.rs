@@ -12,14 +12,13 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::{Host, binary};
+use exosphere_tests::Host;
 use serde_json::{Value, json};
 
 /// Returns a command of the client.
 fn client(host: &Host, words: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary()?);
-    command.args(words).args(["--host", host.url()]);
-    command.env_remove("EXOSPHERE_HOST").env_remove("EXOSPHERE_NAMESPACE");
+    let mut command = host.command()?;
+    command.args(words);
     Ok(command)
 }
 

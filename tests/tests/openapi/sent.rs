@@ -97,7 +97,11 @@ impl Sent {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let (method, target) = (&self.method, self.target());
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n\r\n");
+        let key = host.authorization();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {key}\r\n\
+             {headers}\r\n\r\n"
+        );
         stream.write_all(&[head.as_bytes(), bytes].concat())?;
         let mut text = String::new();
         // The host closes the connection, because the rest of the body may be unread.

@@ -109,26 +109,27 @@ fn a_full_host_still_answers_health() -> Result<()> {
     let run = host.run("slow", &json!({}), &json!({}))?;
     let watch = |stream: &mut TcpStream| {
         let path = format!("/v1/namespaces/default/runs/{run}?after=1000&wait_ms=30000");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", address(&host))
+        let (address, key) = (address(&host), host.authorization());
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {key}\r\n\r\n")
     };
     let mut watching: Vec<TcpStream> = Vec::new();
     // All of them come from one peer, which has two connections.
-    let client = || reqwest::blocking::Client::new();
+    let client = || host.client(exosphere_tests::MAX_WAIT);
     let refused = until("the host to be full", || {
         // A new connection replaces one whose request was not read yet.
         let mut stream = connect(&host)?;
         watch(&mut stream)?;
         watching.push(stream);
         let url = format!("{}/v1/namespaces/default/runs", host.url());
-        let response = client().get(url).send()?;
+        let response = client()?.get(url).send()?;
         Ok((response.status() == 503).then_some(response))
     })?;
     ensure!(refused.headers()["retry-after"] == "1");
     let (_, found) = problem(refused)?;
     ensure!(found["type"] == "/problems/full", "{found:#}");
-    ensure!(client().get(format!("{}/health", host.url())).send()?.status() == 200);
+    ensure!(client()?.get(format!("{}/health", host.url())).send()?.status() == 200);
     let cancel = format!("{}/v1/namespaces/default/runs/{run}/cancel", host.url());
-    ensure!(good(client().post(cancel).send()?)?["status"] == "CANCELLED");
+    ensure!(good(client()?.post(cancel).send()?)?["status"] == "CANCELLED");
     Ok(())
 }
 

@@ -74,8 +74,9 @@ fn a_closed_standard_output_harms_nothing() -> Result<()> {
     let mut serve = Command::new(exosphere_tests::binary()?);
     let serve = serve.arg("serve").arg("--data").arg(folder.path());
     let mut host = serve.args(["--listen", &free.to_string()]).stdout(writer).spawn()?;
+    let client = exosphere_tests::host::client("", exosphere_tests::MAX_WAIT)?;
     let health = until("the host to be healthy", || {
-        let answer = reqwest::blocking::get(format!("http://{free}/health"));
+        let answer = client.get(format!("http://{free}/health")).send();
         Ok(answer.ok().map(|answer| answer.status().as_u16()))
     });
     host.kill()?;

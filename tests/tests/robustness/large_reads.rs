@@ -131,7 +131,8 @@ fn large_reads_take_turns() -> Result<()> {
     for _ in 0..40 {
         let mut stream = connect(&host)?;
         let path = "/v1/namespaces/default/graphs/large";
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", address(&host))?;
+        let (address, key) = (address(&host), host.authorization());
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {key}\r\n\r\n")?;
         durations.push(stream);
     }
     std::thread::sleep(Duration::from_secs(2));

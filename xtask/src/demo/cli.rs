@@ -12,13 +12,14 @@ use crate::command;
 /// The client of one host.
 pub struct Cli {
     exosphere: PathBuf,
+    data: PathBuf,
     url: String,
 }
 
 impl Cli {
-    /// Returns a client of the host at this address.
-    pub fn new(exosphere: &Path, url: &str) -> Self {
-        Cli { exosphere: exosphere.to_owned(), url: url.to_owned() }
+    /// Returns a client of the host at this address, whose key is in its data folder.
+    pub fn new(exosphere: &Path, data: &Path, url: &str) -> Self {
+        Cli { exosphere: exosphere.to_owned(), data: data.to_owned(), url: url.to_owned() }
     }
 
     /// Makes a call and parses its answer. Progress and errors are shown, because they
@@ -26,6 +27,7 @@ impl Cli {
     pub fn json(&self, arguments: &[&str], arguments_os: &[&OsStr]) -> Result<Value> {
         let mut call = Command::new(&self.exosphere);
         call.args(["--json", "--namespace", "default", "--host", &self.url]);
+        call.env("EXOSPHERE_DATA", &self.data);
         call.args(arguments).args(arguments_os).stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = call.output().with_context(|| format!("`{}`", command::line(&call)))?;
         let answer = String::from_utf8_lossy(&output.stdout);

@@ -25,6 +25,7 @@ const SHOWN_LOG_LINES: usize = 20;
 pub struct Host {
     child: Child,
     log: PathBuf,
+    pub data: PathBuf,
     pub url: String,
 }
 
@@ -33,12 +34,13 @@ impl Host {
     pub fn start(exosphere: &Path, folder: &Path) -> Result<Self> {
         let log = folder.join("host.log");
         let mut serve = Command::new(exosphere);
-        serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+        let data = folder.join("data");
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = serve.spawn().with_context(|| format!("`{}`", command::line(&serve)))?;
         let stdout = child.stdout.take().context("no pipe")?;
         // From here on, an error drops the host, which stops it.
-        let mut host = Host { child, log, url: String::new() };
+        let mut host = Host { child, log, data, url: String::new() };
         host.url = host.wait_until_ready(stdout)?;
         Ok(host)
     }

@@ -36,7 +36,7 @@ pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {
     let exosphere = clock.step("host compiled", || build::host(project))?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let host = clock.step("host started", || Host::start(&exosphere, folder.path()))?;
-    let cli = Cli::new(&exosphere, &host.url);
+    let cli = Cli::new(&exosphere, &host.data, &host.url);
     let end = count_words(project, &cli, &components, &text, &mut clock);
     let end = end.map_err(|error| error.context(host.error_with_log("the demo failed")));
     // Stopped in any case, even if the run failed.

@@ -14,8 +14,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::Tls;
 
 use activity::{Activity, Overdue, Timeouts, Watched};
 use registry::{Admission, ConnectionPermit, Peer, Registry};
@@ -53,17 +57,24 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 pub(crate) async fn serve(
     listener: TcpListener,
     (router, local): (Router, bool),
-    limits: ConnectionLimits,
+    (limits, tls): (ConnectionLimits, Option<Tls>),
     stop: impl Future<Output = ()>,
 ) {
     let registry = Registry::new(limits.max_connections, limits.max_per_peer);
     let (stopping, stopped) = watch::channel(());
     let mut stop = pin!(stop);
     let mut backoff = ACCEPT_BACKOFF.0;
+    let mut reload = pin!(async {
+        match &tls {
+            Some(tls) => tls.follow().await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
+            () = &mut reload => continue,
         };
         match accepted {
             Ok((stream, address)) => {
@@ -73,8 +84,10 @@ pub(crate) async fn serve(
                 else {
                     continue;
                 };
-                let service = ConnectionService::new(router.clone(), local, &permit);
-                tokio::spawn(attend(stream, permit, service, stopped.clone()));
+                let service =
+                    ConnectionService::new(router.clone(), (address.ip(), local), &permit);
+                let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+                tokio::spawn(attend((stream, acceptor), permit, service, stopped.clone()));
             }
             Err(error) if is_caused_by_peer(&error) => {}
             Err(error) => {
@@ -120,20 +133,47 @@ async fn admit(
 
 /// Serves one connection until it closes.
 async fn attend(
-    stream: TcpStream,
+    (stream, tls): (TcpStream, Option<TlsAcceptor>),
     permit: ConnectionPermit,
     service: ConnectionService,
     mut stopped: watch::Receiver<()>,
 ) {
     let activity = &*permit.activity;
-    let socket = TokioIo::new(Watched { stream, activity });
+    let socket = Watched { stream, activity };
+    let overdue = Overdue::new(activity);
+    let Some(tls) = tls else {
+        return converse(socket, overdue, &permit, service, stopped).await;
+    };
+    let mut overdue = overdue;
+    // The timeout of the headers covers the handshake, too.
+    let stream = tokio::select! {
+        biased;
+        accepted = tls.accept(socket) => accepted,
+        () = &mut overdue => return,
+        () = permit.close.notified() => return,
+        _ = stopped.changed() => return,
+    };
+    match stream {
+        Ok(stream) => converse(stream, overdue, &permit, service, stopped).await,
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+/// Serves the requests of one connection.
+async fn converse(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    mut overdue: Overdue<'_>,
+    permit: &ConnectionPermit,
+    service: ConnectionService,
+    mut stopped: watch::Receiver<()>,
+) {
     let served = http1::Builder::new()
         // `Activity` has a header timeout of its own, which also covers the time
         // between requests.
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(socket, service);
-    let (mut served, mut overdue) = (pin!(served), Overdue::new(activity));
+        .serve_connection(TokioIo::new(socket), service);
+    let mut served = pin!(served);
     let mut is_stopping = false;
     loop {
         tokio::select! {
@@ -144,7 +184,7 @@ async fn attend(
             () = permit.close.notified() => return,
             // Always an error, because nothing is ever sent: the sender was dropped.
             _ = stopped.changed(), if !is_stopping => {
-                if activity.idle_since().is_some() {
+                if permit.activity.idle_since().is_some() {
                     return;
                 }
                 is_stopping = true;

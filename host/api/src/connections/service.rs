@@ -4,6 +4,7 @@
 //! every request some allocations.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -18,6 +19,7 @@ use tracing::Instrument;
 
 use super::activity::Activity;
 use super::registry::ConnectionPermit;
+use crate::access::PeerAddress;
 use crate::held_body::HeldBody;
 use crate::problem::{Problem, name_request};
 use crate::problem_kind::Kind;
@@ -30,14 +32,20 @@ const RETRY_AFTER_S: u64 = 1;
 pub(crate) struct ConnectionService {
     routes: TowerToHyperService<Router>,
     activity: Arc<Activity>,
+    address: IpAddr,
     local: bool,
     is_reserved: bool,
 }
 
 impl ConnectionService {
-    pub(crate) fn new(router: Router, local: bool, permit: &ConnectionPermit) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        (address, local): (IpAddr, bool),
+        permit: &ConnectionPermit,
+    ) -> Self {
         let (activity, is_reserved) = (permit.activity.clone(), permit.is_reserved);
-        ConnectionService { routes: TowerToHyperService::new(router), activity, local, is_reserved }
+        let routes = TowerToHyperService::new(router);
+        ConnectionService { routes, activity, address, local, is_reserved }
     }
 
     /// Returns the problem for a request that is rejected before routing.
@@ -63,7 +71,11 @@ impl Service<Request<Incoming>> for ConnectionService {
         let accepts_gzip = compression::is_accepted(request.headers());
         let answer = match self.reject(&request) {
             Some(problem) => Err(problem),
-            None => Ok(self.routes.call(request.map(Body::new))),
+            None => {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(PeerAddress(self.address));
+                Ok(self.routes.call(request))
+            }
         };
         let answered = async move {
             let mut response = match answer {

@@ -1,11 +1,14 @@
 //! The commands of the client, one file each, grouped as on the command line.
 
+pub mod audit;
 pub mod grant;
 pub mod graph;
 pub mod host;
+pub mod key;
 pub mod namespace;
 pub mod pages;
 pub mod plugin;
+pub mod quota;
 pub mod run;
 pub mod secret;
 
@@ -18,7 +21,7 @@ use exosphere_domain::graph::problems::nearest;
 use exosphere_domain::ids::Name;
 
 use crate::args::Global;
-use crate::client::Client;
+use crate::client::{Client, Trust};
 use crate::error::Error;
 use crate::output::Output;
 
@@ -35,7 +38,8 @@ pub struct Context {
 impl Context {
     /// Creates the context from the global arguments.
     pub fn new(global: &Global) -> Result<Self, Error> {
-        let client = Client::new(&global.host, &global.namespace)?;
+        let (key_file, tls_ca) = (global.key_file.as_deref(), global.tls_ca.as_deref());
+        let client = Client::new(&global.host, &global.namespace, Trust { key_file, tls_ca })?;
         let namespace = global.namespace.clone();
         Ok(Context { client, output: Output::new(global.json), namespace })
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Name, NamespaceKey};
 use exosphere_domain::limits::LimitValues;
+use exosphere_domain::quota::QuotaValues;
 use exosphere_store::{Store, StoreError};
 use tokio::time::Instant;
 
@@ -36,6 +37,7 @@ struct CachedSettings {
 #[derive(Default)]
 pub(crate) struct NamespaceLimits {
     pub limits: LimitValues,
+    pub quotas: QuotaValues,
     grants: BTreeMap<Name, Arc<Grants>>,
 }
 
@@ -69,7 +71,8 @@ impl NamespaceCache {
         let grants = store.grants(name).await?;
         let grants = grants.into_iter().map(|(plugin, grants)| (plugin, Arc::new(grants)));
         let limits = row.as_ref().map(|row| row.limits.clone()).unwrap_or_default();
-        let settings = Arc::new(NamespaceLimits { limits, grants: grants.collect() });
+        let quotas = store.quotas(name).await?;
+        let settings = Arc::new(NamespaceLimits { limits, quotas, grants: grants.collect() });
         if let Some(row) = row {
             self.set_slots(row.key, row.slots);
         }

@@ -26,12 +26,16 @@ pub(super) async fn run_listener(inner: Arc<HostInner>) {
         match event {
             ListenerEvent::Received(sent) if sent.from == session.current().0 => {}
             ListenerEvent::Received(notification) => {
+                if notification.keys {
+                    inner.caches.api_keys.expire();
+                }
                 if notification.work {
                     inner.pipeline.committer.hint(work_hint());
                 }
                 on_runs_changed(&inner.pipeline, &notification.run_updates());
             }
             ListenerEvent::Lagged => {
+                inner.caches.api_keys.expire();
                 inner.pipeline.committer.hint(work_hint());
                 resync_runs(&inner).await;
             }

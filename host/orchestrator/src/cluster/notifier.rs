@@ -46,6 +46,14 @@ impl Notifier {
         }
     }
 
+    /// Tells the other hosts that keys were revoked.
+    pub(crate) fn keys_changed(&self) {
+        if self.shared {
+            self.pending.lock().keys = true;
+            self.queued.notify_one();
+        }
+    }
+
     /// Sends notifications for as long as the host lives. If one cannot be sent, the next
     /// heartbeats of the other hosts find the work.
     pub(crate) async fn run(inner: Arc<HostInner>) {
@@ -62,7 +70,7 @@ impl Notifier {
 
     fn next(&self, from: i64) -> Option<Notification> {
         let mut pending = self.pending.lock();
-        if !pending.work && pending.runs.is_empty() {
+        if !pending.work && !pending.keys && pending.runs.is_empty() {
             return None;
         }
         let next = pending.take(MAX_RUNS_PER_NOTIFICATION);

@@ -48,9 +48,10 @@ impl From<Failure> for InputError {
 impl From<StoreError> for InputError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Data(_) | StoreError::Refused(_) | StoreError::Changed => {
-                InputError::Failed(internal(&error))
-            }
+            StoreError::Data(_)
+            | StoreError::Quota(_)
+            | StoreError::Refused(_)
+            | StoreError::Changed => InputError::Failed(internal(&error)),
             StoreError::Contention(cause)
             | StoreError::Unavailable(cause)
             | StoreError::Unknown(cause) => InputError::Unavailable(cause),

@@ -22,6 +22,7 @@ use crate::error::{Error, log_internal};
 use crate::host_work::{Bounds, Meter, REQUEST_STEPS};
 use crate::service::admission::AdmissionReport;
 use crate::service::large_json::AnswerPermit;
+use crate::service::quotas::breached;
 
 /// An upload of a plugin.
 #[derive(Debug)]
@@ -96,7 +97,9 @@ impl Host {
             imports: report.imports,
             compile_ms: i64::try_from(report.compile.as_millis()).unwrap_or(i64::MAX),
         };
-        let pushed = inner.db.store.push_plugin(new, inner.db.clock.now()).await?;
+        let pushed = self.store().push_plugin(new, inner.db.clock.now()).await;
+        let remedy = "remove plugins that nothing uses";
+        let pushed = pushed.map_err(|error| breached(&namespace, remedy, error))?;
         // The code is kept only after the plugin is stored: a refused upload leaves none.
         inner.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
@@ -208,14 +211,14 @@ impl Host {
         Applied { graph, secrets }: Applied,
         expected: &Expected,
     ) -> Result<GraphApplied, Error> {
-        let (store, now) = (&self.inner.db.store, self.inner.db.clock.now());
+        let (store, now) = (self.store(), self.inner.db.clock.now());
         let applied = store.apply_graph_if(namespace, name, &graph, &secrets, expected, now).await;
         self.inner.caches.graphs.forget(namespace, name);
         let applied = applied.map_err(|error| match error {
             StoreError::Changed => {
                 Error::Changed { subject: format!("the graph {name}"), it: "it" }
             }
-            other => other.into(),
+            other => breached(namespace, "remove graphs that nothing uses", other),
         })?;
         Ok(GraphApplied {
             name: name.clone(),

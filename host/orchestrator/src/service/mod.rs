@@ -18,4 +18,6 @@ pub(crate) mod catalog;
 pub(crate) mod admission;
 pub(crate) mod namespaces;
 mod hosts;
+pub(crate) mod keys;
+pub(crate) mod quotas;
 pub(crate) mod large_json;

@@ -112,7 +112,7 @@ impl Host {
             return Err(Error::Invalid { subject: format!("the settings of {name}"), problems });
         }
         let now = inner.db.clock.now();
-        let set = inner.db.store.set_namespace(name, &limits, slots, expected, now).await?;
+        let set = self.store().set_namespace(name, &limits, slots, expected, now).await?;
         if set == Setting::Unexpected {
             return Err(Error::Changed { subject: format!("what is set for {name}"), it: "it" });
         }
@@ -154,7 +154,7 @@ impl Host {
                 .collect(),
         })?;
         let now = inner.db.clock.now();
-        let set = inner.db.store.set_grants(namespace, plugin, &grants, expected, now).await?;
+        let set = self.store().set_grants(namespace, plugin, &grants, expected, now).await?;
         if set == Setting::Unexpected {
             return Err(Error::Changed { subject: format!("the grants of {plugin}"), it: "them" });
         }

@@ -35,21 +35,35 @@ impl Host {
     /// host.
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         self.change_status(namespace, id, RequestKind::Cancel, |run| {
-            Operation::Control(run, Control::Cancel)
+            self.audited(run, "run cancel", Control::Cancel)
         })
         .await
     }
 
     /// Pauses a run: running executions end, and none of its states is claimed.
     pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let pause = |run| Operation::Control(run, Control::Pause);
+        let pause = |run| self.audited(run, "run pause", Control::Pause);
         self.change_status(namespace, id, RequestKind::Pause, pause).await
     }
 
     /// Resumes a paused run.
     pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let resume = |run| Operation::Control(run, Control::Resume);
+        let resume = |run| self.audited(run, "run resume", Control::Resume);
         self.change_status(namespace, id, RequestKind::Resume, resume).await
+    }
+
+    /// Returns a control operation of the caller, which the audit log records.
+    fn audited(&self, run: Arc<RunInfo>, action: &'static str, control: Control) -> Operation {
+        let object = match &control {
+            Control::Retry(state) => format!("{}/{}", run.id, state.0),
+            _ => run.id.to_string(),
+        };
+        let entry = self.store().audit_entry(action, Some(&run.namespace), object);
+        let control = match entry {
+            Some(entry) => Control::Audited(Box::new(control), entry),
+            None => control,
+        };
+        Operation::Control(run, control)
     }
 
     /// Changes the status of a run, and sweeps its states if needed. It runs in its own
@@ -96,7 +110,7 @@ impl Host {
         let request = Request::new(RequestKind::Retry);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
         let (state, _) = request.before_commit(self.find_state(&run, path)).await?;
-        let operation = Operation::Control(run, Control::Retry(state));
+        let operation = self.audited(run, "state retry", Control::Retry(state));
         expect_done(
             "state",
             path,
@@ -136,7 +150,7 @@ impl Host {
         request: &Request,
     ) -> Result<Result<RedriveSummary, Reply>, Error> {
         let (inner, committer) = (&self.inner, &self.inner.pipeline.committer);
-        let operation = |part| Operation::Control(run.clone(), Control::Redrive(part));
+        let operation = |part| self.audited(run.clone(), "run redrive", Control::Redrive(part));
         let mut failed = FailedStates::new(run);
         let first = request.before_commit(failed.next(inner)).await?;
         if failed.is_read {

@@ -252,6 +252,7 @@ impl Host {
         let mut problems = validate_start(idempotency_key.as_deref(), *delay_ms);
         problems.extend(validate_deadlines(request));
         let settings = inner.caches.namespaces.get(&inner.db.store, namespace).await?;
+        self.charge_start(namespace, &settings).await?;
         let mut limits = inner.settings.attempt_limits(namespace, &settings.limits);
         graph.lower(root, &mut limits);
         let check = StartCheck {
@@ -293,9 +294,15 @@ impl Host {
             counts,
             key: idempotency_key.clone(),
             digest: None,
+            started_by: self.started_by(),
             delay: Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX),
             limits: Arc::new(limits),
         })
+    }
+
+    /// Returns the id of the key that starts a run.
+    fn started_by(&self) -> Option<String> {
+        self.caller.as_ref()?.actor.key.map(|key| key.to_string())
     }
 
     /// Checks a start: a small one inline, a larger one as host work, in a turn of its

@@ -29,6 +29,9 @@ pub struct Notification {
     pub from: i64,
     /// Set if there are states to claim.
     pub work: bool,
+    /// Set if keys of the API were revoked.
+    #[serde(default)]
+    pub keys: bool,
     /// Runs whose status or pause changed.
     pub runs: Vec<RunChange>,
     /// Those of them that ended although states of theirs were open.

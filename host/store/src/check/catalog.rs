@@ -1,10 +1,12 @@
 //! Checks the catalog and the counters: plugins, graphs and their revisions, secrets, grants, and
 //! the next free numbers. Few rows, each checked by itself.
 
+use exosphere_domain::api_key::ApiKeyId;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
+use exosphere_domain::quota::QuotaValues;
 
 use super::report::{Findings, kind};
 use super::row_reader::{Columns, Joined, RowReader, check_json_object, json};
@@ -23,7 +25,7 @@ struct Table {
     check: fn(&mut RowReader<'_>),
 }
 
-const TABLES: [Table; 10] = [
+const TABLES: [Table; 11] = [
     Table {
         name: "component",
         rows: sql::CHECK_COMPONENTS,
@@ -69,8 +71,14 @@ const TABLES: [Table; 10] = [
     Table {
         name: "namespace",
         rows: sql::CHECK_NAMESPACES,
-        columns: &["id", "name"],
+        columns: &["id", "name", "quotas"],
         check: namespace,
+    },
+    Table {
+        name: "api_key",
+        rows: sql::CHECK_API_KEYS,
+        columns: &["id", "digest", "namespaces"],
+        check: api_key,
     },
     Table {
         name: "capability",
@@ -211,6 +219,14 @@ fn key_check(row: &mut RowReader<'_>) {
 /// Checks the values of a namespace's row.
 fn namespace(row: &mut RowReader<'_>) {
     row.parsed("name", name);
+    row.parsed("quotas", json::<QuotaValues>);
+}
+
+/// Checks the values of a key's row.
+fn api_key(row: &mut RowReader<'_>) {
+    row.parsed("id", |text| text.parse::<ApiKeyId>().ok());
+    row.parsed("digest", |text| text.parse::<Digest>().ok());
+    row.maybe_parsed("namespaces", |text| text.split(',').map(name).collect::<Option<Vec<_>>>());
 }
 
 /// Checks the grants of a plugin.

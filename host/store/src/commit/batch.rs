@@ -13,6 +13,7 @@ use exosphere_domain::plan::{Changes, Deltas, Transition};
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState};
 
+use crate::audit::AuditEntry;
 use crate::reads::views::RunView;
 use crate::types::{ClaimedState, RunInfo, RunUpdate};
 
@@ -65,6 +66,8 @@ pub enum Control {
     Retry(StateId),
     /// Performs one part of a redrive, which retries the failed states of the run.
     Redrive(RedrivePart),
+    /// Executes a control operation, and records it in the audit log if it succeeds.
+    Audited(Box<Control>, AuditEntry),
 }
 
 /// One transaction of a redrive. A redrive of many states is split, so that other operations commit
@@ -110,6 +113,8 @@ pub struct NewRun {
     pub digest: Option<StartDigest>,
     /// The deadlines of the run, from its commit on.
     pub deadlines: Deadlines,
+    /// The id of the key that starts the run.
+    pub started_by: Option<String>,
     /// The delay from the commit until the root state is due, in milliseconds.
     pub delay: Millis,
     /// The limits of the run; a start checks those of its store.

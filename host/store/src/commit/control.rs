@@ -9,6 +9,7 @@ use exosphere_domain::state::{Claimed, RunStatus};
 
 use super::batch::{Control, Operation, Reply};
 use super::{CommitTx, claims};
+use crate::audit;
 use crate::dialect::{ParamRows, PendingWrites, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::pauses::{PausesOfRun, read_pauses};
@@ -40,6 +41,13 @@ impl CommitTx<'_> {
             }
             Control::Retry(state) => self.retry(tx, run, *state).await,
             Control::Redrive(part) => self.redrive(tx, run, part).await,
+            Control::Audited(control, entry) => {
+                let reply = Box::pin(self.control(tx, run, control)).await?;
+                if !matches!(reply, Reply::Missing | Reply::Stale | Reply::Refused(_)) {
+                    audit::record(tx, Some(entry), None, None).await?;
+                }
+                Ok(reply)
+            }
         }
     }
 

@@ -54,7 +54,8 @@ impl<'b> CommitTx<'b> {
             .maybe_texts(digests.iter().map(Option::as_deref))
             .ints(new.iter().map(|new| i64::from(new.is_pinned)))
             .ints(new.iter().map(|new| self.now.saturating_add(new.delay.max(0))))
-            .maybe_texts(stores.iter().map(|store| store.as_deref().filter(is_inline)));
+            .maybe_texts(stores.iter().map(|store| store.as_deref().filter(is_inline)))
+            .maybe_texts(new.iter().map(|new| new.started_by.as_deref()));
         let inserted = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !inserted.contains(&new.info.key.0) {

@@ -80,6 +80,7 @@ pub(crate) async fn start_with_inputs(
         counts,
         key: None,
         digest: None,
+        started_by: None,
         delay: 0,
         limits,
     };

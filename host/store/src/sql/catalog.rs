@@ -28,6 +28,7 @@ statements! {
          ON CONFLICT (namespace, name, digest) DO UPDATE SET version = excluded.version, \
              uploaded_at = excluded.uploaded_at";
     KNOWN_PLUGIN = "SELECT id FROM plugin WHERE namespace = $1 AND name = $2 AND digest = $3";
+    PLUGIN_NAMED = "SELECT id FROM plugin WHERE namespace = $1 AND name = $2 LIMIT 1";
     COMPONENT_BYTES = "SELECT bytes FROM component WHERE digest = $1";
     COMPONENT_IMPORTS = "SELECT imports FROM component WHERE digest = $1";
     COMPONENT_NODES = "SELECT nodes FROM component WHERE digest = $1";

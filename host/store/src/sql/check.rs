@@ -141,7 +141,8 @@ statements! {
         "SELECT namespace || '/' || graph || '/' || name, namespace, graph, name, key_id \
          FROM secret";
     CHECK_KEY_CHECKS = "SELECT key_id, key_id FROM seal";
-    CHECK_NAMESPACES = "SELECT id, name FROM namespace";
+    CHECK_NAMESPACES = "SELECT id, name, quotas FROM namespace";
+    CHECK_API_KEYS = "SELECT id, digest, namespaces FROM api_key";
     CHECK_CAPABILITIES =
         "SELECT namespace || '/' || plugin, namespace, plugin, grants \
          FROM capability";

@@ -30,6 +30,22 @@ statements! {
          WHERE name > $1 \
          ORDER BY name LIMIT $2";
     SET_NAMESPACE = "UPDATE namespace SET limits = $2, slots = $3 WHERE name = $1";
+    QUOTAS = "SELECT quotas FROM namespace WHERE name = $1";
+    /// Reads and locks the quotas of a namespace.
+    LOCK_QUOTAS = "SELECT quotas FROM namespace WHERE name = $1",
+    postgres "SELECT quotas FROM namespace WHERE name = $1 FOR NO KEY UPDATE";
+    SET_QUOTAS = "UPDATE namespace SET quotas = $2 WHERE name = $1";
+    COUNT_PLUGINS = "SELECT COUNT(DISTINCT name) FROM plugin WHERE namespace = $1";
+    COUNT_PLUGIN_BYTES =
+        "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM plugin WHERE namespace = $1";
+    COUNT_GRAPHS = "SELECT COUNT(*) FROM graph WHERE namespace = $1 AND number > 0";
+    /// Revisions of a graph are numbered from 1.
+    COUNT_REVISIONS =
+        "SELECT CAST(COALESCE(SUM(number), 0) AS BIGINT) FROM graph WHERE namespace = $1";
+    COUNT_OPEN_STATES =
+        "SELECT CAST(COALESCE(SUM(states - succeeded - pruned - errored - cancelled), 0) AS BIGINT) \
+         FROM run \
+         WHERE namespace = $1 AND status = 'RUNNING'";
     SET_GRANTS =
         "INSERT INTO capability (namespace, plugin, grants, updated_at) \
          VALUES ($1, $2, $3, $4) \

@@ -144,10 +144,10 @@ statements! {
              created_at, open, failed, ",
         run_counters!(names),
         ", store_bytes, store_version, start_key, start_digest, paused, due_at, start_store, \
-             node_counts) \
+             started_by, node_counts) \
          SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
         run_counters!(zeros),
-        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, $10, $11, '",
+        ", 0, 0, $7, $8, CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, $10, $11, $12, '",
         empty_node_counts!(),
         "' \
          FROM revision r \
@@ -161,21 +161,23 @@ statements! {
              created_at, open, failed, ",
         run_counters!(names),
         ", store_bytes, store_version, start_key, start_digest, paused, due_at, start_store, \
-             node_counts) \
+             started_by, node_counts) \
          SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
         run_counters!(zeros),
         ", 0, 0, n.start_key, n.start_digest, \
-             CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, n.due_at, n.start_store, '",
+             CASE WHEN g.paused_at IS NULL THEN 0 ELSE 1 END, n.due_at, n.start_store, \
+             n.started_by, '",
         empty_node_counts!(),
         "' \
          FROM ",
         arrays!(
             id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
-            start_key: text, start_digest: text, is_pinned: int, due_at: int, start_store: text
+            start_key: text, start_digest: text, is_pinned: int, due_at: int, start_store: text,
+            started_by: text
         ),
         " WITH ORDINALITY \
              AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, \
-                 is_pinned, due_at, start_store, at) \
+                 is_pinned, due_at, start_store, started_by, at) \
          JOIN revision r ON r.id = n.revision \
          JOIN graph g ON g.id = r.graph AND (g.current = r.id OR n.is_pinned = 1) \
          ORDER BY n.at \

@@ -32,6 +32,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         deadlines::ALL,
         pauses::ALL,
         namespaces::ALL,
+        access::ALL,
         secrets::ALL,
         check::ALL,
     ];

@@ -541,6 +541,16 @@ pub const VALUES: &[Case] = &[
     ),
     Case("UPDATE seal SET key_id = ''", &["value seal.key_id -"]),
     Case("INSERT INTO namespace (name) VALUES ('..')", &["value namespace.name -"]),
+    Case(
+        "INSERT INTO namespace (name, quotas) VALUES ('q', '{\"other\":1}')",
+        &["value namespace.quotas -"],
+    ),
+    Case(
+        "INSERT INTO api_key (id, digest, role, namespaces, payloads, label, created_at) \
+         VALUES ('not an id...', 'x' || '012345678901234567890123456789012345678901234567890123456789012', \
+         'viewer', 'a,', 0, '', 0)",
+        &["value api_key.id -", "value api_key.digest -", "value api_key.namespaces -"],
+    ),
     Case("INSERT INTO capability VALUES ('n', 'p', '[]', 1)", &["value capability.grants -"]),
     Case("UPDATE component SET size = 7", &["value component.size *"]),
 ];

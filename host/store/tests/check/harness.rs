@@ -250,6 +250,7 @@ impl Harness {
             counts,
             key: None,
             digest: None,
+            started_by: None,
             delay: 0,
             limits,
         };

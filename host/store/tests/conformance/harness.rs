@@ -240,6 +240,7 @@ impl Host {
             counts,
             key: None,
             digest: None,
+            started_by: None,
             delay: 0,
             limits,
         }

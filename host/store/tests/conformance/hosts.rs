@@ -335,7 +335,8 @@ async fn notifications_reach_every_listener() {
     let status_changed: Vec<RunChange> =
         done.run_updates.iter().map(|run| RunChange::from(*run)).collect();
     let runs = status_changed;
-    let notice = Notification { from: harness.session.0, work: true, runs, stopped: vec![] };
+    let notice =
+        Notification { from: harness.session.0, work: true, keys: true, runs, stopped: vec![] };
     harness.store.notify(&notice).await.unwrap();
     let reply = Notification { from: other.session.0, ..Notification::default() };
     other.store.notify(&reply).await.unwrap();

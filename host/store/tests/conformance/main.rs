@@ -43,6 +43,7 @@ mod sessions;
 mod hosts;
 mod concurrent_claims;
 mod namespaces;
+mod access;
 mod node_counts;
 mod exporters;
 mod staging;

@@ -243,6 +243,7 @@ impl StorePipeline {
             counts,
             key: None,
             digest: None,
+            started_by: None,
             delay: 0,
             limits: Arc::clone(&self.limits),
         })

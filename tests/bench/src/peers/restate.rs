@@ -154,7 +154,7 @@ impl Running {
 
     fn call_json(&self, url: &str, path: &str, body: &Value) -> Result<Value> {
         self.runtime.block_on(async {
-            let answer = async { Connection::open(url).await?.json("POST", path, body).await };
+            let answer = async { Connection::open(url, "").await?.json("POST", path, body).await };
             timeout(MAX_WAIT, answer).await?
         })
     }
@@ -179,7 +179,7 @@ impl Running {
             let left = Arc::new(AtomicU64::new(total));
             let mut connections = Vec::new();
             for _ in 0..clients {
-                connections.push(Connection::open(&self.ingress).await?);
+                connections.push(Connection::open(&self.ingress, "").await?);
             }
             let started = Instant::now();
             let start = |connection| tokio::spawn(call.clone().repeat(connection, left.clone()));

@@ -59,7 +59,7 @@ impl Budgets {
         })?;
         host.push("lab")?;
         let traffic = HonestTraffic::start(&host)?;
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+        let client = host.client(REQUEST_TIMEOUT)?;
         Ok(Budgets { traffic, host, client, _folder: folder })
     }
 

@@ -38,6 +38,10 @@ fn of_control(control: &Control) -> (Lane, u64) {
         }
         Control::Unstage(leftover) => (Lane::Background, 2 * u64::from(leftover.limit)),
         Control::Sweep { limit, .. } => (Lane::Background, u64::from(*limit)),
+        Control::Audited(control, _) => {
+            let (lane, rows) = of_control(control);
+            (lane, rows + 1)
+        }
     }
 }
 
@@ -172,6 +176,7 @@ pub(super) mod tests {
             counts,
             key: None,
             digest: None,
+            started_by: None,
             delay: 0,
             limits: Arc::new(Limits::default()),
         };

@@ -77,6 +77,8 @@ impl CommitLoop {
                     return Err(Halt::Data(cause));
                 }
                 Err(error @ StoreError::Changed) => return Err(Halt::Data(error.to_string())),
+                // No operation of a commit is bound by a quota.
+                Err(breach @ StoreError::Quota(_)) => return Err(Halt::Data(breach.to_string())),
                 Err(StoreError::Contention(_)) if conflicts < MAX_CONFLICTS => {
                     conflicts += 1;
                     continue;

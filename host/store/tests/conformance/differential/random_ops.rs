@@ -283,6 +283,7 @@ impl RandomOps {
             counts,
             key,
             digest: None,
+            started_by: None,
             delay,
             limits,
         }

@@ -1,0 +1,243 @@
+//! A cache of the keys that were used within the last second, with the request rate of each.
+//!
+//! Not here: reads of the database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exosphere_domain::access::Access;
+use exosphere_domain::api_key::{ApiKey, ApiKeyId};
+use exosphere_domain::ids::Millis;
+use exosphere_domain::rate_limit::{Micros, RateLimit, RateState};
+use exosphere_store::ApiKeyRow;
+use parking_lot::Mutex;
+
+use super::is_secret_of;
+use crate::cache::{Cache, MAX_CACHE_ENTRIES};
+
+/// Age at which one caller reads the row again, while the others use it.
+const REFRESH_AGE: Duration = Duration::from_millis(500);
+
+/// Age at which nobody uses a row. A revocation on another host counts within this time, even if
+/// its notification is lost.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// Precision of the recorded time of a key's last use, in milliseconds.
+const USE_PRECISION_MS: Millis = 60_000;
+
+/// The cache of keys.
+pub(crate) struct KeyCache {
+    entries: Cache<ApiKeyId, CachedKey>,
+    /// Last uses that are not in the database yet.
+    uses: Mutex<HashMap<ApiKeyId, Millis>>,
+    begun: Instant,
+}
+
+/// The time of a request, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// The host's clock.
+    pub now: Millis,
+    /// The monotonic clock.
+    pub at: Instant,
+}
+
+struct CachedKey {
+    read_at: Instant,
+    is_refreshing: bool,
+    row: ApiKeyRow,
+    access: Arc<Access>,
+    /// The request rate of the key on this host. It outlives a row that is read again.
+    rate: Arc<Mutex<RateState>>,
+    recorded_at: Millis,
+}
+
+/// The result of a lookup.
+pub(crate) enum Lookup {
+    /// The cache does not tell whether the key is valid.
+    Unknown,
+    /// The key is valid.
+    Valid(Arc<Access>),
+    /// The key is valid, and is used too often.
+    TooMany {
+        /// The rate of the key.
+        per_second: u32,
+        /// The time until the next request is taken.
+        wait: Duration,
+    },
+}
+
+impl Default for KeyCache {
+    fn default() -> Self {
+        KeyCache {
+            entries: Cache::from_entry_count(MAX_CACHE_ENTRIES),
+            uses: Mutex::default(),
+            begun: Instant::now(),
+        }
+    }
+}
+
+impl KeyCache {
+    /// Looks up a key, and counts a request with it.
+    pub(crate) fn use_cached(&self, key: &ApiKey, time: Moment, default_rate: u32) -> Lookup {
+        let Moment { now, at } = time;
+        let micros = at.saturating_duration_since(self.begun).as_micros();
+        let micros = Micros::try_from(micros).unwrap_or(Micros::MAX);
+        let id = key.id();
+        let found = self.entries.update(&id, |entry| {
+            let age = at.saturating_duration_since(entry.read_at);
+            let must_refresh = age >= REFRESH_AGE && !entry.is_refreshing;
+            if age >= MAX_AGE || must_refresh {
+                entry.is_refreshing = true;
+                return Lookup::Unknown;
+            }
+            if !is_secret_of(key, &entry.row) || !entry.row.is_valid(now) {
+                return Lookup::Unknown;
+            }
+            if now.saturating_sub(entry.recorded_at) >= USE_PRECISION_MS {
+                entry.recorded_at = now;
+                self.uses.lock().insert(id, now);
+            }
+            let per_second = entry.row.requests_per_second.unwrap_or(default_rate);
+            let limit = RateLimit::new(u64::from(per_second), 1, u64::from(per_second));
+            match limit.admit(&mut entry.rate.lock(), micros) {
+                Ok(()) => Lookup::Valid(entry.access.clone()),
+                Err(wait) => Lookup::TooMany { per_second, wait: Duration::from_micros(wait) },
+            }
+        });
+        found.unwrap_or(Lookup::Unknown)
+    }
+
+    /// Caches a row that was read at a time.
+    pub(crate) fn insert(&self, row: ApiKeyRow, read_at: Instant) {
+        let known = self.entries.update(&row.id, |entry| (entry.rate.clone(), entry.recorded_at));
+        let (rate, recorded_at) = known.unwrap_or_default();
+        let entry = CachedKey {
+            read_at,
+            is_refreshing: false,
+            access: Arc::new(row.access.clone()),
+            rate,
+            recorded_at: recorded_at.max(row.used_at.unwrap_or_default()),
+            row,
+        };
+        self.entries.insert(entry.row.id, entry, 0);
+    }
+
+    /// Makes every row be read again before it is used.
+    pub(crate) fn expire(&self) {
+        self.entries.clear();
+    }
+
+    /// Takes the last uses that are to be recorded.
+    pub(crate) fn take_uses(&self) -> Vec<(ApiKeyId, Millis)> {
+        self.uses.lock().drain().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::ids::Digest;
+
+    use super::*;
+
+    fn key(seed: u8) -> ApiKey {
+        ApiKey::generate(|bytes| bytes.iter_mut().for_each(|byte| *byte = seed))
+    }
+
+    fn row(key: &ApiKey) -> ApiKeyRow {
+        ApiKeyRow {
+            id: key.id(),
+            digest: key.digest(),
+            access: Access::full(),
+            label: String::new(),
+            requests_per_second: None,
+            created_at: 0,
+            expires_at: Some(1_000),
+            used_at: None,
+            revoked_at: None,
+        }
+    }
+
+    /// A cache with the key, and a way to look it up at a time.
+    struct Fixture {
+        cache: KeyCache,
+        key: ApiKey,
+        begun: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Fixture { cache: KeyCache::default(), key: key(1), begun: Instant::now() }
+        }
+
+        fn insert(&self, row: ApiKeyRow, after: Duration) {
+            self.cache.insert(row, self.begun + after);
+        }
+
+        fn look_up(&self, now: Millis, after: Duration) -> Lookup {
+            self.cache.use_cached(&self.key, Moment { now, at: self.begun + after }, 100)
+        }
+
+        fn is_valid(&self, now: Millis, after: Duration) -> bool {
+            matches!(self.look_up(now, after), Lookup::Valid(_))
+        }
+    }
+
+    #[test]
+    fn a_cached_key_is_valid_for_a_second() {
+        let fixture = Fixture::new();
+        let row = row(&fixture.key);
+        assert!(!fixture.is_valid(0, Duration::ZERO));
+        fixture.insert(row.clone(), Duration::ZERO);
+        assert!(fixture.is_valid(0, Duration::ZERO));
+        assert!(!fixture.is_valid(1_000, Duration::ZERO), "it has expired");
+        assert!(!fixture.is_valid(0, REFRESH_AGE), "the first caller reads it again");
+        assert!(fixture.is_valid(0, REFRESH_AGE), "the others do not wait");
+        assert!(!fixture.is_valid(0, MAX_AGE), "the read has not come back");
+        fixture.insert(row, MAX_AGE);
+        assert!(fixture.is_valid(0, MAX_AGE));
+        fixture.cache.expire();
+        assert!(!fixture.is_valid(0, MAX_AGE));
+    }
+
+    #[test]
+    fn another_secret_or_a_revocation_is_noticed() {
+        let fixture = Fixture::new();
+        let row = row(&fixture.key);
+        let other = ApiKeyRow { digest: Digest::from_content(b"other"), ..row.clone() };
+        fixture.insert(other, Duration::ZERO);
+        assert!(!fixture.is_valid(0, Duration::ZERO));
+        fixture.insert(ApiKeyRow { revoked_at: Some(5), ..row }, Duration::ZERO);
+        assert!(!fixture.is_valid(0, Duration::ZERO));
+    }
+
+    #[test]
+    fn the_rate_outlives_a_refresh() {
+        let fixture = Fixture::new();
+        let row = ApiKeyRow { requests_per_second: Some(2), ..row(&fixture.key) };
+        fixture.insert(row.clone(), Duration::ZERO);
+        assert!(fixture.is_valid(0, Duration::ZERO) && fixture.is_valid(0, Duration::ZERO));
+        fixture.insert(row, Duration::ZERO);
+        let Lookup::TooMany { per_second, wait } = fixture.look_up(0, Duration::ZERO) else {
+            panic!("the rate is exceeded");
+        };
+        assert_eq!(per_second, 2);
+        assert!(!fixture.is_valid(0, wait / 2) && fixture.is_valid(0, wait), "{wait:?}");
+    }
+
+    #[test]
+    fn uses_are_recorded_once_a_minute() {
+        let fixture = Fixture::new();
+        let row = ApiKeyRow { expires_at: None, ..row(&fixture.key) };
+        for now in [USE_PRECISION_MS, USE_PRECISION_MS + 1, 2 * USE_PRECISION_MS - 1] {
+            fixture.insert(row.clone(), Duration::ZERO);
+            assert!(fixture.is_valid(now, Duration::ZERO));
+        }
+        let id = fixture.key.id();
+        assert_eq!(fixture.cache.take_uses(), [(id, USE_PRECISION_MS)]);
+        assert!(fixture.is_valid(2 * USE_PRECISION_MS, Duration::ZERO));
+        assert_eq!(fixture.cache.take_uses(), [(id, 2 * USE_PRECISION_MS)]);
+        assert_eq!(fixture.cache.take_uses(), []);
+    }
+}

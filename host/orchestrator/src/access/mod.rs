@@ -1,0 +1,161 @@
+//! Verification of API keys. A key that was used within the last second costs no query: the
+//! cache holds its row, and a change on another host reaches it by a notification, or at the
+//! latest when the row is read again.
+//!
+//! Not here: the role that a request needs (`exosphere-api`), and the management of keys
+//! (`service::keys`).
+
+pub(crate) mod admin_key;
+pub(crate) mod key_cache;
+pub(crate) mod upkeep;
+mod wrong_keys;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exosphere_domain::access::{Access, Actor};
+use exosphere_domain::api_key::{ApiKey, MalformedKey};
+use exosphere_domain::clock::Clock;
+use exosphere_store::ApiKeyRow;
+use subtle::ConstantTimeEq;
+
+use crate::Host;
+use crate::error::Error;
+use key_cache::{Lookup, Moment};
+pub(crate) use wrong_keys::WrongKeys;
+
+/// A caller whose key is valid.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The caller, for the audit log.
+    pub actor: Arc<Actor>,
+    /// The rights of the caller.
+    pub access: Arc<Access>,
+}
+
+/// The reason why a caller is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The text is not a key.
+    #[error("{0}")]
+    Malformed(MalformedKey),
+    /// No key has this id and this secret.
+    #[error("this key is not valid on this host")]
+    Wrong,
+    /// The key was revoked.
+    #[error("this key was revoked")]
+    Revoked,
+    /// The key has expired.
+    #[error("this key has expired")]
+    Expired,
+    /// The address has sent too many wrong keys, and too many such requests wait already.
+    #[error("too many wrong keys came from this address")]
+    TooManyWrong,
+    /// The key is used more often than it may be.
+    #[error("this key may send {per_second} requests a second, and sent more")]
+    TooManyRequests {
+        /// The rate of the key.
+        per_second: u32,
+        /// The time until the next request is taken.
+        wait: Duration,
+    },
+    /// The database could not be asked.
+    #[error(transparent)]
+    Failed(Error),
+}
+
+impl Host {
+    /// Verifies a key from the cache alone. Returns `None` if that does not suffice.
+    pub fn verify_cached(
+        &self,
+        text: &str,
+        address: IpAddr,
+    ) -> Option<Result<Caller, AccessError>> {
+        let key: ApiKey = text.parse().ok()?;
+        let time = Moment { now: self.inner.db.clock.now(), at: Instant::now() };
+        let keys = &self.inner.caches.api_keys;
+        match keys.use_cached(&key, time, self.inner.settings.requests_per_key) {
+            Lookup::Unknown => None,
+            Lookup::Valid(access) => Some(Ok(caller(&key, access, address))),
+            Lookup::TooMany { per_second, wait } => {
+                Some(Err(AccessError::TooManyRequests { per_second, wait }))
+            }
+        }
+    }
+
+    /// Verifies a key. The answer to a wrong one is delayed if its address has sent several.
+    ///
+    /// # Errors
+    ///
+    /// If the key is not valid, or is used too often, or the database cannot be asked.
+    pub async fn verify(&self, text: &str, address: IpAddr) -> Result<Caller, AccessError> {
+        let inner = &self.inner;
+        let wrong = &inner.wrong_keys;
+        let key: ApiKey = match text.parse() {
+            Ok(key) => key,
+            Err(malformed) => {
+                wrong.refuse(address).await?;
+                return Err(AccessError::Malformed(malformed));
+            }
+        };
+        if let Some(verified) = self.verify_cached(text, address) {
+            return verified;
+        }
+        // Before the query, so that an address cannot make the host ask without end.
+        let is_delayed = wrong.delay(address).await?;
+        let read_at = Instant::now();
+        let row = inner.db.store.api_key(key.id()).await;
+        let row = row.map_err(|error| AccessError::Failed(error.into()))?;
+        let now = inner.db.clock.now();
+        match row.ok_or(AccessError::Wrong).and_then(|row| check(&key, row, now)) {
+            Ok(row) => {
+                inner.caches.api_keys.insert(row, read_at);
+                let used = self.verify_cached(text, address);
+                used.unwrap_or(Err(AccessError::Wrong))
+            }
+            Err(refusal) => {
+                if !is_delayed {
+                    wrong.refuse(address).await?;
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Returns a handle to this host that works for a caller: its changes are recorded as those of
+    /// the caller.
+    pub fn on_behalf_of(&self, caller: Caller) -> Host {
+        Host { inner: self.inner.clone(), caller: Some(caller) }
+    }
+
+    /// Returns whether the caller of this handle may see payloads.
+    pub fn may_show_payloads(&self) -> bool {
+        self.caller.as_ref().is_none_or(|caller| caller.access.payloads)
+    }
+}
+
+fn caller(key: &ApiKey, access: Arc<Access>, address: IpAddr) -> Caller {
+    let actor = Actor { key: Some(key.id()), address: Some(address) };
+    Caller { actor: Arc::new(actor), access }
+}
+
+/// Compares a key with its row.
+fn check(key: &ApiKey, row: ApiKeyRow, now: i64) -> Result<ApiKeyRow, AccessError> {
+    if !is_secret_of(key, &row) {
+        return Err(AccessError::Wrong);
+    }
+    // Only the holder of the secret learns these.
+    if row.revoked_at.is_some() {
+        return Err(AccessError::Revoked);
+    }
+    if !row.is_valid(now) {
+        return Err(AccessError::Expired);
+    }
+    Ok(row)
+}
+
+/// Returns whether a key has the secret of a row, in constant time.
+fn is_secret_of(key: &ApiKey, row: &ApiKeyRow) -> bool {
+    key.digest().as_bytes().ct_eq(row.digest.as_bytes()).into()
+}

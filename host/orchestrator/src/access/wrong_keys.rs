@@ -1,0 +1,170 @@
+//! Slows down callers with wrong keys, and logs them once a minute. An address may send some
+//! wrong keys; after that, each of its requests with a key that the cache does not know waits.
+//! A right key from the same address still works, so that nobody locks out a neighbour.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use exosphere_domain::rate_limit::{Micros, RateLimit, RateState};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::AccessError;
+use crate::cache::{Cache, MAX_CACHE_ENTRIES};
+
+/// Wrong keys that an address may send without delay: this many per second after a burst.
+const WRONG_KEYS_PER_SECOND: u64 = 1;
+const WRONG_KEYS_BURST: u64 = 20;
+
+/// Delay of a request of an address that has sent too many wrong keys.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// Maximum number of requests that wait. It bounds the queries that wrong keys cause.
+const MAX_DELAYED: usize = 64;
+
+/// Interval between two log lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The addresses that send wrong keys.
+pub(crate) struct WrongKeys {
+    addresses: Cache<IpAddr, RateState>,
+    limit: RateLimit,
+    delayed: Semaphore,
+    log: Mutex<Log>,
+    begun: Instant,
+}
+
+/// The requests since the last log line.
+struct Log {
+    count: u64,
+    at: Option<Instant>,
+}
+
+impl Default for WrongKeys {
+    fn default() -> Self {
+        WrongKeys {
+            addresses: Cache::from_entry_count(MAX_CACHE_ENTRIES),
+            limit: RateLimit::new(WRONG_KEYS_PER_SECOND, 1, WRONG_KEYS_BURST),
+            delayed: Semaphore::new(MAX_DELAYED),
+            log: Mutex::new(Log { count: 0, at: None }),
+            begun: Instant::now(),
+        }
+    }
+}
+
+impl WrongKeys {
+    /// Counts a request with a wrong key, and waits if its address has sent too many.
+    pub(crate) async fn refuse(&self, address: IpAddr) -> Result<(), AccessError> {
+        if let Some(count) = self.log.lock().count(Instant::now()) {
+            tracing::warn!(
+                count,
+                latest = %address,
+                "requests with wrong keys were refused; the next ones are logged in a minute"
+            );
+        }
+        if self.count(peer(address), self.now()) { Ok(()) } else { self.wait().await }
+    }
+
+    /// Waits if an address has sent too many wrong keys. Returns whether it did.
+    pub(crate) async fn delay(&self, address: IpAddr) -> Result<bool, AccessError> {
+        if !self.exceeds(peer(address), self.now()) {
+            return Ok(false);
+        }
+        self.wait().await.map(|()| true)
+    }
+
+    /// Counts a wrong key of an address, and returns whether it may send one.
+    fn count(&self, peer: IpAddr, now: Micros) -> bool {
+        let admit = |state: &mut RateState| self.limit.admit(state, now).is_ok();
+        self.addresses.update(&peer, admit).unwrap_or_else(|| {
+            let mut state = RateState::default();
+            let is_admitted = admit(&mut state);
+            self.addresses.insert(peer, state, 0);
+            is_admitted
+        })
+    }
+
+    /// Returns whether an address has sent too many wrong keys.
+    fn exceeds(&self, peer: IpAddr, now: Micros) -> bool {
+        let exceeds = |state: &mut RateState| self.limit.admit(&mut state.clone(), now).is_err();
+        self.addresses.update(&peer, exceeds).unwrap_or(false)
+    }
+
+    async fn wait(&self) -> Result<(), AccessError> {
+        let _permit = self.delayed.try_acquire().map_err(|_| AccessError::TooManyWrong)?;
+        tokio::time::sleep(DELAY).await;
+        Ok(())
+    }
+
+    fn now(&self) -> Micros {
+        Micros::try_from(self.begun.elapsed().as_micros()).unwrap_or(Micros::MAX)
+    }
+}
+
+impl Log {
+    /// Counts a request. Returns the number to log, at most once a minute.
+    fn count(&mut self, at: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.at.is_some_and(|last| at.saturating_duration_since(last) < LOG_INTERVAL) {
+            return None;
+        }
+        self.at = Some(at);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+/// Returns the address that counts: IPv6 addresses of one /64 network are one customer's.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn many_wrong_keys_are_delayed() {
+        let wrong = WrongKeys::default();
+        for _ in 0..WRONG_KEYS_BURST {
+            assert!(!wrong.exceeds(address(1), 0) && wrong.count(address(1), 0));
+        }
+        assert!(wrong.exceeds(address(1), 0) && !wrong.count(address(1), 0));
+        assert!(!wrong.exceeds(address(2), 0), "another address");
+        // Time makes up for them at the rate.
+        let later = WRONG_KEYS_BURST * 1_000_000;
+        assert!(!wrong.exceeds(address(1), later) && wrong.count(address(1), later));
+    }
+
+    #[tokio::test]
+    async fn the_number_of_delayed_requests_is_bounded() {
+        let wrong = WrongKeys::default();
+        let _waiting: Vec<_> = (0..MAX_DELAYED).map(|_| wrong.delayed.try_acquire()).collect();
+        assert!(matches!(wrong.wait().await, Err(AccessError::TooManyWrong)));
+    }
+
+    #[test]
+    fn a_network_counts_as_one_address() {
+        let [a, b, c]: [IpAddr; 3] =
+            ["2001:db8::1", "2001:db8::2:1", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
+        assert_eq!(peer(a), peer(b));
+        assert_ne!(peer(a), peer(c));
+        assert_eq!(peer("::ffff:10.0.0.1".parse().unwrap()), address(1));
+    }
+
+    #[test]
+    fn wrong_keys_are_logged_once_a_minute() {
+        let (mut log, begun) = (Log { count: 0, at: None }, Instant::now());
+        assert_eq!(log.count(begun), Some(1));
+        for _ in 0..4 {
+            assert_eq!(log.count(begun + LOG_INTERVAL / 2), None);
+        }
+        assert_eq!(log.count(begun + LOG_INTERVAL), Some(5));
+    }
+}
