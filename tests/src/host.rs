@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -301,12 +301,17 @@ pub fn install_provider() {
 
 /// Returns a client that sends a key with each request, unless the key is empty.
 pub fn client(key: &str, timeout: Duration) -> Result<Client> {
+    Ok(client_builder(key, timeout)?.build()?)
+}
+
+/// Returns the builder of such a client.
+pub fn client_builder(key: &str, timeout: Duration) -> Result<ClientBuilder> {
     install_provider();
     let mut headers = HeaderMap::new();
     if !key.is_empty() {
         headers.insert(AUTHORIZATION, format!("Bearer {key}").parse()?);
     }
-    Ok(Client::builder().timeout(timeout).default_headers(headers).build()?)
+    Ok(Client::builder().timeout(timeout).default_headers(headers))
 }
 
 /// The admin keys of the databases on Postgres, by name: the host that was first on one has it in

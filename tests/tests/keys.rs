@@ -242,7 +242,7 @@ fn wrong_keys_are_slow_and_logged_once() -> Result<()> {
     let host = Host::start_with(&folder.path().join("data"), &[], |command| {
         command.stderr(log);
     })?;
-    // Well-formed keys that nobody has: of another host.
+    // Well-formed keys that this host does not have: of another host.
     let other = Host::start()?;
     let wrong = create(&other, &json!({"label": "w", "role": "admin"}))?;
     let answers = |key: &str, time: Duration| -> Result<u64> {
@@ -336,6 +336,27 @@ fn changes_are_audited_without_payloads() -> Result<()> {
     }
     // One that fails changes nothing.
     ensure!(status(&host, &key, "POST", &format!("{RUNS}/{run}/cancel"))? == 409);
+    let paused = good(send(&host, &key, "POST", &format!("{graph}/pause"), &json!({}))?)?;
+    ensure!(paused["pause"]["by"] == id_of(&key), "{paused:#}");
+    let given = good(send(&host, &key, "GET", &format!("{RUNS}/{run}/inputs"), &json!({}))?)?;
+    ensure!(given["started_by"] == id_of(&key), "{given:#}");
+    let secret = format!("{graph}/secrets/token");
+    let value = json!({"value": "hush-61234"});
+    for (method, path, body) in [
+        ("POST", format!("{graph}/resume"), json!({})),
+        ("PUT", secret.clone(), value),
+        ("DELETE", secret, json!({})),
+        ("DELETE", format!("{RUNS}/{run}"), json!({})),
+        ("DELETE", graph.to_owned(), json!({})),
+        ("DELETE", "/v1/namespaces/default/plugins/lab".to_owned(), json!({})),
+    ] {
+        let answer = send(&host, &key, method, &path, &body)?;
+        good(answer).with_context(|| format!("{method} {path}"))?;
+    }
+    for action in ["pause", "resume"] {
+        let path = format!("//v1/operator/namespaces/default/{action}");
+        host.send("POST", &path, &json!({}))?;
+    }
     host.send("DELETE", &format!("//v1/operator/keys/{}", id_of(&key)), &json!({}))?;
     let found = host.get("//v1/operator/audit")?;
     let changes = found["changes"].as_array().context("a list")?;
@@ -347,17 +368,26 @@ fn changes_are_audited_without_payloads() -> Result<()> {
         "run pause",
         "run resume",
         "run cancel",
+        "graph pause",
+        "graph resume",
+        "secret set",
+        "secret remove",
+        "run delete",
+        "graph delete",
+        "plugin remove",
+        "namespace pause",
+        "namespace resume",
         "key revoke",
     ];
     ensure!(actions == expected, "{actions:?}");
-    let of_key = host.get(&format!("//v1/operator/audit?key={}&limit=2", id_of(&key)))?;
-    let cancel = &of_key["changes"][0];
+    let of_key = host.get(&format!("//v1/operator/audit?key={}&limit=8", id_of(&key)))?;
+    let cancel = &of_key["changes"][7];
     ensure!(cancel["action"] == "run cancel" && cancel["object"] == run, "{of_key:#}");
     ensure!(cancel["address"] == "127.0.0.1" && cancel["namespace"] == "default", "{of_key:#}");
     let next = of_key["next"].as_str().context("there are more")?;
     let rest = host.get(&format!("//v1/operator/audit?key={}&before={next}", id_of(&key)))?;
-    ensure!(rest["changes"][1]["action"] == "graph apply", "{rest:#}");
-    ensure!(rest["changes"][1]["after"].as_str().is_some_and(|it| it.len() == 64), "{rest:#}");
+    ensure!(rest["changes"][2]["action"] == "graph apply", "{rest:#}");
+    ensure!(rest["changes"][2]["after"].as_str().is_some_and(|it| it.len() == 64), "{rest:#}");
     ensure!(!found.to_string().contains("61234"), "a payload is in the audit log");
     Ok(())
 }
@@ -365,6 +395,7 @@ fn changes_are_audited_without_payloads() -> Result<()> {
 #[test]
 fn the_command_line_manages_keys() -> Result<()> {
     let host = Host::start()?;
+    host.namespace("a", &json!({}))?;
     let run = |arguments: &[&str]| -> Result<String> {
         let output = host.command()?.args(arguments).output()?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -380,6 +411,17 @@ fn the_command_line_manages_keys() -> Result<()> {
     ensure!(run(&["key", "revoke", id_of(key)])?.contains("revoked"));
     ensure!(status(&host, key, "GET", "/v1/namespaces/a/runs")? == 401);
     ensure!(run(&["audit", "list", "--action", "key revoke"])?.contains(id_of(key)));
+    // What a key may not see is named.
+    let run_id = {
+        host.push("lab")?;
+        host.apply("echo", &echo())?;
+        host.run("echo", &json!({}), &json!({}))?
+    };
+    let blind = create(&host, &json!({"label": "b", "role": "viewer"}))?;
+    let shown =
+        host.command()?.env("EXOSPHERE_KEY", blind).args(["run", "inputs", &run_id]).output()?;
+    let note = String::from_utf8_lossy(&shown.stderr).into_owned();
+    ensure!(shown.status.success() && note.contains("left out: inputs, store;"), "{shown:?}");
     // The last admin key stays.
     let last = host.command()?.args(["key", "revoke", id_of(host.key())]).output()?;
     ensure!(last.status.code() == Some(1));

@@ -122,7 +122,7 @@ fn a_changed_certificate_drops_no_request() -> Result<()> {
     };
     let clients: Vec<_> = (0..CLIENTS).map(|_| load(client.clone())).collect();
     let shown = || runtime.block_on(async { presented(&client.connect().await?) });
-    // A connection from before the change goes on.
+    // A connection from before the change continues.
     let mut old = runtime.block_on(client.connect())?;
     install(folder.path(), "second")?;
     let second = until("the second certificate", || {

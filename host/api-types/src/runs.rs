@@ -253,6 +253,7 @@ pub struct RunInputs {
     /// The number of the graph's revision, from 1.
     pub revision: u64,
     /// The inputs of the start, which override those of the template.
+    #[serde(default)]
     #[schema(value_type = serde_json::Value)]
     pub inputs: Json,
     /// The store of the run at its start.
@@ -274,6 +275,9 @@ pub struct RunInputs {
     /// versions.
     #[serde(default)]
     pub delay_ms: Option<u64>,
+    /// The id of the API key that started the run; null if the host asked for none.
+    #[serde(default)]
+    pub started_by: Option<String>,
 }
 
 /// The query parameters of the result of a run.

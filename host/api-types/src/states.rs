@@ -150,6 +150,7 @@ pub struct Failure {
     /// or `host-lost`.
     pub kind: String,
     /// The message, for people.
+    #[serde(default)]
     pub message: String,
     /// The details that the node gave, in any shape. Absent if it gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -137,7 +137,7 @@ fn revision_routes() -> Vec<Route> {
         .if_match()
         .takes::<RollBack>()
         .answers::<GraphApplied>(200)
-        .fails(&[Kind::NotFound, Kind::Conflict])
+        .fails(&[Kind::NotFound, Kind::Conflict, Kind::QuotaExceeded])
         .offloaded(),
         route(
             Post,

@@ -13,15 +13,12 @@ use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{ApiKeyRow, AuditFilter, AuditRow, Host, KeyRequest};
 
 use crate::answer::Answer;
+use crate::lists::{names_page_size, page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
 use crate::route::{QuotaClass, Route, route};
 use crate::{Path, Query, body};
-
-/// The default and the largest number of changes per page.
-const DEFAULT_CHANGES_PER_PAGE: u32 = 50;
-const MAX_CHANGES_PER_PAGE: u32 = 1_000;
 
 /// Returns the routes of keys and of the audit log.
 pub(crate) fn routes() -> Vec<Route> {
@@ -48,9 +45,6 @@ pub(crate) fn routes() -> Vec<Route> {
     ];
     all.into_iter().map(Route::offloaded).collect()
 }
-
-/// The largest number of keys per page.
-const MAX_KEYS_PER_PAGE: u32 = 1_000;
 
 impl From<BadApiKeyId> for Problem {
     fn from(error: BadApiKeyId) -> Self {
@@ -81,8 +75,7 @@ pub(crate) async fn list(
     let after = after.map(|id| id.parse()).transpose();
     let after = after
         .map_err(|error: BadApiKeyId| Problem::new(Kind::BadQuery, format!("after: {error}")))?;
-    let limit = limit.unwrap_or(MAX_KEYS_PER_PAGE).clamp(1, MAX_KEYS_PER_PAGE);
-    let page = host.keys(after, limit).await?;
+    let page = host.keys(after, names_page_size(limit)).await?;
     let keys = page.items.into_iter().map(details).collect();
     Ok(Answer(KeyList { keys, next: page.next }))
 }
@@ -100,8 +93,8 @@ pub(crate) async fn audit(
     Query(query): Query<AuditQuery>,
 ) -> Result<Answer<AuditList>, Problem> {
     let AuditQuery { key, namespace, action, before, limit } = query;
-    let limit = limit.unwrap_or(DEFAULT_CHANGES_PER_PAGE).clamp(1, MAX_CHANGES_PER_PAGE);
-    let page = host.audit(&AuditFilter { before, key, namespace, action, limit }).await?;
+    let filter = AuditFilter { before, key, namespace, action, limit: page_size(limit) };
+    let page = host.audit(&filter).await?;
     let changes = page.items.into_iter().map(change).collect();
     Ok(Answer(AuditList { changes, next: page.next }))
 }

@@ -34,7 +34,12 @@ pub(crate) const LIST_DETAILS: &str = "The list has what meets every condition. 
 
 /// Returns the part of a list by name that a request asks for.
 pub(crate) fn page_request(ListQuery { after, limit }: ListQuery) -> PageRequest {
-    PageRequest { after, limit: limit.unwrap_or(MAX_NAMES_PER_PAGE).clamp(1, MAX_NAMES_PER_PAGE) }
+    PageRequest { after, limit: names_page_size(limit) }
+}
+
+/// Returns the number of items of a page of a list by name.
+pub(crate) fn names_page_size(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(MAX_NAMES_PER_PAGE).clamp(1, MAX_NAMES_PER_PAGE)
 }
 
 /// Returns the number of items of a page that a request asks for.

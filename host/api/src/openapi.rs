@@ -21,7 +21,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use exosphere_orchestrator::domain::role::Needs;
+use exosphere_orchestrator::domain::role::{Needs, Role};
 
 use crate::description::{Content, Description, TypeSchema};
 use crate::problem_kind::Kind;
@@ -74,10 +74,10 @@ const SECURITY_SCHEME: &str = "key";
 /// The description of the API.
 const ABOUT: &str = "The HTTP API of an Exosphere host. Bodies are JSON in UTF-8, and no key occurs \
     twice in an object. Times are in milliseconds since 1970 (UTC). Every error is a problem \
-    document (RFC 9457), whose `type` is a page of the host. `x-role` is the least role of the \
-    caller, `x-quota` the class of requests that count together, and `x-payloads` says whether \
-    the answer holds payloads: inputs, outputs, logs or the store. A caller who may not see \
-    payloads gets the answer without those members, and `withheld` lists their names.";
+    document (RFC 9457), whose `type` is a page of the host. `x-requires` has the least `role` of \
+    the caller and the class of `quota` that the request uses; `payloads` says whether the answer \
+    holds payloads: inputs, outputs, logs or the store. A caller who may not see payloads gets the \
+    answer without those members, and `withheld` lists their names.";
 
 fn method(verb: Verb) -> HttpMethod {
     match verb {
@@ -134,10 +134,17 @@ pub(crate) fn problems(
         problems.insert(Kind::BadPath);
     }
     if requirement.needs != Needs::Nothing {
-        problems.extend([Kind::NoKey, Kind::WrongKey, Kind::Forbidden, Kind::TooManyRequests]);
+        problems.extend([Kind::NoKey, Kind::WrongKey, Kind::TooManyRequests]);
     }
-    if path.contains("{namespace}") {
+    // To a key of other namespaces, the namespace is one that does not exist.
+    let is_in_namespace = path.contains("{namespace}");
+    if is_in_namespace {
         problems.insert(Kind::NotFound);
+    }
+    let every_role = Needs::Role(Role::Viewer);
+    if requirement.needs != Needs::Nothing && !(is_in_namespace && requirement.needs == every_role)
+    {
+        problems.insert(Kind::Forbidden);
     }
     if requirement.quota != QuotaClass::Exempt {
         problems.extend([Kind::Internal, Kind::Unavailable]);

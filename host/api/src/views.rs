@@ -258,6 +258,7 @@ pub(crate) fn run_inputs(given: host::RunGiven) -> (RunInputs, Option<host::Answ
         created_at: start.created_at,
         due_at: start.due_at,
         delay_ms,
+        started_by: start.started_by,
     };
     (inputs, permit)
 }

@@ -259,6 +259,16 @@ impl Answer {
         from_stored(&self.text).map_err(|error| unexpected(&error))
     }
 
+    /// Returns the names of the members that the host has left out, because the key may not see
+    /// payloads.
+    pub fn withheld(&self) -> Vec<String> {
+        let withheld = self.text.starts_with(r#"{"withheld":["#).then(|| self.value().ok());
+        let names = withheld
+            .flatten()
+            .and_then(|mut answer| answer.get_mut("withheld")?.as_array().cloned());
+        names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    }
+
     /// Parses the answer as JSON of any shape.
     pub fn value(&self) -> Result<serde_json::Value, Error> {
         read_stored(&self.text).map_err(|error| unexpected(&error))

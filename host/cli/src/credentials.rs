@@ -25,7 +25,7 @@ const DEFAULT_DATA: &str = "./exosphere-data";
 /// The longest key file that is read, in bytes: a key, and white space around it.
 const MAX_KEY_FILE_BYTES: usize = KEY_CHARS + 64;
 
-/// Finds the key for a host. A key that nobody gave, from the data folder, goes to a host on this
+/// Finds the key for a host. A key that the command line does not name, from the data folder, goes to a host on this
 /// machine only.
 pub fn find(key_file: Option<&Path>, is_local: bool) -> Result<Option<ApiKey>, Error> {
     if let Some(file) = key_file {

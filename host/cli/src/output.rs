@@ -28,7 +28,19 @@ impl Output {
         answer: &Answer,
         show: impl FnOnce(&Answer) -> Result<String, Error>,
     ) -> Result<(), Error> {
-        if self.json { print(&answer.json()) } else { print(&show(answer)?) }
+        if self.json {
+            return print(&answer.json());
+        }
+        print(&show(answer)?)?;
+        let withheld = answer.withheld();
+        if !withheld.is_empty() {
+            eprintln!(
+                "note: this key may not see payloads, so these are left out: {}; an admin can \
+                 create another: exosphere key create --payloads",
+                withheld.join(", ")
+            );
+        }
+        Ok(())
     }
 
     /// Prints a report that the client made itself: as JSON, or as `text`.

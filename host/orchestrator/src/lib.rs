@@ -230,6 +230,11 @@ impl Host {
         }
     }
 
+    /// Returns the id of the caller's key, if it has one.
+    fn key_id(&self) -> Option<String> {
+        self.caller.as_ref()?.actor.key.map(|key| key.to_string())
+    }
+
     /// Ends the session, after an outage of at most [`END_SESSION_TIMEOUT`].
     async fn end_session(&self) -> Result<(), StoreError> {
         let inner = &self.inner;

@@ -15,7 +15,7 @@ use crate::id_blocks::reserve;
 use crate::{Store, in_transaction, sql};
 
 /// The maximum number of keys of a database, revoked ones included.
-const MAX_API_KEYS: i64 = 10_000;
+pub const MAX_API_KEYS: i64 = 10_000;
 
 /// A key to store.
 #[derive(Debug, Clone)]
@@ -138,6 +138,11 @@ impl Store {
         in_transaction!(self, now, |tx| revoke(tx, id, audit.as_ref()))
     }
 
+    /// Deletes the keys that were revoked or have expired before a time; returns their number.
+    pub async fn expire_api_keys(&self, before: Millis, now: Millis) -> Result<u64, StoreError> {
+        in_transaction!(self, now, |tx| expire(tx, before))
+    }
+
     /// Records the last use of keys.
     pub async fn record_key_uses(
         &self,
@@ -146,6 +151,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         in_transaction!(self, now, |tx| record_uses(tx, &uses))
     }
+}
+
+async fn expire(tx: &mut impl Tx, before: Millis) -> Result<u64, StoreError> {
+    lock(tx).await?;
+    tx.execute(sql::EXPIRE_API_KEYS, &params![before]).await
 }
 
 async fn record_uses(tx: &mut impl Tx, uses: &[(ApiKeyId, Millis)]) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 
 use exosphere_domain::ids::{Digest, Millis, Name, RunKey};
 
+use crate::audit::{self, AuditEntry};
 use crate::codec::{after_path, read_int, read_text, to_json, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
@@ -105,7 +106,14 @@ impl Store {
         now: Millis,
     ) -> Result<GraphDeletion, StoreError> {
         let (namespace, name) = (namespace.clone(), name.clone());
-        in_transaction!(self, now, |tx| delete_graph(tx, &namespace, &name, with_runs))
+        let audit = self.audit_entry("graph delete", Some(&namespace), &name);
+        in_transaction!(self, now, |tx| delete_graph(
+            tx,
+            &namespace,
+            &name,
+            with_runs,
+            audit.as_ref()
+        ))
     }
 
     /// Removes uploads of a plugin, unless a current revision or the revision of a run names one.
@@ -117,7 +125,14 @@ impl Store {
         now: Millis,
     ) -> Result<PluginRemoval, StoreError> {
         let (namespace, name) = (namespace.clone(), name.clone());
-        in_transaction!(self, now, |tx| remove_plugin(tx, &namespace, &name, uploads))
+        let audit = self.audit_entry("plugin remove", Some(&namespace), &name);
+        in_transaction!(self, now, |tx| remove_plugin(
+            tx,
+            &namespace,
+            &name,
+            uploads,
+            audit.as_ref()
+        ))
     }
 }
 
@@ -159,6 +174,7 @@ async fn delete_graph(
     namespace: &Name,
     name: &Name,
     with_runs: bool,
+    audit: Option<&AuditEntry>,
 ) -> Result<GraphDeletion, StoreError> {
     let (graph_name, max_runs) = (params![namespace.as_str(), name.as_str()], MAX_RUNS_WITH_GRAPH);
     // Runs are locked before the graph, as the commits of their retries and starts do.
@@ -188,6 +204,7 @@ async fn delete_graph(
     let revisions = tx.execute(sql::DELETE_REVISIONS, &params![graph]).await?;
     tx.execute(sql::DELETE_SECRETS, &graph_name).await?;
     tx.execute(sql::DELETE_GRAPH, &params![graph]).await?;
+    audit::record(tx, audit, None, None).await?;
     Ok(GraphDeletion::Deleted { revisions, runs: count })
 }
 
@@ -196,6 +213,7 @@ async fn remove_plugin(
     namespace: &Name,
     name: &Name,
     uploads: Uploads,
+    audit: Option<&AuditEntry>,
 ) -> Result<PluginRemoval, StoreError> {
     let digest =
         if let Uploads::Digest(digest) = uploads { Some(digest.to_string()) } else { None };
@@ -216,7 +234,8 @@ async fn remove_plugin(
             (false, _) => return Ok(PluginRemoval::Used(parsed, graphs)),
         }
     }
-    for (digest, _) in &unused {
+    for (digest, parsed) in &unused {
+        audit::record(tx, audit, Some(parsed), None).await?;
         tx.execute(sql::DELETE_UPLOAD, &params![namespace, name, digest]).await?;
         // The same bytes may be another plugin, here or in another namespace.
         tx.query(sql::LOCK_COMPONENT, &params![digest], read_int).await?;

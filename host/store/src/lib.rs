@@ -40,7 +40,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use api_keys::{ApiKeyRow, KeyCreation, NewApiKey, Revocation};
+pub use api_keys::{ApiKeyRow, KeyCreation, MAX_API_KEYS, NewApiKey, Revocation};
 pub use audit::{AuditEntry, AuditFilter, AuditRow};
 pub use backend::notifications::{Listener, ListenerEvent, Notification, RunChange};
 pub use catalog::{

@@ -6,6 +6,7 @@
 
 use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunKey};
 
+use crate::audit::{self, AuditEntry};
 use crate::codec::read_int;
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
@@ -75,7 +76,15 @@ impl Store {
         now: Millis,
     ) -> Result<GraphPause, StoreError> {
         let (namespace, name, pause) = (namespace.clone(), name.clone(), pause.cloned());
-        in_transaction!(self, now, |tx| pause_graph(tx, &namespace, &name, pause.as_ref()))
+        let action = if pause.is_some() { "graph pause" } else { "graph resume" };
+        let audit = self.audit_entry(action, Some(&namespace), &name);
+        in_transaction!(self, now, |tx| pause_graph(
+            tx,
+            &namespace,
+            &name,
+            pause.as_ref(),
+            audit.as_ref()
+        ))
     }
 
     /// Pauses a namespace, or ends its pause. The namespace is created if it is missing.
@@ -86,7 +95,14 @@ impl Store {
         now: Millis,
     ) -> Result<(), StoreError> {
         let (namespace, pause) = (namespace.clone(), pause.cloned());
-        in_transaction!(self, now, |tx| pause_namespace(tx, &namespace, pause.as_ref()))
+        let action = if pause.is_some() { "namespace pause" } else { "namespace resume" };
+        let audit = self.audit_entry(action, Some(&namespace), &namespace);
+        in_transaction!(self, now, |tx| pause_namespace(
+            tx,
+            &namespace,
+            pause.as_ref(),
+            audit.as_ref()
+        ))
     }
 
     /// Reads the pause of a graph, if it is paused.
@@ -183,6 +199,7 @@ async fn pause_graph(
     namespace: &Name,
     name: &Name,
     pause: Option<&NewPause>,
+    audit: Option<&AuditEntry>,
 ) -> Result<GraphPause, StoreError> {
     let read = |row: &dyn Row| Ok((row.int(0)?, row.maybe_int(1)?, row.int(2)?));
     let graph = params![namespace.as_str(), name.as_str()];
@@ -197,6 +214,7 @@ async fn pause_graph(
         return Ok(GraphPause::Unchanged);
     }
     tx.execute(sql::PAUSE_GRAPH, &params![graph, since, by, reason]).await?;
+    audit::record(tx, audit, None, None).await?;
     let is_paused = pause.is_some();
     Ok(GraphPause::Changed(PendingPause { graph, event: event + 1, is_paused }))
 }
@@ -205,6 +223,7 @@ async fn pause_namespace(
     tx: &mut impl Tx,
     namespace: &Name,
     pause: Option<&NewPause>,
+    audit: Option<&AuditEntry>,
 ) -> Result<(), StoreError> {
     let name = params![namespace.as_str()];
     tx.execute(sql::NEW_NAMESPACE, &name).await?;
@@ -212,7 +231,7 @@ async fn pause_namespace(
     let since = pause.map(|_| before.map_or(tx.now(), |before| before.since));
     let (by, reason) = (pause.and_then(|it| it.by.as_deref()), pause.map(|it| it.reason.as_str()));
     tx.execute(sql::PAUSE_NAMESPACE, &params![namespace.as_str(), since, by, reason]).await?;
-    Ok(())
+    audit::record(tx, audit, None, None).await
 }
 
 async fn end_pending(tx: &mut impl Tx, graph: i64, event: i64) -> Result<(), StoreError> {

@@ -18,7 +18,13 @@ pub struct Operation {
     pub path: String,
     pub responses: Value,
     pub takes_upload: bool,
+    /// The least role that may send it, or `public`.
+    pub role: String,
+    pub shows_payloads: bool,
 }
+
+/// The roles, each of which may do what those before it may.
+pub const ROLES: [&str; 4] = ["viewer", "operator", "deployer", "admin"];
 
 impl Document {
     /// Reads the document of a host.
@@ -38,6 +44,8 @@ impl Document {
                     responses: operation["responses"].clone(),
                     takes_upload: operation["requestBody"]["content"]["application/wasm"]
                         .is_object(),
+                    role: operation["x-requires"]["role"].as_str().context("no role")?.to_owned(),
+                    shows_payloads: operation["x-requires"]["payloads"] == true,
                 });
             }
         }

@@ -14,11 +14,19 @@ pub const ARGUMENTS: [&str; 2] = ["--limit", "json_bytes=1048576"];
 /// The place where all objects of these tests are.
 pub const NAMESPACE: &str = "/v1/namespaces/default";
 
+/// The path of the keys.
+const KEYS: &str = "/v1/operator/keys";
+
+/// A text in the inputs, the outputs and the store of the run that succeeded, and nowhere else.
+pub const PAYLOAD: &str = "a-payload-7391";
+
 /// A host with a plugin, graphs and runs that have ended.
 pub struct World<'a> {
     pub host: &'a Host,
     pub succeeded: Run,
     pub failed: Run,
+    /// A key that sends one request a second.
+    pub slow_key: String,
 }
 
 /// A run and the path of its only state.
@@ -38,7 +46,15 @@ impl World<'_> {
         ] {
             host.apply(name, &one_node(name, &inputs))?;
         }
-        Ok(World { host, succeeded: ended(host, "echo")?, failed: ended(host, "fail_when")? })
+        let payload = json!({"value": PAYLOAD});
+        let succeeded = host.run("echo", &payload, &json!({"k": PAYLOAD}))?;
+        let slow_key = json!({"label": "slow", "role": "admin", "requests_per_second": 1});
+        Ok(World {
+            host,
+            succeeded: ended(host, succeeded)?,
+            failed: failing(host)?,
+            slow_key: new_key(host, &slow_key)?,
+        })
     }
 
     /// Starts a run that does not end by itself, and returns its path.
@@ -49,8 +65,14 @@ impl World<'_> {
 
     /// Starts a run that fails, and returns it.
     fn failing(&self) -> Result<Run> {
-        ended(self.host, "fail_when")
+        failing(self.host)
     }
+}
+
+/// Creates a key, and returns it.
+pub fn new_key(host: &Host, request: &Value) -> Result<String> {
+    let created = host.send("POST", "//v1/operator/keys", request)?;
+    Ok(created["key"].as_str().context("a key is shown once")?.to_owned())
 }
 
 /// Returns a graph of one node, which is not retried.
@@ -59,8 +81,13 @@ pub fn one_node(node: &str, inputs: &Value) -> Value {
     json!({"nodes": [node], "retry_policy": {"max_retries": 0}})
 }
 
-fn ended(host: &Host, graph: &str) -> Result<Run> {
-    let id = host.run(graph, &json!({}), &json!({}))?;
+/// Starts a run that fails, and returns it.
+fn failing(host: &Host) -> Result<Run> {
+    ended(host, host.run("fail_when", &json!({}), &json!({}))?)
+}
+
+/// Waits for the end of a run of one state.
+fn ended(host: &Host, id: String) -> Result<Run> {
     host.wait_for(&id)?;
     let states = host.list(&id, "")?;
     let state = states.first().and_then(|state| state["path"].as_str().map(str::to_owned));
@@ -124,7 +151,7 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         }
         "pauseGraph" => own("POST", "/graphs/wait/pause").json(&json!({"reason": "a test"})),
         "resumeGraph" => own("POST", "/graphs/wait/resume"),
-        "deleteRun" => own("DELETE", &format!("/runs/{}", ended(world.host, "echo")?.id)),
+        "deleteRun" => own("DELETE", &format!("/runs/{}", world.failing()?.id)),
         "showRunInputs" => own("GET", &format!("{run}/inputs")),
         "showRunResult" => own("GET", &format!("{run}/result")).query("limit=1"),
         "showStateInputs" => own("GET", &format!("{state}/inputs")),
@@ -156,6 +183,21 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         "showGrants" => get(&grants),
         "setGrants" => Sent::new("PUT", &grants).json(&json!({"config": {"a": "b"}})),
         "removeGrants" => Sent::new("DELETE", &grants),
+        "showQuotas" => get(&format!("{settings}/quotas")),
+        "setQuotas" => {
+            Sent::new("PUT", format!("{other}/quotas")).json(&json!({"quotas": {"graphs": 9}}))
+        }
+        "listKeys" => get(KEYS).query("limit=1"),
+        "createKey" => {
+            let create = Sent::new("POST", KEYS).json(&json!({"label": "a", "role": "viewer"}));
+            return Ok(vec![(201, create)]);
+        }
+        "revokeKey" => {
+            let key = new_key(world.host, &json!({"label": "revoked", "role": "viewer"}))?;
+            let id = key.split('_').nth(1).context("a key has an id")?;
+            Sent::new("DELETE", format!("{KEYS}/{id}"))
+        }
+        "listChanges" => get("/v1/operator/audit").query("limit=1"),
         other => bail!("no request is known for the operation {other}: add one here"),
     };
     Ok(vec![(200, sent)])

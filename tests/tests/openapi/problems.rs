@@ -1,13 +1,16 @@
 //! The problems: for each operation, each kind that it documents, by a request that is the happy
 //! one with one fault.
 
-use anyhow::{Context, Result, ensure};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
 use exosphere_tests::both_databases::on_both;
 use exosphere_tests::{Host, component};
 use serde_json::{Value, json};
 
-use crate::document::{Document, Operation};
-use crate::happy::{ARGUMENTS, NAMESPACE, World, one_node, requests};
+use crate::document::{Document, Operation, ROLES};
+use crate::happy::{ARGUMENTS, NAMESPACE, World, new_key, one_node, requests};
 use crate::sent::{Answer, Sent};
 
 /// Kinds that a single request cannot provoke, with the tests that show them.
@@ -21,11 +24,42 @@ const ELSEWHERE: [(&str, &str); 6] = [
 ];
 
 /// Operations whose `conflict` needs more than a request, with its cause.
-const RACES: [(&str, &str); 3] = [
+const RACES: [(&str, &str); 5] = [
+    ("createKey", "the database has as many keys as it may have"),
+    ("revokeKey", "the key is the last one that can create keys, in access of the store"),
     ("startRun", "the graph changes during each of several tries"),
     ("showStateInputs", "a unite waits for its members"),
     ("removeSecret", "a node declares the secret, in secrets"),
 ];
+
+/// Operations that succeed for an object which does not exist: they make it, or show its defaults.
+const NEED_NO_OBJECT: [&str; 15] = [
+    "applyGraph",
+    "validateGraph",
+    "setSecret",
+    "pushPlugin",
+    "checkPlugin",
+    "showNamespace",
+    "setNamespace",
+    "pauseNamespace",
+    "resumeNamespace",
+    "listGrants",
+    "showGrants",
+    "setGrants",
+    "removeGrants",
+    "showQuotas",
+    "setQuotas",
+];
+
+/// The number of requests after which a key with one request a second is refused in any case.
+const MAX_BURST: usize = 10;
+
+/// Returns another address of the loopback each time: wrong keys from one address are answered more
+/// slowly each time.
+fn next_address() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(2);
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) + NEXT.fetch_add(1, Ordering::Relaxed))
+}
 
 /// Sends requests with the fault of a kind, and returns the answers. Returns nothing if the kind
 /// needs more than a fault.
@@ -39,6 +73,17 @@ fn provoke(
     let faulty = match kind {
         "bad-path" => bad_path(operation, happy),
         "bad-query" => Sent { query: format!("{}&unknown=1", happy.query), ..happy },
+        "no-key" => happy.key(""),
+        "wrong-key" => happy.key("exo_mistyped").from(next_address()),
+        "forbidden" => {
+            let keys = forbidden_keys(operation);
+            let keys =
+                keys.iter().map(|request| new_key(host, request)).collect::<Result<Vec<_>>>()?;
+            let sent = keys.into_iter().map(|key| happy.clone().key(key).answer(host));
+            return sent.collect();
+        }
+        "too-many-requests" => return Ok(vec![too_many_requests(&happy, world)?]),
+        "quota-exceeded" => return Ok(vec![beyond_quota(&happy, host)?]),
         "bad-host" => happy.header("host", "a b"),
         "other-site" => happy.header("origin", "https://other.example"),
         "bad-header" if operation.id == "startRun" => happy.header("idempotency-key", ""),
@@ -59,7 +104,7 @@ fn provoke(
         }
         "conflict" => conflict(operation, world)?,
         "not-found" => {
-            return not_found(operation, &happy).iter().map(|sent| sent.answer(host)).collect();
+            return not_found(operation, &happy, host)?.iter().map(|it| it.answer(host)).collect();
         }
         "too-large" => {
             return Ok(vec![happy.raw_answer(host, "Content-Length: 1073741824", b"")?]);
@@ -82,24 +127,71 @@ fn bad_path(operation: &Operation, happy: Sent) -> Sent {
     Sent { path: parts.join("/"), ..happy }
 }
 
-/// Returns a request for each object in the path, with one that does not exist. The namespace
-/// counts if the path has no other.
-fn not_found(operation: &Operation, happy: &Sent) -> Vec<Sent> {
+/// Returns the requests for keys to which an operation is forbidden: those of lower roles, and those
+/// of one namespace if it concerns all.
+fn forbidden_keys(operation: &Operation) -> Vec<Value> {
+    let mut keys = Vec::new();
+    if operation.role != ROLES[0] {
+        let lower = ROLES.iter().take_while(|role| **role != operation.role);
+        keys.extend(lower.map(|role| json!({"label": "low", "role": role})));
+    }
+    if !operation.path.contains("{namespace}") {
+        keys.push(json!({"label": "own", "role": operation.role, "namespaces": ["default"]}));
+    }
+    keys
+}
+
+/// Sends a request more often than its key allows, and returns the first refusal.
+fn too_many_requests(happy: &Sent, world: &World<'_>) -> Result<Answer> {
+    let sent = happy.clone().key(world.slow_key.as_str());
+    for _ in 0..MAX_BURST {
+        let answer = sent.answer(world.host)?;
+        if answer.status == 429 {
+            return Ok(answer);
+        }
+    }
+    bail!("{MAX_BURST} requests in a row were taken from a key with one request a second")
+}
+
+/// Sends a request when every quota is zero.
+fn beyond_quota(happy: &Sent, host: &Host) -> Result<Answer> {
+    let quotas = |quotas: Value| {
+        host.send("PUT", "//v1/operator/namespaces/default/quotas", &json!({"quotas": quotas}))
+    };
+    quotas(json!({"graphs": 0, "revisions": 0, "plugins": 0, "plugin_bytes": 0}))?;
+    let answer = happy.answer(host);
+    quotas(json!({}))?;
+    answer
+}
+
+/// Returns a request for each object in the path, with one that does not exist, and one with a key
+/// of another namespace, to which this one does not exist.
+fn not_found(operation: &Operation, happy: &Sent, host: &Host) -> Result<Vec<Sent>> {
     let templates: Vec<_> = operation.path.split('/').collect();
     let spoil = |place: usize| {
         let mut parts: Vec<_> = happy.path.split('/').collect();
         parts[place] = match templates[place] {
             "{run}" => "00000000-0000-7000-8000-000000000000",
             "{revision}" => "999999999",
+            "{key}" => "000000000000",
             _ => "absent",
         };
         Sent { path: parts.join("/"), ..happy.clone() }
     };
     let is_namespace = |place: &usize| templates[*place] == "{namespace}";
-    let all = (0..templates.len()).filter(|place| templates[*place].starts_with('{'));
-    let (namespace, objects): (Vec<_>, Vec<_>) = all.partition(is_namespace);
+    let named = (0..templates.len()).filter(|place| templates[*place].starts_with('{'));
+    let (namespace, objects): (Vec<_>, Vec<_>) = named.partition(is_namespace);
     let places = if objects.is_empty() { namespace } else { objects };
-    places.into_iter().map(spoil).collect()
+    let mut all = Vec::new();
+    if !NEED_NO_OBJECT.contains(&operation.id.as_str()) {
+        all.extend(places.into_iter().map(spoil));
+    }
+    if operation.path.contains("{namespace}") {
+        let of_another =
+            json!({"label": "other", "role": "admin", "namespaces": ["another-namespace"]});
+        all.push(happy.clone().key(new_key(host, &of_another)?));
+    }
+    Ok(all)
 }
 
 /// Applies a graph whose first revision names a plugin that has been removed.
@@ -155,7 +247,7 @@ fn every_documented_problem_is_provoked() -> Result<()> {
                 let case = format!("{}: {kind}", operation.id);
                 let happy = requests(&operation.id, &world).with_context(|| case.clone())?;
                 let (_, mut happy) = happy.into_iter().next().context("no request")?;
-                if operation.takes_upload {
+                if operation.takes_upload && kind != "quota-exceeded" {
                     // A refused upload may be unread, which a client that still sends sees as a
                     // broken connection.
                     happy = happy.body("x");

@@ -1,13 +1,31 @@
 //! A request as data, which a test may spoil before it is sent.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use exosphere_tests::Host;
-use reqwest::blocking::Response;
+use exosphere_tests::host::client_builder;
+use exosphere_tests::{Host, MAX_WAIT};
+use parking_lot::Mutex;
+use reqwest::blocking::{Client, Response};
 use serde_json::Value;
+
+/// The clients by their keys and addresses: one takes milliseconds to build.
+static CLIENTS: Mutex<BTreeMap<(String, Ipv4Addr), Client>> = Mutex::new(BTreeMap::new());
+
+/// Returns a client that sends a key from an address.
+fn client_with(key: &str, from: Ipv4Addr) -> Result<Client> {
+    let mut clients = CLIENTS.lock();
+    let of = (key.to_owned(), from);
+    if let Some(known) = clients.get(&of) {
+        return Ok(known.clone());
+    }
+    let new = client_builder(key, MAX_WAIT)?.local_address(IpAddr::V4(from)).build()?;
+    clients.insert(of, new.clone());
+    Ok(new)
+}
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -18,6 +36,10 @@ pub struct Sent {
     pub query: String,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
+    /// The key, empty for none; that of the host if there is no other.
+    pub key: Option<String>,
+    /// The address that it comes from.
+    pub from: Ipv4Addr,
 }
 
 /// An answer that was read.
@@ -39,7 +61,17 @@ impl Answer {
 impl Sent {
     pub fn new(method: &str, path: impl Into<String>) -> Self {
         let (method, path) = (method.to_owned(), path.into());
-        Sent { method, path, query: String::new(), headers: Vec::new(), body: Vec::new() }
+        let (query, headers, body) = (String::new(), Vec::new(), Vec::new());
+        Sent { method, path, query, headers, body, key: None, from: Ipv4Addr::LOCALHOST }
+    }
+
+    /// Sets the address that it comes from, one of the loopback.
+    pub fn from(self, from: Ipv4Addr) -> Self {
+        Sent { from, ..self }
+    }
+
+    pub fn key(self, key: impl Into<String>) -> Self {
+        Sent { key: Some(key.into()), ..self }
     }
 
     pub fn query(self, query: impl Into<String>) -> Self {
@@ -70,7 +102,13 @@ impl Sent {
 
     /// Sends the request.
     pub fn to(&self, host: &Host) -> Result<Response> {
-        let mut request = host.request(&self.method, &format!("/{}", self.target()))?;
+        let mut request = match &self.key {
+            None => host.request(&self.method, &format!("/{}", self.target()))?,
+            Some(key) => {
+                let url = format!("{}{}", host.url(), self.target());
+                client_with(key, self.from)?.request(self.method.parse()?, url)
+            }
+        };
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }

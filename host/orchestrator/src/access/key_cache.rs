@@ -19,7 +19,7 @@ use crate::cache::{Cache, MAX_CACHE_ENTRIES};
 /// Age at which one caller reads the row again, while the others use it.
 const REFRESH_AGE: Duration = Duration::from_millis(500);
 
-/// Age at which nobody uses a row. A revocation on another host counts within this time, even if
+/// Age at which no caller uses a row. A revocation on another host counts within this time, even if
 /// its notification is lost.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
@@ -32,6 +32,8 @@ pub(crate) struct KeyCache {
     /// Last uses that are not in the database yet.
     uses: Mutex<HashMap<ApiKeyId, Millis>>,
     begun: Instant,
+    /// The time of the last change of any key: rows that were read before it are not used.
+    changed_at: Mutex<Option<Instant>>,
 }
 
 /// The time of a request, by both clocks.
@@ -53,20 +55,17 @@ struct CachedKey {
     recorded_at: Millis,
 }
 
-/// The result of a lookup.
-pub(crate) enum Lookup {
-    /// The cache does not tell whether the key is valid.
-    Unknown,
-    /// The key is valid.
-    Valid(Arc<Access>),
-    /// The key is valid, and is used too often.
-    TooMany {
-        /// The rate of the key.
-        per_second: u32,
-        /// The time until the next request is taken.
-        wait: Duration,
-    },
+/// The refusal of a valid key that is used too often.
+#[derive(Debug)]
+pub(crate) struct RateExceeded {
+    /// The rate of the key.
+    pub per_second: u32,
+    /// The time until the next request is taken.
+    pub wait: Duration,
 }
+
+/// The access of a valid key, or its refusal.
+type Counted = Result<Arc<Access>, RateExceeded>;
 
 impl Default for KeyCache {
     fn default() -> Self {
@@ -74,59 +73,89 @@ impl Default for KeyCache {
             entries: Cache::from_entry_count(MAX_CACHE_ENTRIES),
             uses: Mutex::default(),
             begun: Instant::now(),
+            changed_at: Mutex::default(),
         }
     }
 }
 
 impl KeyCache {
-    /// Looks up a key, and counts a request with it.
-    pub(crate) fn use_cached(&self, key: &ApiKey, time: Moment, default_rate: u32) -> Lookup {
+    /// Looks up a key, and counts a request with it. Returns nothing if the cache does not tell
+    /// whether the key is valid.
+    pub(crate) fn use_cached(
+        &self,
+        key: &ApiKey,
+        time: Moment,
+        default_rate: u32,
+    ) -> Option<Counted> {
+        let Moment { now, at } = time;
+        let changed_at = *self.changed_at.lock();
+        let counted = self.entries.update(&key.id(), |entry| {
+            let age = at.saturating_duration_since(entry.read_at);
+            let must_refresh = age >= REFRESH_AGE && !entry.is_refreshing;
+            let is_outdated = changed_at.is_some_and(|changed_at| changed_at >= entry.read_at);
+            if age >= MAX_AGE || must_refresh || is_outdated {
+                entry.is_refreshing = true;
+                return None;
+            }
+            let is_valid = is_secret_of(key, &entry.row) && entry.row.is_valid(now);
+            is_valid.then(|| self.count(entry, time, default_rate))
+        });
+        counted.flatten()
+    }
+
+    /// Caches the row of a valid key that was read at a time, and counts a request with it.
+    pub(crate) fn use_row(
+        &self,
+        row: ApiKeyRow,
+        read_at: Instant,
+        time: Moment,
+        default_rate: u32,
+    ) -> Counted {
+        let id = row.id;
+        let access = self.insert(row, read_at);
+        let counted = self.entries.update(&id, |entry| self.count(entry, time, default_rate));
+        // Other keys may have taken its place already.
+        counted.unwrap_or(Ok(access))
+    }
+
+    /// Counts a request with a valid key.
+    fn count(&self, entry: &mut CachedKey, time: Moment, default_rate: u32) -> Counted {
         let Moment { now, at } = time;
         let micros = at.saturating_duration_since(self.begun).as_micros();
         let micros = Micros::try_from(micros).unwrap_or(Micros::MAX);
-        let id = key.id();
-        let found = self.entries.update(&id, |entry| {
-            let age = at.saturating_duration_since(entry.read_at);
-            let must_refresh = age >= REFRESH_AGE && !entry.is_refreshing;
-            if age >= MAX_AGE || must_refresh {
-                entry.is_refreshing = true;
-                return Lookup::Unknown;
-            }
-            if !is_secret_of(key, &entry.row) || !entry.row.is_valid(now) {
-                return Lookup::Unknown;
-            }
-            if now.saturating_sub(entry.recorded_at) >= USE_PRECISION_MS {
-                entry.recorded_at = now;
-                self.uses.lock().insert(id, now);
-            }
-            let per_second = entry.row.requests_per_second.unwrap_or(default_rate);
-            let limit = RateLimit::new(u64::from(per_second), 1, u64::from(per_second));
-            match limit.admit(&mut entry.rate.lock(), micros) {
-                Ok(()) => Lookup::Valid(entry.access.clone()),
-                Err(wait) => Lookup::TooMany { per_second, wait: Duration::from_micros(wait) },
-            }
-        });
-        found.unwrap_or(Lookup::Unknown)
+        if now.saturating_sub(entry.recorded_at) >= USE_PRECISION_MS {
+            entry.recorded_at = now;
+            self.uses.lock().insert(entry.row.id, now);
+        }
+        let per_second = entry.row.requests_per_second.unwrap_or(default_rate);
+        let limit = RateLimit::new(u64::from(per_second), 1, u64::from(per_second));
+        match limit.admit(&mut entry.rate.lock(), micros) {
+            Ok(()) => Ok(entry.access.clone()),
+            Err(wait) => Err(RateExceeded { per_second, wait: Duration::from_micros(wait) }),
+        }
     }
 
-    /// Caches a row that was read at a time.
-    pub(crate) fn insert(&self, row: ApiKeyRow, read_at: Instant) {
+    /// Caches a row that was read at a time, and returns its access.
+    fn insert(&self, row: ApiKeyRow, read_at: Instant) -> Arc<Access> {
         let known = self.entries.update(&row.id, |entry| (entry.rate.clone(), entry.recorded_at));
         let (rate, recorded_at) = known.unwrap_or_default();
+        let access = Arc::new(row.access.clone());
         let entry = CachedKey {
             read_at,
             is_refreshing: false,
-            access: Arc::new(row.access.clone()),
+            access: access.clone(),
             rate,
             recorded_at: recorded_at.max(row.used_at.unwrap_or_default()),
             row,
         };
         self.entries.insert(entry.row.id, entry, 0);
+        access
     }
 
-    /// Makes every row be read again before it is used.
+    /// Makes every row be read again before it is used, also one that is being read now. The rates
+    /// stay.
     pub(crate) fn expire(&self) {
-        self.entries.clear();
+        *self.changed_at.lock() = Some(Instant::now());
     }
 
     /// Takes the last uses that are to be recorded.
@@ -175,12 +204,12 @@ mod tests {
             self.cache.insert(row, self.begun + after);
         }
 
-        fn look_up(&self, now: Millis, after: Duration) -> Lookup {
+        fn look_up(&self, now: Millis, after: Duration) -> Option<Counted> {
             self.cache.use_cached(&self.key, Moment { now, at: self.begun + after }, 100)
         }
 
         fn is_valid(&self, now: Millis, after: Duration) -> bool {
-            matches!(self.look_up(now, after), Lookup::Valid(_))
+            matches!(self.look_up(now, after), Some(Ok(_)))
         }
     }
 
@@ -197,8 +226,21 @@ mod tests {
         assert!(!fixture.is_valid(0, MAX_AGE), "the read has not come back");
         fixture.insert(row, MAX_AGE);
         assert!(fixture.is_valid(0, MAX_AGE));
+    }
+
+    #[test]
+    fn a_change_outdates_rows_but_no_rates() {
+        let fixture = Fixture::new();
+        let row = ApiKeyRow { requests_per_second: Some(1), ..row(&fixture.key) };
+        fixture.insert(row.clone(), Duration::ZERO);
+        assert!(fixture.is_valid(0, Duration::ZERO));
         fixture.cache.expire();
-        assert!(!fixture.is_valid(0, MAX_AGE));
+        assert!(fixture.look_up(0, Duration::ZERO).is_none());
+        // This row was read before the change, too: it counts for its own request alone.
+        let time = Moment { now: 0, at: fixture.begun };
+        let used = fixture.cache.use_row(row, fixture.begun, time, 100);
+        assert!(matches!(used, Err(RateExceeded { per_second: 1, .. })));
+        assert!(fixture.look_up(0, Duration::ZERO).is_none());
     }
 
     #[test]
@@ -215,14 +257,16 @@ mod tests {
     #[test]
     fn the_rate_outlives_a_refresh() {
         let fixture = Fixture::new();
-        let row = ApiKeyRow { requests_per_second: Some(2), ..row(&fixture.key) };
+        // The next request is taken before the row is read again.
+        let row = ApiKeyRow { requests_per_second: Some(4), ..row(&fixture.key) };
         fixture.insert(row.clone(), Duration::ZERO);
-        assert!(fixture.is_valid(0, Duration::ZERO) && fixture.is_valid(0, Duration::ZERO));
+        assert!((0..4).all(|_| fixture.is_valid(0, Duration::ZERO)));
         fixture.insert(row, Duration::ZERO);
-        let Lookup::TooMany { per_second, wait } = fixture.look_up(0, Duration::ZERO) else {
+        let Some(Err(RateExceeded { per_second, wait })) = fixture.look_up(0, Duration::ZERO)
+        else {
             panic!("the rate is exceeded");
         };
-        assert_eq!(per_second, 2);
+        assert_eq!(per_second, 4);
         assert!(!fixture.is_valid(0, wait / 2) && fixture.is_valid(0, wait), "{wait:?}");
     }
 

@@ -22,7 +22,7 @@ use subtle::ConstantTimeEq;
 
 use crate::Host;
 use crate::error::Error;
-use key_cache::{Lookup, Moment};
+use key_cache::{Moment, RateExceeded};
 pub(crate) use wrong_keys::WrongKeys;
 
 /// A caller whose key is valid.
@@ -75,13 +75,8 @@ impl Host {
         let key: ApiKey = text.parse().ok()?;
         let time = Moment { now: self.inner.db.clock.now(), at: Instant::now() };
         let keys = &self.inner.caches.api_keys;
-        match keys.use_cached(&key, time, self.inner.settings.requests_per_key) {
-            Lookup::Unknown => None,
-            Lookup::Valid(access) => Some(Ok(caller(&key, access, address))),
-            Lookup::TooMany { per_second, wait } => {
-                Some(Err(AccessError::TooManyRequests { per_second, wait }))
-            }
-        }
+        let counted = keys.use_cached(&key, time, self.inner.settings.requests_per_key)?;
+        Some(caller(&key, counted, address))
     }
 
     /// Verifies a key. The answer to a wrong one is delayed if its address has sent several.
@@ -110,9 +105,10 @@ impl Host {
         let now = inner.db.clock.now();
         match row.ok_or(AccessError::Wrong).and_then(|row| check(&key, row, now)) {
             Ok(row) => {
-                inner.caches.api_keys.insert(row, read_at);
-                let used = self.verify_cached(text, address);
-                used.unwrap_or(Err(AccessError::Wrong))
+                let (time, rate) =
+                    (Moment { now, at: Instant::now() }, inner.settings.requests_per_key);
+                let used = inner.caches.api_keys.use_row(row, read_at, time, rate);
+                caller(&key, used, address)
             }
             Err(refusal) => {
                 if !is_delayed {
@@ -135,9 +131,17 @@ impl Host {
     }
 }
 
-fn caller(key: &ApiKey, access: Arc<Access>, address: IpAddr) -> Caller {
+/// Returns the caller with a valid key whose request was counted.
+fn caller(
+    key: &ApiKey,
+    counted: Result<Arc<Access>, RateExceeded>,
+    address: IpAddr,
+) -> Result<Caller, AccessError> {
+    let access = counted.map_err(|RateExceeded { per_second, wait }| {
+        AccessError::TooManyRequests { per_second, wait }
+    })?;
     let actor = Actor { key: Some(key.id()), address: Some(address) };
-    Caller { actor: Arc::new(actor), access }
+    Ok(Caller { actor: Arc::new(actor), access })
 }
 
 /// Compares a key with its row.

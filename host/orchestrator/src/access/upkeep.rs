@@ -1,5 +1,6 @@
-//! Upkeep of the tables of access: records the last uses of keys, and deletes rows of the audit
-//! log that are older than its retention. Neither delays a request.
+//! Upkeep of the tables of access: records the last uses of keys, and deletes what the retention of
+//! the audit log has passed: its rows, and keys that were revoked or have expired. None of it delays
+//! a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::inner::HostInner;
 /// Interval between two writes of last uses.
 const USES_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Number of intervals between two looks for old rows of the audit log: an hour.
+/// Number of intervals between two looks for old rows: an hour.
 const INTERVALS_PER_EXPIRY: u32 = 720;
 
 /// Maximum number of rows that one transaction deletes.
@@ -30,9 +31,9 @@ pub(crate) fn start(inner: &Arc<HostInner>) {
             }
             record_uses(&inner).await;
             if count.is_multiple_of(INTERVALS_PER_EXPIRY)
-                && let Err(error) = expire_audit(&inner).await
+                && let Err(error) = expire(&inner).await
             {
-                tracing::warn!(%error, "cannot delete old rows of the audit log yet");
+                tracing::warn!(%error, "cannot delete old keys and rows of the audit log yet");
             }
             sleep(USES_INTERVAL).await;
         }
@@ -50,10 +51,11 @@ pub(crate) async fn record_uses(inner: &HostInner) {
     }
 }
 
-async fn expire_audit(inner: &HostInner) -> Result<(), StoreError> {
+async fn expire(inner: &HostInner) -> Result<(), StoreError> {
     let retention = inner.settings.audit_retention.as_millis();
     let now = inner.db.clock.now();
     let before = now.saturating_sub(Millis::try_from(retention).unwrap_or(Millis::MAX));
+    inner.db.store.expire_api_keys(before, now).await?;
     loop {
         let deleted = inner.db.store.expire_audit(before, ROWS_PER_EXPIRY, now).await?;
         if deleted < u64::from(ROWS_PER_EXPIRY) {

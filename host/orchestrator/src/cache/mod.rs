@@ -112,16 +112,6 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         drop(evicted);
     }
 
-    /// Drops every cached value.
-    pub(crate) fn clear(&self) {
-        let removed = {
-            let mut entries = self.entries.lock();
-            entries.weight = 0;
-            std::mem::take(&mut entries.by_key)
-        };
-        drop(removed);
-    }
-
     /// Drops a cached value, if there is one.
     pub(crate) fn remove(&self, key: &K) {
         let removed = {

@@ -4,9 +4,7 @@
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Digest, Name, RunId};
-use exosphere_store::{
-    Control, GraphDeletion, MAX_RUNS_WITH_GRAPH, Operation, PluginRemoval, Uploads,
-};
+use exosphere_store::{Control, GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Uploads};
 
 use crate::Host;
 use crate::error::Error;
@@ -26,7 +24,7 @@ impl Host {
     pub async fn delete_run(&self, namespace: &Name, id: RunId) -> Result<(), Error> {
         let request = Request::new(RequestKind::Delete);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
-        let operation = Operation::Control(run, Control::Delete);
+        let operation = self.audited(run, "run delete", Control::Delete);
         let late: LateCallback = {
             let inner = self.inner.clone();
             Box::new(move |_| inner.pipeline.removals.wake())
@@ -48,7 +46,7 @@ impl Host {
     ) -> Result<DeletedGraph, Error> {
         let inner = &self.inner;
         let now = inner.db.clock.now();
-        let deleted = inner.db.store.delete_graph(namespace, name, with_runs, now).await;
+        let deleted = self.store().delete_graph(namespace, name, with_runs, now).await;
         // Also after an error: the transaction may have succeeded.
         inner.caches.graphs.forget(namespace, name);
         inner.pipeline.removals.wake();
@@ -81,7 +79,7 @@ impl Host {
     ) -> Result<Vec<Digest>, Error> {
         let inner = &self.inner;
         let now = inner.db.clock.now();
-        match inner.db.store.remove_plugin(namespace, name, uploads, now).await? {
+        match self.store().remove_plugin(namespace, name, uploads, now).await? {
             PluginRemoval::Removed(digests) => Ok(digests),
             PluginRemoval::Missing => Err(Error::not_found(
                 "plugin",

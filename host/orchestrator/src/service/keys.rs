@@ -7,7 +7,9 @@ use exosphere_domain::api_key::{ApiKey, ApiKeyId};
 use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::Millis;
-use exosphere_store::{ApiKeyRow, AuditFilter, AuditRow, KeyCreation, NewApiKey, Page, Revocation};
+use exosphere_store::{
+    ApiKeyRow, AuditFilter, AuditRow, KeyCreation, MAX_API_KEYS, NewApiKey, Page, Revocation,
+};
 
 use crate::Host;
 use crate::error::Error;
@@ -61,8 +63,11 @@ impl Host {
         match self.store().create_api_key(new, now).await? {
             KeyCreation::Done => {}
             KeyCreation::TooMany => {
-                let message = "the database has as many keys as it may have, revoked ones included";
-                return Err(Error::Conflict(message.to_owned()));
+                return Err(Error::Conflict(format!(
+                    "the database has {MAX_API_KEYS} keys, which is the most; keys that were revoked \
+                     or have expired are deleted when the audit log no longer keeps their time \
+                     (`exosphere serve --audit-days`)"
+                )));
             }
         }
         let row = self.inner.db.store.api_key(id).await?;

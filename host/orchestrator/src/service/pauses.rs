@@ -34,7 +34,7 @@ impl Host {
         name: &Name,
         reason: &str,
     ) -> Result<Option<Pause>, Error> {
-        let pause = new_pause(reason)?;
+        let pause = self.new_pause(reason)?;
         self.change_graph_pause(namespace, name, Some(&pause)).await
     }
 
@@ -53,7 +53,7 @@ impl Host {
         name: &Name,
         pause: Option<&NewPause>,
     ) -> Result<Option<Pause>, Error> {
-        let (store, now) = (&self.inner.db.store, self.inner.db.clock.now());
+        let (store, now) = (self.store(), self.inner.db.clock.now());
         let changed = store.pause_graph(namespace, name, pause, now).await;
         // Also after an error: the transaction may have succeeded.
         self.inner.pipeline.pauses.wake();
@@ -76,7 +76,7 @@ impl Host {
         namespace: &Name,
         reason: &str,
     ) -> Result<NamespaceDetails, Error> {
-        let pause = new_pause(reason)?;
+        let pause = self.new_pause(reason)?;
         self.change_namespace_pause(namespace, Some(&pause)).await
     }
 
@@ -90,7 +90,7 @@ impl Host {
         namespace: &Name,
         pause: Option<&NewPause>,
     ) -> Result<NamespaceDetails, Error> {
-        let (store, now) = (&self.inner.db.store, self.inner.db.clock.now());
+        let (store, now) = (self.store(), self.inner.db.clock.now());
         let changed = store.pause_namespace(namespace, pause, now).await;
         pauses::read_namespaces(&self.inner).await?;
         changed?;
@@ -120,15 +120,16 @@ impl Host {
         }
         Ok(None)
     }
-}
 
-/// Checks the reason of a pause.
-fn new_pause(reason: &str) -> Result<NewPause, Error> {
-    let is_too_long = reason.chars().count() > MAX_REASON_CHARS;
-    if is_too_long || reason.chars().any(char::is_control) {
-        let message =
-            format!("use at most {MAX_REASON_CHARS} characters, none of them a control character");
-        return Err(Error::invalid("the pause", "$.reason", message));
+    /// Returns the caller's pause, after checking its reason.
+    fn new_pause(&self, reason: &str) -> Result<NewPause, Error> {
+        let is_too_long = reason.chars().count() > MAX_REASON_CHARS;
+        if is_too_long || reason.chars().any(char::is_control) {
+            let message = format!(
+                "use at most {MAX_REASON_CHARS} characters, none of them a control character"
+            );
+            return Err(Error::invalid("the pause", "$.reason", message));
+        }
+        Ok(NewPause { by: self.key_id(), reason: reason.to_owned() })
     }
-    Ok(NewPause { by: None, reason: reason.to_owned() })
 }

@@ -52,12 +52,26 @@ impl Host {
         self.change_status(namespace, id, RequestKind::Resume, resume).await
     }
 
-    /// Returns a control operation of the caller, which the audit log records.
-    fn audited(&self, run: Arc<RunInfo>, action: &'static str, control: Control) -> Operation {
-        let object = match &control {
-            Control::Retry(state) => format!("{}/{}", run.id, state.0),
-            _ => run.id.to_string(),
-        };
+    /// Returns a control operation of the caller on a run, which the audit log records.
+    pub(super) fn audited(
+        &self,
+        run: Arc<RunInfo>,
+        action: &'static str,
+        control: Control,
+    ) -> Operation {
+        let object = run.id.to_string();
+        self.audited_on(object, run, action, control)
+    }
+
+    /// Returns a control operation of the caller, which the audit log records as one on an object
+    /// in the run.
+    fn audited_on(
+        &self,
+        object: String,
+        run: Arc<RunInfo>,
+        action: &'static str,
+        control: Control,
+    ) -> Operation {
         let entry = self.store().audit_entry(action, Some(&run.namespace), object);
         let control = match entry {
             Some(entry) => Control::Audited(Box::new(control), entry),
@@ -110,7 +124,8 @@ impl Host {
         let request = Request::new(RequestKind::Retry);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
         let (state, _) = request.before_commit(self.find_state(&run, path)).await?;
-        let operation = self.audited(run, "state retry", Control::Retry(state));
+        let object = format!("{id}/{path}");
+        let operation = self.audited_on(object, run, "state retry", Control::Retry(state));
         expect_done(
             "state",
             path,

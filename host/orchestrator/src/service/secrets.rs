@@ -28,7 +28,7 @@ impl Host {
         }
         let inner = &self.inner;
         let now = inner.db.clock.now();
-        match inner.db.store.set_secret(namespace, secret, value, now).await? {
+        match self.store().set_secret(namespace, secret, value, now).await? {
             SecretSetting::Set => Ok(()),
             SecretSetting::TooMany => {
                 let message = format!(
@@ -72,7 +72,7 @@ impl Host {
             )));
         }
         let now = inner.db.clock.now();
-        if inner.db.store.remove_secret(namespace, secret, now).await? {
+        if self.store().remove_secret(namespace, secret, now).await? {
             return Ok(());
         }
         let names = inner.db.store.secret_names(namespace, &secret.graph).await?;

@@ -294,15 +294,10 @@ impl Host {
             counts,
             key: idempotency_key.clone(),
             digest: None,
-            started_by: self.started_by(),
+            started_by: self.key_id(),
             delay: Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX),
             limits: Arc::new(limits),
         })
-    }
-
-    /// Returns the id of the key that starts a run.
-    fn started_by(&self) -> Option<String> {
-        self.caller.as_ref()?.actor.key.map(|key| key.to_string())
     }
 
     /// Checks a start: a small one inline, a larger one as host work, in a turn of its

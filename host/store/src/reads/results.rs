@@ -29,6 +29,8 @@ pub struct RunStart {
     pub created_at: Millis,
     /// The time at which the root was due first; `None` for runs of before.
     pub due_at: Option<Millis>,
+    /// The id of the API key that started the run; `None` if the host asked for none.
+    pub started_by: Option<String>,
 }
 
 /// The sources of a state's inputs.
@@ -75,10 +77,11 @@ impl Store {
             let columns = &mut Cursor::new(row, "run");
             let store: Option<String> = columns.next("start_store")?;
             let (key, created_at) = (columns.next("start_key")?, columns.next("created_at")?);
-            Ok((store, key, created_at, columns.next("due_at")?))
+            let (due_at, started_by) = (columns.next("due_at")?, columns.next("started_by")?);
+            Ok((store, key, created_at, due_at, started_by))
         };
         let found = self.reader.row(sql::RUN_START, &params![run.0], read).await?;
-        let Some((store, key, created_at, due_at)) = found else { return Ok(None) };
+        let Some((store, key, created_at, due_at, started_by)) = found else { return Ok(None) };
         let store = store.map_or_else(
             || Ok(BTreeMap::new()),
             |text| {
@@ -87,7 +90,7 @@ impl Store {
             },
         )?;
         let labels = self.labels_of(run).await?;
-        Ok(Some(RunStart { store, key, labels, created_at, due_at }))
+        Ok(Some(RunStart { store, key, labels, created_at, due_at, started_by }))
     }
 
     /// Returns whether a namespace has settings, graphs, plugins or grants.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::key_check;
 use super::keyring::Keyring;
 use super::secret_cipher::SecretScope;
+use crate::audit::{self, AuditEntry};
 use crate::codec::{read_text, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::StoreError;
@@ -47,6 +48,7 @@ struct NewSecret {
     name: Name,
     encrypted: Vec<u8>,
     keys: Arc<Keyring>,
+    audit: Option<AuditEntry>,
 }
 
 impl Store {
@@ -59,6 +61,7 @@ impl Store {
         now: Millis,
     ) -> Result<SecretSetting, StoreError> {
         let mut keys = self.cipher.keys();
+        let audit = self.audit_entry("secret set", Some(namespace), format!("{graph}/{name}"));
         for tried in 1.. {
             let encrypted = SecretScope { namespace, graph, name }.encrypt(&keys, &value);
             let encrypted = encrypted.map_err(|error| StoreError::Data(error.to_string()))?;
@@ -68,6 +71,7 @@ impl Store {
                 name: name.clone(),
                 encrypted,
                 keys: keys.clone(),
+                audit: audit.clone(),
             };
             let set = in_transaction!(self, now, |tx| set(tx, &new))?;
             if set != SecretSetting::RetiredKey || tried == MAX_KEYS_TRIED {
@@ -87,7 +91,9 @@ impl Store {
         now: Millis,
     ) -> Result<bool, StoreError> {
         let (namespace, secret) = (namespace.clone(), secret.clone());
-        in_transaction!(self, now, |tx| remove(tx, &namespace, &secret))
+        let object = format!("{}/{}", secret.graph, secret.name);
+        let audit = self.audit_entry("secret remove", Some(&namespace), object);
+        in_transaction!(self, now, |tx| remove(tx, &namespace, &secret, audit.as_ref()))
     }
 
     /// Lists the names of a namespace's secrets, in the order of graphs and names, after a cursor.
@@ -124,6 +130,7 @@ async fn set(tx: &mut impl Tx, new: &NewSecret) -> Result<SecretSetting, StoreEr
     let key = new.keys.current().as_str();
     let row = params![namespace, graph, name, new.encrypted.as_slice(), key];
     tx.execute(sql::SET_SECRET, &row).await?;
+    audit::record(tx, new.audit.as_ref(), None, None).await?;
     Ok(SecretSetting::Set)
 }
 
@@ -131,6 +138,7 @@ async fn remove(
     tx: &mut impl Tx,
     namespace: &Name,
     SecretName { graph, name }: &SecretName,
+    audit: Option<&AuditEntry>,
 ) -> Result<bool, StoreError> {
     let (namespace, graph) = (namespace.as_str(), graph.as_str());
     let known = tx.query(sql::SECRET_NAMES, &params![namespace, graph], read_text).await?;
@@ -138,5 +146,6 @@ async fn remove(
         return Ok(false);
     }
     tx.execute(sql::REMOVE_SECRET, &params![namespace, graph, name.as_str()]).await?;
+    audit::record(tx, audit, None, None).await?;
     Ok(true)
 }

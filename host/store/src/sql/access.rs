@@ -33,6 +33,9 @@ statements! {
              requests_per_second, created_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     REVOKE_API_KEY = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    /// Deletes the keys that have been refused since before a time.
+    EXPIRE_API_KEYS =
+        "DELETE FROM api_key WHERE revoked_at < $1 OR (revoked_at IS NULL AND expires_at < $1)";
     /// Records the last use of keys. Another host may have recorded a later one.
     USE_API_KEYS =
         "UPDATE api_key SET used_at = $2 WHERE id = $1 AND COALESCE(used_at, 0) < $2",

@@ -247,7 +247,7 @@ statements! {
          WHERE u.id = $1";
     /// Reads what a run was started with, beside its inputs.
     RUN_START =
-        "SELECT COALESCE(s.store, u.start_store), u.start_key, u.created_at, u.due_at \
+        "SELECT COALESCE(s.store, u.start_store), u.start_key, u.created_at, u.due_at, u.started_by \
          FROM run u \
          LEFT JOIN run_start_store s ON s.run = u.id \
          WHERE u.id = $1";

@@ -16,12 +16,13 @@ use exosphere_store::{
     StoreError, quotas_version,
 };
 
-use crate::harness::{Harness, name};
+use crate::harness::{Harness, apply_graph, name};
 use crate::test_database::Kind;
 
 on_both! {
     keys_are_stored_without_their_secrets,
     the_last_admin_key_stays,
+    refused_keys_expire,
     one_of_several_first_keys_is_stored,
     changes_are_audited_with_their_transaction,
     old_rows_of_the_audit_log_expire,
@@ -105,6 +106,29 @@ async fn the_last_admin_key_stays(kind: Kind) {
     assert!(store.api_key(admin.id()).await.unwrap().unwrap().revoked_at.is_some());
 }
 
+async fn refused_keys_expire(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let store = &harness.store;
+    let [valid, revoked, expired, lasting] = [1, 2, 3, 4].map(key);
+    for (key, expires_at) in
+        [(&valid, None), (&revoked, Some(50)), (&expired, Some(10)), (&lasting, Some(i64::MAX))]
+    {
+        let new = NewApiKey { expires_at, ..new(key, Access::full()) };
+        assert_eq!(store.create_api_key(new, 5).await.unwrap(), KeyCreation::Done);
+    }
+    // Revoked later than it would have expired: the time of the revocation counts. (On Postgres it
+    // is the database's.)
+    assert_eq!(store.revoke_api_key(revoked.id(), 60).await.unwrap(), Revocation::Done);
+    let revoked_at = store.api_key(revoked.id()).await.unwrap().unwrap().revoked_at.unwrap();
+    assert_eq!(store.expire_api_keys(10, 99).await.unwrap(), 0);
+    assert_eq!(store.expire_api_keys(60, 99).await.unwrap(), 1);
+    assert!(store.api_key(expired.id()).await.unwrap().is_none());
+    assert_eq!(store.expire_api_keys(revoked_at, 99).await.unwrap(), 0);
+    assert_eq!(store.expire_api_keys(revoked_at + 1, 99).await.unwrap(), 1);
+    assert!(store.api_key(revoked.id()).await.unwrap().is_none());
+    assert_eq!(store.count_api_keys().await.unwrap(), 2);
+}
+
 async fn one_of_several_first_keys_is_stored(kind: Kind) {
     let harness = Harness::new(kind).await;
     let mut hosts = vec![harness.store.clone()];
@@ -141,7 +165,7 @@ async fn changes_are_audited_with_their_transaction(kind: Kind) {
     // A host's own changes, and those of a handle without a caller, are not recorded.
     harness.store.set_namespace(&a, &none, Some(4), &Expected::Anything, 0).await.unwrap();
     let graph = GraphBuilder::from_text("A").build().unwrap();
-    store.apply_graph(&a, &name("g"), &graph, &BTreeMap::new(), 0).await.unwrap();
+    apply_graph(&store, &a, &name("g"), &graph, &BTreeMap::new(), 0).await.unwrap();
     let template = harness.template(GraphBuilder::from_text("A")).await;
     let run = harness.start(&template).await;
     let control = |control| {
@@ -157,13 +181,14 @@ async fn changes_are_audited_with_their_transaction(kind: Kind) {
     let expected = [
         ("run cancel", run.info.id.to_string()),
         ("graph apply", "g".to_owned()),
+        ("plugin push", "testing".to_owned()),
         ("namespace set", "a".to_owned()),
     ];
     assert_eq!(found, expected);
     assert!(rows.iter().all(|row| row.key.as_deref() == Some(key.id().as_str())), "{rows:?}");
     assert_eq!(rows[0].address.as_deref(), Some("127.0.0.1"));
     assert!(rows[1].before.is_none() && rows[1].after.is_some(), "{rows:?}");
-    assert!(rows[2].before.is_some() && rows[2].before != rows[2].after, "{rows:?}");
+    assert!(rows[3].before.is_some() && rows[3].before != rows[3].after, "{rows:?}");
     let of_namespace = AuditFilter { namespace: Some(a), ..filter.clone() };
     assert_eq!(store.audit(&of_namespace).await.unwrap(), rows[1..]);
     let before = AuditFilter { before: Some(rows[1].id), ..filter.clone() };
@@ -200,7 +225,7 @@ async fn quotas_are_charged_in_the_transaction(kind: Kind) {
     let apply = async |namespace: &str, graph_name: &str, text: &str| {
         let (namespace, graph_name) = (name(namespace), name(graph_name));
         let (graph, no_secrets) = (graph(text), BTreeMap::new());
-        match store.apply_graph(&namespace, &graph_name, &graph, &no_secrets, 0).await {
+        match apply_graph(store, &namespace, &graph_name, &graph, &no_secrets, 0).await {
             Ok(applied) => Ok(applied.revision.number),
             Err(StoreError::Quota(breach)) => Err(breach.quota),
             Err(other) => panic!("{other}"),

@@ -76,6 +76,7 @@ fn start(given: &RunInputs) -> String {
         ("RUN", cell(&given.run)),
         ("GRAPH", cell(format!("{}:{}", given.graph, given.revision))),
         ("STARTED", cell(utc(given.created_at))),
+        ("BY", optional_cell(given.started_by.as_ref())),
         (
             "DELAY",
             optional_cell(delay.map(|delay| duration(i64::try_from(delay).unwrap_or(i64::MAX)))),
