@@ -6,7 +6,7 @@ use super::Response;
 
 /// The end of a message about a denied request. The host adds the command to the failure
 /// of the attempt, since a node does not know the name of its plugin.
-const DENIED: &str = "was denied: it is not granted to this plugin; \
+const DENIED_MESSAGE: &str = "was denied: it is not granted to this plugin; \
     the log of this attempt has the command that grants it";
 
 /// The reason why a request has no response that the node can use.
@@ -71,7 +71,7 @@ impl Error {
     }
 
     /// Creates the error of a response whose status is not a success.
-    pub(crate) fn status_of(response: Response) -> Self {
+    pub(crate) fn from_response(response: Response) -> Self {
         let cause = Cause::new(ErrorKind::Status, response.refusal());
         let error = Error::new(response.request(), cause);
         Error { response: Some(Box::new(response)), ..error }
@@ -158,7 +158,7 @@ impl Cause {
 
     /// Creates the cause of a request that no grant allows.
     pub(crate) fn denied() -> Self {
-        Cause::new(ErrorKind::Denied, DENIED)
+        Cause::new(ErrorKind::Denied, DENIED_MESSAGE)
     }
 
     /// Creates the cause of a response that is larger than the node accepts.

@@ -134,7 +134,7 @@ impl Request {
                 if takes_any_status || response.is_success() {
                     Ok(response)
                 } else {
-                    Err(Error::status_of(response))
+                    Err(Error::from_response(response))
                 }
             }
             Err(cause) => Err(Error::new(&shown, cause)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use exosphere_domain::api_key::ApiKey;
-use exosphere_orchestrator::{Keyring, Keys};
+use exosphere_orchestrator::{KeySource, Keyring};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use zeroize::Zeroizing;
@@ -68,10 +68,10 @@ pub struct KeyArgs {
 
 impl KeyArgs {
     /// Returns the keys themselves, or the key file to read.
-    pub fn keys(&self, master_key: Option<MasterKey>) -> Result<Keys, Error> {
+    pub fn keys(&self, master_key: Option<MasterKey>) -> Result<KeySource, Error> {
         refuse_former_variable(std::env::var_os(KEY_VARIABLE))?;
         let Some(MasterKey(text)) = master_key else {
-            return Ok(self.key.clone().map_or(Keys::InFolder, Keys::File));
+            return Ok(self.key.clone().map_or(KeySource::InFolder, KeySource::File));
         };
         if self.key.is_some() {
             let message = format!(
@@ -81,7 +81,7 @@ impl KeyArgs {
         }
         let text = Zeroizing::new(text.into_string().unwrap_or_default());
         let keys = Keyring::from_text(&text);
-        keys.map(Keys::Given)
+        keys.map(KeySource::Given)
             .map_err(|cause| Error::Usage(format!("{MASTER_KEY} is not a valid key: {cause}")))
     }
 }
@@ -138,11 +138,11 @@ mod tests {
         let from_environment = |text: &str| Some(MasterKey(text.into()));
         let in_file = || KeyArgs { key: Some("k".into()) };
         let no_key_argument = || KeyArgs { key: None };
-        assert!(matches!(no_key_argument().keys(None), Ok(Keys::InFolder)));
-        assert!(matches!(in_file().keys(None), Ok(Keys::File(_))));
+        assert!(matches!(no_key_argument().keys(None), Ok(KeySource::InFolder)));
+        assert!(matches!(in_file().keys(None), Ok(KeySource::File(_))));
         assert!(matches!(
             no_key_argument().keys(from_environment(&"0f".repeat(32))),
-            Ok(Keys::Given(_))
+            Ok(KeySource::Given(_))
         ));
         assert_eq!(in_file().keys(from_environment(&"0f".repeat(32))).unwrap_err().exit_code(), 2);
         let message = no_key_argument().keys(from_environment("hunter2")).unwrap_err().to_string();

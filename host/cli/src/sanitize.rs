@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use exosphere_domain::unicode::{is_invisible, is_separator};
 
-/// Returns whether a terminal might act on this character, or mislead a reader by it:
-/// C0 and C1 controls, the line separators of Unicode, and invisible characters, such
-/// as marks that change the direction of text.
+/// Returns whether a terminal might act on this character, or mislead a reader by it. These are
+/// C0 and C1 controls, the line separators of Unicode, and invisible characters: for example marks
+/// that change the direction of text.
 fn is_unsafe(c: char) -> bool {
     c.is_control() || is_separator(c) || is_invisible(c)
 }

@@ -10,7 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use exosphere_api::ApiSettings;
 use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_orchestrator::{
-    Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, machine_name, share_of,
+    Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, KeySource, machine_name, share_of,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -180,7 +180,7 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
 /// their callers ask another host.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
+async fn serve(args: Serve, keys: KeySource, work: Handle) -> Result<(), Error> {
     let start_error = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let namespace_slots = args.namespace_slots.unwrap_or(share_of(args.slots));
     if namespace_slots > args.slots {

@@ -19,10 +19,10 @@ use crate::schema::{COMPILED_PATTERN_BYTES, Refusal, Schema};
 pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
 
 /// The maximum memory of a plugin's parsed description, in bytes (see [`json_size`]).
-pub const MAX_DESCRIPTION_MEMORY: u64 = 16 * 1024 * 1024;
+pub const MAX_PARSED_DESCRIPTION_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The maximum memory of the compiled schemas of one node, in bytes.
-pub const MAX_SCHEMAS_MEMORY: u64 = 16 * 1024 * 1024;
+pub const MAX_COMPILED_SCHEMA_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The maximum number of nodes of one plugin.
 pub const MAX_NODES: usize = 100;
@@ -187,10 +187,10 @@ fn read(text: &str, budget: &dyn Budget, problems: &mut Problems) -> Option<Vec<
         return None;
     }
     let bytes = json_size::estimate_text(text);
-    if bytes > MAX_DESCRIPTION_MEMORY {
+    if bytes > MAX_PARSED_DESCRIPTION_BYTES {
         let message = format!(
             "the description would take {bytes} bytes of memory once it is read; the limit is \
-             {MAX_DESCRIPTION_MEMORY}; describe fewer nodes, or give them smaller schemas"
+             {MAX_PARSED_DESCRIPTION_BYTES}; describe fewer nodes, or give them smaller schemas"
         );
         problems.add("$", message);
         return None;
@@ -289,10 +289,10 @@ fn schema(value: &Value, budget: &dyn Budget, bytes: &mut u64) -> Result<Value, 
         return Err(cause);
     }
     *bytes += schema.memory_bytes();
-    if *bytes > MAX_SCHEMAS_MEMORY {
+    if *bytes > MAX_COMPILED_SCHEMA_BYTES {
         return Err(format!(
             "the schemas of one node would take {bytes} bytes of memory; the limit is \
-             {MAX_SCHEMAS_MEMORY}; use fewer patterns and parts"
+             {MAX_COMPILED_SCHEMA_BYTES}; use fewer patterns and parts"
         ));
     }
     let says_object = match value.get("type") {

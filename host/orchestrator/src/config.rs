@@ -10,7 +10,7 @@ use exosphere_sandbox::{
 };
 use tokio::runtime::Handle;
 
-use crate::keys::source::Keys;
+use crate::keys::source::KeySource;
 
 /// The configuration of a host.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Config {
     pub database: Option<String>,
     /// The source of the keys that encrypt secrets. Hosts that share a database share
     /// them.
-    pub keys: Keys,
+    pub keys: KeySource,
     /// The number of slots: nodes that run at a time.
     pub slots: u32,
     /// The number of slots of one namespace, unless the namespace has a number of its own.
@@ -58,7 +58,7 @@ impl Config {
             data: data.into(),
             host_name: machine_name(),
             database: None,
-            keys: Keys::default(),
+            keys: KeySource::default(),
             slots: DEFAULT_SLOTS,
             namespace_slots: share_of(DEFAULT_SLOTS),
             limits: Limits::default(),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::access::admin_key::ADMIN_KEY_FILE;
 use crate::error::StartError;
 use crate::keys::file as key_file;
-use crate::keys::source::Keys;
+use crate::keys::source::KeySource;
 
 /// Permission bits of users other than the owner.
 const OTHER_USERS: u32 = 0o077;
@@ -36,7 +36,10 @@ impl DataFolder {
     ///
     /// More than one file is locked: if an operator removes `lock` while its host runs, the
     /// next host must still be refused.
-    pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, SecretCipher), StartError> {
+    pub(crate) fn take(
+        folder: &Path,
+        keys: &KeySource,
+    ) -> Result<(Self, SecretCipher), StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are private to the user of the host.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
@@ -187,7 +190,7 @@ mod tests {
     }
 
     fn take(folder: &Path) -> Result<DataFolder, StartError> {
-        DataFolder::take(folder, &Keys::InFolder).map(|(taken, _)| taken)
+        DataFolder::take(folder, &KeySource::InFolder).map(|(taken, _)| taken)
     }
 
     #[test]

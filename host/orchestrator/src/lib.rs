@@ -56,7 +56,7 @@ pub use exosphere_store::{
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
-pub use keys::source::Keys;
+pub use keys::source::KeySource;
 pub use service::admission::{AdmissionReport, Capability, UploadReport};
 pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use service::deletion::DeletedGraph;
@@ -134,7 +134,7 @@ impl Host {
             cache_key: folder.cache_key(),
             http: config.http,
             cache_bytes: config.code_cache_bytes,
-            compiler: Compiler::of_this_program(config.admission.clone()),
+            compiler: Compiler::from_current_exe(config.admission.clone()),
         })?;
         let clock = SystemClock::with_offset(config.clock_offset);
         advance_clock(&clock, &store).await?;

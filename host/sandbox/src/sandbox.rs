@@ -64,7 +64,7 @@ pub enum SetupError {
         source: io::Error,
     },
     /// The thread of the clock cannot be started.
-    #[error("the system gives no further thread")]
+    #[error("the system refuses another thread")]
     Thread(#[source] io::Error),
 }
 

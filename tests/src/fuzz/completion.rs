@@ -22,7 +22,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Mutator, Outcome, Target};
+use super::{Acceptance, Mutator, Target};
 use crate::guest::{self, Changes};
 
 /// The guest as WebAssembly text.
@@ -91,8 +91,8 @@ impl Target for Completions {
         bytes
     }
 
-    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
-        let Some((kind, bytes)) = input.split_first() else { return Ok(Outcome::Rejected) };
+    fn attempt(&mut self, input: &[u8]) -> Result<Acceptance> {
+        let Some((kind, bytes)) = input.split_first() else { return Ok(Acceptance::Rejected) };
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let kind = char::from(*kind);
         match self.invoke(format!("{kind}{digits}"))? {
@@ -122,11 +122,11 @@ impl Target for Completions {
                     !failure.message.contains(is_control),
                     "the message has control characters: {failure:?}"
                 );
-                return Ok(Outcome::Rejected);
+                return Ok(Acceptance::Rejected);
             }
             other => bail!("{kind} became {other:?}"),
         }
-        Ok(Outcome::Accepted)
+        Ok(Acceptance::Accepted)
     }
 }
 

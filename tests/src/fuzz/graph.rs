@@ -15,7 +15,7 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::node::{DescribedNode, parse_description};
 use serde_json::Value;
 
-use super::{Mutator, Outcome, Target};
+use super::{Acceptance, Mutator, Target};
 use crate::checkout;
 
 /// The nodes that graphs may use, as some plugins of this project describe them.
@@ -94,9 +94,9 @@ impl Target for Graphs {
         text
     }
 
-    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+    fn attempt(&mut self, input: &[u8]) -> Result<Acceptance> {
         let Ok(template) = serde_json::from_slice::<Value>(input) else {
-            return Ok(Outcome::Rejected);
+            return Ok(Acceptance::Rejected);
         };
         let secrets = BTreeSet::new();
         let context = Context {
@@ -110,7 +110,7 @@ impl Target for Graphs {
             (Err(problems), second) => {
                 ensure!(second.err().as_ref() == Some(&problems), "the problems differ");
                 ensure_paths(&problems)?;
-                return Ok(Outcome::Rejected);
+                return Ok(Acceptance::Rejected);
             }
             (Ok(applied), Ok(second)) => {
                 ensure!(applied == second, "the graphs differ");
@@ -129,7 +129,7 @@ impl Target for Graphs {
             }
             Err(problems) => anyhow::bail!("the stored graph cannot be read: {problems:?}"),
         }
-        Ok(Outcome::Accepted)
+        Ok(Acceptance::Accepted)
     }
 }
 

@@ -31,12 +31,12 @@ pub trait Target {
     ///
     /// # Errors
     /// The promise that was broken.
-    fn attempt(&mut self, input: &[u8]) -> Result<Outcome>;
+    fn attempt(&mut self, input: &[u8]) -> Result<Acceptance>;
 }
 
-/// The outcome of an input that broke no promise.
+/// What the target did with an input that broke no promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Acceptance {
     /// The input was accepted.
     Accepted,
     /// The input was rejected.
@@ -84,7 +84,7 @@ pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
         let input = target.input(&mut mutator);
         crash_file.write(&input)?;
         match try_input(&mut *target, &input) {
-            Ok(outcome) => counts.accepted += u64::from(outcome == Outcome::Accepted),
+            Ok(outcome) => counts.accepted += u64::from(outcome == Acceptance::Accepted),
             Err(error) => {
                 let file = crash_file.keep(&input)?;
                 bail!(
@@ -131,13 +131,13 @@ pub fn command(target: &str, mut arguments: impl Iterator<Item = String>) -> Res
 ///
 /// # Errors
 /// The promise that it breaks.
-pub fn repeat(name: &str, file: &Path) -> Result<Outcome> {
+pub fn repeat(name: &str, file: &Path) -> Result<Acceptance> {
     let input = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     try_input(&mut *target(name)?, &input)
 }
 
 /// Tries an input. A panic is a broken promise.
-fn try_input(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
+fn try_input(target: &mut dyn Target, input: &[u8]) -> Result<Acceptance> {
     let result = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
     result.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use exosphere_domain::template::{RenderError, Template, lookup_path};
 use serde_json::{Value, json};
 
-use super::{Mutator, Outcome, Target};
+use super::{Acceptance, Mutator, Target};
 
 /// The seeds.
 pub struct Templates(Vec<Value>);
@@ -33,9 +33,9 @@ impl Target for Templates {
         text
     }
 
-    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+    fn attempt(&mut self, input: &[u8]) -> Result<Acceptance> {
         let Ok(value) = serde_json::from_slice::<Value>(input) else {
-            return Ok(Outcome::Rejected);
+            return Ok(Acceptance::Rejected);
         };
         let template = match Template::parse(&value, "$") {
             Ok(template) => template,
@@ -43,7 +43,7 @@ impl Target for Templates {
                 ensure!(!mistakes.is_empty(), "the template was rejected without a problem");
                 let have_paths = mistakes.iter().all(|it| it.path.starts_with('$'));
                 ensure!(have_paths, "a problem has no path: {mistakes:?}");
-                return Ok(Outcome::Rejected);
+                return Ok(Acceptance::Rejected);
             }
         };
         let round_trip = template.to_json();
@@ -71,6 +71,6 @@ impl Target for Templates {
         );
         let fails = template.render(|placeholder| Err(RenderError::new(placeholder, "so")));
         ensure!(fails.is_err() == (placeholders > 0), "an error is lost");
-        Ok(Outcome::Accepted)
+        Ok(Acceptance::Accepted)
     }
 }

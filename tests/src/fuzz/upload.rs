@@ -12,7 +12,7 @@ use exosphere_sandbox::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Mutator, Outcome, Target};
+use super::{Acceptance, Mutator, Target};
 use crate::guest::{self, Changes};
 use crate::{binary, component};
 
@@ -123,11 +123,11 @@ impl Target for Uploads {
         bytes
     }
 
-    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+    fn attempt(&mut self, input: &[u8]) -> Result<Acceptance> {
         let answer = self.runtime.block_on(self.sandbox.admit(input));
         ensure!(self.sandbox.free_instances() == SLOTS as usize, "a slot stays occupied");
         match answer {
-            Ok(_) => Ok(Outcome::Accepted),
+            Ok(_) => Ok(Acceptance::Accepted),
             Err(refused) => {
                 ensure!(!matches!(refused, AdmissionError::Internal { .. }), "{refused}");
                 let message = refused.to_string();
@@ -135,7 +135,7 @@ impl Target for Uploads {
                 let has_controls =
                     message.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
                 ensure!(!has_controls, "the message has control characters: {message:?}");
-                Ok(Outcome::Rejected)
+                Ok(Acceptance::Rejected)
             }
         }
     }

@@ -10,9 +10,9 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 use exosphere_tests::both_databases::on_both;
 use exosphere_tests::{Host, checkout};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::happy::{ARGUMENTS, World};
+use crate::happy::{ARGUMENTS, World, new_key};
 
 /// The checks of each answer. None asks for a request to be accepted: a graph or a grant must
 /// also make sense.
@@ -81,6 +81,9 @@ fn run(program: &Path, host: &Host) -> Result<()> {
     let mut command = Command::new(program);
     command.current_dir(folder.path()).arg("run").arg(format!("{}/v1/openapi.json", host.url()));
     command.args(["--url", host.url(), "--checks", CHECKS, "--no-color"]);
+    let key = json!({"label": "schemathesis", "role": "admin", "payloads": true,
+        "requests_per_second": 100_000});
+    command.args(["--header", &format!("Authorization: Bearer {}", new_key(host, &key)?)]);
     command.args(["--generation-database", "none", "--continue-on-failure"]);
     match std::env::var("EXOSPHERE_SCHEMATHESIS_SECONDS") {
         Ok(seconds) => {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::command;
 
 /// The beginning of the page.
-const HEAD: &str = "\
+const PAGE_HEAD: &str = "\
 # HTTP API
 
 The operations of the API, from the OpenAPI document ([openapi.json](openapi.json)), which also has
@@ -28,7 +28,7 @@ Not here: what each problem means ([problems.md](problems.md)), and the guides.
 - Every answer with 429 or 503 has a `Retry-After`.
 - A start takes `Idempotency-Key` as a header or in its body. Uploads, graphs and settings need no
   key: the same content changes nothing the second time.
-- Every path that takes `GET` takes `HEAD`. Another method is answered with 405 and `Allow`.
+- Every path that takes `GET` takes `PAGE_HEAD`. Another method is answered with 405 and `Allow`.
 - The tables leave out the problems that nearly every operation has: 400 `bad-host`, 403
   `other-site` and 503 `full`; with a role also 500 `internal` and 503 `unavailable`; with a
   parameter in the path also 400 `bad-path`.
@@ -45,7 +45,7 @@ pub fn document(program: &Path) -> Result<String> {
 /// Returns the page of a document.
 pub fn page(document: &str) -> Result<String> {
     let document: Value = serde_json::from_str(document).context("not JSON")?;
-    let mut page = HEAD.to_owned();
+    let mut page = PAGE_HEAD.to_owned();
     for tag in list(&document["tags"]) {
         write!(page, "\n## {}\n\n{}\n", word(&tag["name"]), word(&tag["description"]))?;
         for (path, item) in members(&document["paths"]) {

@@ -15,7 +15,7 @@ use crate::command;
 const COLUMNS: &str = "100";
 
 /// The beginning of the page.
-const HEAD: &str = "\
+const PAGE_HEAD: &str = "\
 # Command line
 
 The help of `exosphere` and of each of its commands. `cargo xtask docs` writes this page.
@@ -25,7 +25,7 @@ Not here: the problems with which a host refuses a request ([problems.md](proble
 
 /// Returns the page of a program.
 pub fn page(program: &Path) -> Result<String> {
-    let mut page = HEAD.to_owned();
+    let mut page = PAGE_HEAD.to_owned();
     add(&mut page, program, &[])?;
     Ok(page)
 }

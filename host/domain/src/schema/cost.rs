@@ -1,9 +1,10 @@
 //! An upper bound on the steps of a schema check, known before the check begins.
 //!
-//! A value may be visited by many parts of a schema, and many times by the same part. Two
-//! references in an `allOf` that lead back to the whole schema double the work with every level
-//! of the value. So every reachable part gets a number, and a list of the parts that it applies
-//! to the same value and to the members below. Visits are then counted, not made.
+//! A *part* is a subschema that a keyword or a reference reaches. Many parts may visit one value,
+//! and each may visit it many times: two references in an `allOf` that lead back to the whole
+//! schema double the work with every level of the value. So every part gets a number, and a list
+//! of the parts that it applies to the same value and to the members below. Visits are then
+//! counted, not made.
 //!
 //! Not here: the meaning of keywords. Every part that might apply is counted as if it did.
 
@@ -69,7 +70,7 @@ pub struct Cost {
     patterns: usize,
 }
 
-/// A subschema, reduced to its cost.
+/// A part, reduced to its cost.
 #[derive(Debug, Default)]
 struct Part {
     /// Steps for each unit of a value's size.

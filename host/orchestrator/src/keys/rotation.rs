@@ -17,7 +17,7 @@ use exosphere_store::{
 
 use crate::data_folder::database_in;
 use crate::keys::file::{self as key_file, KeyFileError};
-use crate::keys::source::Keys;
+use crate::keys::source::KeySource;
 
 /// A database, and the source of its keys.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct KeyRotation {
     /// The URL of a Postgres database instead of the one in the folder.
     pub database: Option<String>,
     /// The source of the keys.
-    pub keys: Keys,
+    pub keys: KeySource,
 }
 
 /// The result of a rotation.

@@ -8,7 +8,7 @@ use crate::keys::file::{self as key_file, KeyFileError};
 
 /// The source of the keys. Hosts that share a database share them.
 #[derive(Debug, Clone, Default)]
-pub enum Keys {
+pub enum KeySource {
     /// The file `host.key` of the data folder.
     #[default]
     InFolder,
@@ -18,13 +18,13 @@ pub enum Keys {
     Given(Keyring),
 }
 
-impl Keys {
+impl KeySource {
     /// Returns the key file, or else the keys themselves.
     pub(crate) fn file_or_keys(&self, folder: &Path) -> Result<PathBuf, &Keyring> {
         match self {
-            Keys::InFolder => Ok(folder.join("host.key")),
-            Keys::File(file) => Ok(file.clone()),
-            Keys::Given(keys) => Err(keys),
+            KeySource::InFolder => Ok(folder.join("host.key")),
+            KeySource::File(file) => Ok(file.clone()),
+            KeySource::Given(keys) => Err(keys),
         }
     }
 

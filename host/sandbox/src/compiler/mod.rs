@@ -1,9 +1,9 @@
 //! Compiles uploads in a separate process, which can be killed: an untrusted upload can make a
 //! compiler use any amount of time and memory, or break it.
 //!
-//! This is the host's side: it starts the process, exchanges the messages, enforces the
-//! wall-clock limit and ensures that the process ends (`child`). `worker` is the other side,
-//! which confines itself (`confinement`) before it reads the upload; `protocol` defines the
+//! This is the host's side: it starts the process, exchanges the messages and enforces the
+//! wall-clock limit. The `supervisor` ensures that the process ends. `process` is the other side,
+//! which confines itself (`confinement`) before it reads the upload. `protocol` defines the
 //! messages between the two.
 //!
 //! The host runs the code that the process returns. If an upload takes over the process through
@@ -76,7 +76,7 @@ pub struct Compiler {
 
 impl Compiler {
     /// Returns the running program as compiler, called by `exosphere compile`.
-    pub fn of_this_program(limits: AdmissionLimits) -> Compiler {
+    pub fn from_current_exe(limits: AdmissionLimits) -> Compiler {
         // On Linux this names the very file that runs, even if an upgrade has replaced
         // it.
         let running = || std::env::current_exe().unwrap_or_else(|_| "exosphere".into());
@@ -196,12 +196,12 @@ impl Compiler {
             }
         }
         let Some(answer) = protocol::CompilerAnswer::parse(output.stdout) else {
-            tracing::error!(stderr = message, "the compiler's answer makes no sense");
-            return Err(internal("the compiler's answer makes no sense"));
+            tracing::error!(stderr = message, "the compiler's answer cannot be read");
+            return Err(internal("the compiler's answer cannot be read"));
         };
         if let Some(cause) = answer.unfiltered {
-            static ONCE: Once = Once::new();
-            ONCE.call_once(|| {
+            static LOGGED_ONCE: Once = Once::new();
+            LOGGED_ONCE.call_once(|| {
                 tracing::warn!(cause, "compilations run without a filter of system calls")
             });
         }

@@ -24,7 +24,7 @@ pub(super) struct Needle {
 pub(super) type Find = (Range<usize>, usize);
 
 /// The initial state, before anything is found.
-const ROOT: u32 = 0;
+const ROOT_STATE: u32 = 0;
 
 /// The needle index of a state at which no needle ends.
 const NONE: u32 = u32::MAX;
@@ -63,15 +63,15 @@ impl Finder {
         let mut finder = Finder {
             bytes: Zeroizing::new(vec![0]),
             depth: vec![0],
-            fail: vec![ROOT],
+            fail: vec![ROOT_STATE],
             longest: vec![NONE],
             first: vec![NONE],
             redacts_rest: vec![false],
-            roots: vec![ROOT; 256],
+            roots: vec![ROOT_STATE; 256],
             branches: HashMap::new(),
             needles: Vec::with_capacity(needles.len()),
         };
-        let mut parents = vec![ROOT];
+        let mut parents = vec![ROOT_STATE];
         // The states of the previous needle in sorted order.
         let mut path: Vec<u32> = Vec::new();
         let mut before: &[u8] = &[];
@@ -80,10 +80,10 @@ impl Finder {
             let common = text.iter().zip(before).take_while(|(a, b)| a == b).count();
             path.truncate(common);
             for byte in text.get(common..).unwrap_or_default() {
-                let parent = path.last().copied().unwrap_or(ROOT);
+                let parent = path.last().copied().unwrap_or(ROOT_STATE);
                 path.push(finder.add(parent, *byte, &mut parents));
             }
-            finder.end(path.last().copied().unwrap_or(ROOT), needle);
+            finder.end(path.last().copied().unwrap_or(ROOT_STATE), needle);
             before = text;
         }
         finder.link(&parents);
@@ -94,12 +94,12 @@ impl Finder {
         let state = self.depth.len() as u32;
         self.bytes.push(byte);
         self.depth.push(self.depth[parent as usize] + 1);
-        self.fail.push(ROOT);
+        self.fail.push(ROOT_STATE);
         self.longest.push(NONE);
         self.first.push(self.needles.len() as u32);
         self.redacts_rest.push(false);
         parents.push(parent);
-        if parent == ROOT {
+        if parent == ROOT_STATE {
             self.roots[usize::from(byte)] = state;
         } else if parent + 1 != state {
             self.branches.insert((parent, byte), state);
@@ -109,7 +109,7 @@ impl Finder {
 
     fn end(&mut self, state: u32, needle: &Needle) {
         let at = state as usize;
-        if state != ROOT && self.longest[at] == NONE {
+        if state != ROOT_STATE && self.longest[at] == NONE {
             self.longest[at] = self.needles.len() as u32;
         }
         self.redacts_rest[at] |= needle.is_beginning;
@@ -124,7 +124,7 @@ impl Finder {
             let at = state as usize;
             let (parent, byte) = (parents[at], self.bytes[at]);
             let fail = match parent {
-                ROOT => ROOT,
+                ROOT_STATE => ROOT_STATE,
                 parent => self.next(self.fail[parent as usize], byte),
             };
             self.fail[at] = fail;
@@ -138,8 +138,8 @@ impl Finder {
     /// Returns the state whose prefix is that of `state` plus one byte, if there is
     /// one.
     fn child(&self, state: u32, byte: u8) -> Option<u32> {
-        if state == ROOT {
-            return Some(self.roots[usize::from(byte)]).filter(|child| *child != ROOT);
+        if state == ROOT_STATE {
+            return Some(self.roots[usize::from(byte)]).filter(|child| *child != ROOT_STATE);
         }
         let (at, next) = (state as usize, state as usize + 1);
         let follows = self.bytes.get(next) == Some(&byte)
@@ -153,8 +153,8 @@ impl Finder {
             if let Some(child) = self.child(state, byte) {
                 return child;
             }
-            if state == ROOT {
-                return ROOT;
+            if state == ROOT_STATE {
+                return ROOT_STATE;
             }
             state = self.fail[state as usize];
         }
@@ -166,7 +166,7 @@ impl Finder {
         let mut found = Vec::new();
         // Half a character at the cut, which no needle prefix ends with.
         let whole = text.trim_end_matches('\u{fffd}').len();
-        let (mut state, mut last) = (ROOT, ROOT);
+        let (mut state, mut last) = (ROOT_STATE, ROOT_STATE);
         for (at, byte) in text.bytes().enumerate() {
             state = self.next(state, byte);
             let node = state as usize;
@@ -182,7 +182,7 @@ impl Finder {
                 last = state;
             }
         }
-        if let Some(min_chars) = cut.filter(|_| last != ROOT) {
+        if let Some(min_chars) = cut.filter(|_| last != ROOT_STATE) {
             let start = whole - self.depth[last as usize] as usize;
             let is_enough = |end: &str| end.chars().nth(min_chars.saturating_sub(1)).is_some();
             if text.get(start..whole).is_some_and(is_enough)

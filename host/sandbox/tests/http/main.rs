@@ -542,7 +542,7 @@ async fn https_requires_a_trusted_certificate() {
     };
     let request =
         |host: &str| json!({"scheme": "https", "authority": format!("{host}:{}", server.port)});
-    let web = Web::with(trusting(vec![server::ROOT.to_vec()]), &rules).await;
+    let web = Web::with(trusting(vec![server::ROOT_CERTIFICATE.to_vec()]), &rules).await;
     let answer = web.fetch(request("localhost")).await;
     assert_eq!(answer["body"], "hello", "{answer}");
     // The certificate names another host.

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 /// The root certificate that signed the certificate of `localhost` here. It is valid
 /// until the year 2120. The server's key is beside it and is not secret: no other
 /// host trusts this root.
-pub const ROOT: &[u8] = include_bytes!("root.der");
+pub const ROOT_CERTIFICATE: &[u8] = include_bytes!("root.der");
 
 #[derive(Default)]
 struct Seen {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::case::Case;
-use super::{Mutator, Outcome, Target};
+use super::{Acceptance, Mutator, Target};
 use crate::acts;
 use crate::expand::expand;
 use crate::honest_traffic::{self, Bounds, HonestTraffic};
@@ -158,7 +158,7 @@ impl Target for Budgets {
         serde_json::to_vec_pretty(&Case::random(mutator)).unwrap_or_default()
     }
 
-    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+    fn attempt(&mut self, input: &[u8]) -> Result<Acceptance> {
         let case: Case = serde_json::from_slice(input)?;
         let runs = self.begin(&case);
         let done = runs.and_then(|runs| {
@@ -177,6 +177,6 @@ impl Target for Budgets {
         let mut strict = report;
         strict.honest.p99 = strict.honest.max;
         strict.hold(shortest)?;
-        Ok(if started > 0 { Outcome::Accepted } else { Outcome::Rejected })
+        Ok(if started > 0 { Acceptance::Accepted } else { Acceptance::Rejected })
     }
 }

@@ -1,5 +1,5 @@
-//! Each statement of a list goes along its index, on both databases: a page costs what it shows,
-//! however many runs, states and labels there are.
+//! Each statement of a list follows its index, on both databases: the cost of a page depends on what
+//! it shows, and not on the number of runs, states and labels.
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
@@ -51,7 +51,7 @@ const CASES: &[Case] = cases! {
 };
 
 /// Runs with each status, some labelled; and states of one run, some failed.
-const ROWS: &str = "
+const EXAMPLE_ROWS: &str = "
     INSERT INTO graph (id, namespace, name, current) VALUES (1, 'n', 'g', 1);
     INSERT INTO revision (id, graph, number, digest, body, created_at)
         VALUES (1, 1, 1, 'd', '{}', 0);
@@ -78,7 +78,7 @@ const ROWS: &str = "
 
 /// Returns the maximum number of sorts in a plan, each of a page: one of each status of runs, or
 /// one of what the page shows.
-fn most_sorts(name: &str) -> usize {
+fn max_sorts(name: &str) -> usize {
     match name {
         "RUNS_BY_STATUS" | "RUNS_BY_GRAPH" => 4,
         name if name.ends_with("_BOUND") || name == "RUNS_BY_LABEL" => 0,
@@ -91,7 +91,7 @@ fn most_sorts(name: &str) -> usize {
 #[tokio::test]
 async fn lists_go_along_their_indices_on_postgres() {
     let (mut connection, _) = postgres("list_plans").await;
-    for statement in ROWS.split(";\n") {
+    for statement in EXAMPLE_ROWS.split(";\n") {
         connection.execute(sqlx::raw_sql(statement)).await.unwrap();
     }
     for mode in ["force_custom_plan", "force_generic_plan"] {
@@ -102,7 +102,7 @@ async fn lists_go_along_their_indices_on_postgres() {
             let unwanted = ["Seq Scan on run", "Seq Scan on state", "Seq Scan on label", "Hash"];
             assert!(!unwanted.iter().any(|it| plan.contains(it)), "{name}, {mode}: {plan}");
             let sorts = plan.matches("Sort  (").count();
-            assert!(sorts <= most_sorts(name), "{name}, {mode}: {plan}");
+            assert!(sorts <= max_sorts(name), "{name}, {mode}: {plan}");
         }
     }
 }
@@ -143,7 +143,7 @@ async fn lists_go_along_their_indices_on_sqlite() {
         let unwanted = ["SCAN run", "SCAN state", "SCAN label", "SCAN l\n", "SCAN u\n"];
         assert!(!unwanted.iter().any(|it| plan.contains(it)), "{name}: {plan}");
         let sorts = plan.matches("TEMP B-TREE").count();
-        assert!(sorts <= most_sorts(name), "{name}: {plan}");
+        assert!(sorts <= max_sorts(name), "{name}: {plan}");
     }
     store.close().await;
 }
