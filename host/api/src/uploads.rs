@@ -1,5 +1,7 @@
-//! Concurrent uploads and their limits. Each upload holds its bytes until it is
-//! compiled, so the number of uploads bounds the memory.
+//! The number of concurrent uploads, of all callers and of a namespace. Each upload holds its bytes
+//! until it is compiled, so that number bounds the memory.
+//!
+//! Not here: the size and the rate of a body (`body`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! A rate limiter: the generic cell rate algorithm (ITU-T I.371). It allows a burst, and after it
 //! an even rate. Its state is one number per caller.
 //!
-//! Not here: the table of callers, and the clock.
+//! Not here: the table of callers, and the clock. API keys (`access` of the orchestrator) and starts
+//! of a namespace (its `service::quotas`) have rates.
 
 /// A time in microseconds since a moment that the caller chooses.
 pub type Micros = u64;

@@ -1,6 +1,7 @@
 //! The pauses of the host's own work while the database is unavailable.
 //!
-//! Not here: the pauses of reads and of the listener, which are the store's.
+//! Not here: which work is tried again (commits: `execution::committer::transaction`), and the
+//! pauses of reads and of the listener, which are the store's.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ mod sweeps;
 mod manual_retry;
 mod unites;
 mod claim;
-mod claim_quotas;
+mod claim_shares;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -41,7 +41,7 @@ use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
 use crate::types::{RunInfo, RunUpdate};
-use batch::{Batch, ClaimMode, Committed, Finished, Operation, Quotas, Reply, StagedQueues};
+use batch::{Batch, ClaimMode, ClaimShares, Committed, Finished, Operation, Reply, StagedQueues};
 use rows::BatchRows;
 use run_row::RunRow;
 use staging::StagedRow;
@@ -73,9 +73,9 @@ struct CommitTx<'b> {
     now: Millis,
     session: SessionId,
     /// The number of new states that this commit may still claim as it creates them.
-    new_state_quota: u32,
-    /// The remaining claim quotas.
-    quotas: Quotas,
+    new_state_share: u32,
+    /// The remaining claim shares.
+    shares: ClaimShares,
     /// Number of the claim, which selects the namespace that is served first.
     rotation: usize,
     cursors: BTreeMap<NamespaceKey, RunKey>,
@@ -143,12 +143,12 @@ impl<'b> CommitTx<'b> {
         CommitTx {
             now,
             session: batch.session,
-            new_state_quota: if let ClaimMode::NewOnly(max_claims) = batch.claim_mode {
+            new_state_share: if let ClaimMode::NewOnly(max_claims) = batch.claim_mode {
                 max_claims
             } else {
                 0
             },
-            quotas: batch.quotas.clone(),
+            shares: batch.shares.clone(),
             rotation: batch.rotation,
             cursors: batch.cursors.clone(),
             staged_queues,

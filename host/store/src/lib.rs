@@ -52,8 +52,8 @@ pub use check::{
     ensure_current_schema,
 };
 pub use commit::batch::{
-    Batch, ClaimMode, Committed, Control, ExistingRun, Finished, Leftover, NewRun, Operation,
-    Quotas, RedrivePart, Reply, RunQuota, Stage, Staged, StagedQueues,
+    Batch, ClaimMode, ClaimShares, Committed, Control, ExistingRun, Finished, Leftover, NewRun,
+    Operation, RedrivePart, Reply, RunShare, Stage, Staged, StagedQueues,
 };
 pub use commit::deadlines::PendingDeadline;
 pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};

@@ -107,6 +107,7 @@ fn check(root: &Path, file: &File) -> Result<Vec<String>> {
     let mut breaches = words::banned(file);
     if file.has_extension("rs") {
         breaches.extend(source::header(file));
+        breaches.extend(source::long(file));
         breaches.extend(source::predicates(file));
     }
     if file.has_extension("md") {

@@ -1,5 +1,5 @@
-//! Rules for sources: modules have a header, predicates return `bool`, and lines are not too
-//! long.
+//! Rules for sources: modules have a header, predicates return `bool`, and neither files nor lines
+//! are too long.
 
 use super::File;
 
@@ -11,6 +11,17 @@ const SIGNATURE_LINES: usize = 12;
 
 /// The longest line of a source, in columns.
 const MAX_COLUMNS: usize = 120;
+
+/// The longest source, in lines. A longer one holds more than one idea.
+const MAX_LINES: usize = 610;
+
+/// Finds a source that is too long.
+pub fn long(file: &File) -> Option<String> {
+    let lines = file.text.lines().count();
+    let message =
+        format!("the file has {lines} lines, more than {MAX_LINES}: split it by its ideas");
+    (lines > MAX_LINES).then(|| file.breach(0, &message))
+}
 
 /// Finds a module without a header.
 pub fn header(file: &File) -> Option<String> {
@@ -67,6 +78,14 @@ mod tests {
         let invalid = ["//! A module.\n    pub(crate) fn ", "is_large(&mut self) {\n"].concat();
         let invalid = predicates(&file("a.rs", &invalid));
         assert!(invalid.len() == 1 && invalid[0].contains("a.rs:2: `is_large`"), "{invalid:?}");
+    }
+
+    #[test]
+    fn long_files_are_found() {
+        let lines = |count: usize| file("a.rs", &"x\n".repeat(count));
+        assert_eq!(long(&lines(MAX_LINES)), None);
+        let found = long(&lines(MAX_LINES + 1)).unwrap_or_default();
+        assert!(found.contains("a.rs:1:") && found.contains("611 lines"), "{found}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Connections of the API: their limits, their idle and header timeouts, and the choice
-//! of a connection to close for a new one. Not here: routes, and bodies, which have
-//! timeouts of their own (`body`).
+//! Connections of the API: accepts them within their limits, serves them, and closes those that are
+//! idle or slow.
+//!
+//! Not here: the deadlines of a connection (`activity`), the choice of one to close for a new one
+//! (`registry`), routes, and bodies, which have timeouts of their own (`body`).
 
 mod activity;
 mod registry;

@@ -1,6 +1,6 @@
 //! Tracks the states that this host has claimed, and caps how many it may hold.
 //!
-//! Not here: the quota of a namespace or a run; that is `prefetch`.
+//! Not here: the share of a namespace or a run; that is `prefetch`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

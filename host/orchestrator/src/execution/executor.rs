@@ -1,7 +1,7 @@
 //! Executes claimed states: one task for each, in the slots of the host. No task holds a
 //! transaction.
 //!
-//! Not here: what a task does in its slot (`attempt`), and the quotas of claims
+//! Not here: what a task does in its slot (`attempt`), and the shares of claims
 //! (`prefetch`).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

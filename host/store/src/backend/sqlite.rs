@@ -3,6 +3,8 @@
 //! rusqlite rather than sqlx is the client: its prepared statements need no hand-over between
 //! threads per statement or per row (docs/internals/performance-log.md has the figures). A commit
 //! needs none at all: it runs on the committer's own thread.
+//!
+//! Not here: what is set once for a database file, as its page size (`open`).
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;

@@ -278,8 +278,8 @@ pub struct Batch {
     pub now: Millis,
     /// The states that the session wants to claim.
     pub claim_mode: ClaimMode,
-    /// The claim quota of each namespace and run.
-    pub quotas: Quotas,
+    /// The claim share of each namespace and run.
+    pub shares: ClaimShares,
     /// Number of the claim, which selects the namespace that is served first.
     pub rotation: usize,
     /// Round-robin cursors of the namespaces' runs, as the last claim returned them.
@@ -323,51 +323,51 @@ impl Batch {
     }
 }
 
-/// Claim quotas: the number of states of each namespace and run that a session may still claim.
+/// Claim shares: the number of states of each namespace and run that a session may still claim.
 /// Neither claims of due states nor claims of new states in a commit exceed them.
 #[derive(Debug, Clone)]
-pub struct Quotas {
-    /// Quota for namespaces not listed in `left`.
+pub struct ClaimShares {
+    /// Share of namespaces not listed in `left`.
     pub default: u32,
-    /// Remaining quota of these namespaces.
+    /// Remaining share of these namespaces.
     pub left: HashMap<NamespaceKey, u32>,
-    /// Quotas of the runs of which the session holds states. Other runs are bounded by their
+    /// Shares of the runs of which the session holds states. Other runs are bounded by their
     /// namespace alone.
-    pub runs: HashMap<RunKey, RunQuota>,
+    pub runs: HashMap<RunKey, RunShare>,
 }
 
-/// A run's quota within a session.
+/// A run's share within a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunQuota {
+pub struct RunShare {
     /// The number of the run's states that the session holds.
     pub held: u32,
     /// The number of further states of the run that the session may claim.
     pub left: u32,
 }
 
-impl Quotas {
-    /// Returns quotas without a bound for any namespace.
+impl ClaimShares {
+    /// Returns shares without a bound for any namespace.
     pub fn unbounded() -> Self {
-        Quotas { default: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
+        ClaimShares { default: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
     }
 
-    /// Returns the remaining quota of a namespace.
+    /// Returns the remaining share of a namespace.
     pub fn remaining(&self, namespace: NamespaceKey) -> u32 {
         self.left.get(&namespace).copied().unwrap_or(self.default)
     }
 
-    /// Returns the remaining quota of a run, regardless of its namespace's quota.
+    /// Returns the remaining share of a run, regardless of its namespace's share.
     pub fn remaining_of_run(&self, run: RunKey) -> u32 {
-        self.runs.get(&run).map_or(u32::MAX, |quota| quota.left)
+        self.runs.get(&run).map_or(u32::MAX, |share| share.left)
     }
 
-    /// Charges newly claimed states to the quotas of a run and its namespace.
+    /// Charges newly claimed states to the shares of a run and its namespace.
     pub(crate) fn take(&mut self, namespace: NamespaceKey, run: RunKey, states: u32) {
         let left = self.remaining(namespace).saturating_sub(states);
         self.left.insert(namespace, left);
-        if let Some(quota) = self.runs.get_mut(&run) {
-            quota.held = quota.held.saturating_add(states);
-            quota.left = quota.left.saturating_sub(states);
+        if let Some(share) = self.runs.get_mut(&run) {
+            share.held = share.held.saturating_add(states);
+            share.left = share.left.saturating_sub(states);
         }
     }
 }
@@ -383,9 +383,9 @@ pub struct Committed {
     pub claimed: Vec<ClaimedState>,
     /// Set if more due states may be claimable.
     pub more_due: bool,
-    /// Namespaces with more due states, whose quota is used up.
+    /// Namespaces with more due states, whose share is used up.
     pub saturated: BTreeSet<NamespaceKey>,
-    /// Runs with more due states, whose own quota is used up.
+    /// Runs with more due states, whose own share is used up.
     pub saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
     /// Round-robin cursors of the runs for the next claim, if this commit claimed.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,

@@ -6,7 +6,7 @@
 //! claim to the next, because a search for others passes the index entries of all queues that were
 //! exhausted since the last vacuum.
 //!
-//! Not here: how claims are divided among namespaces and runs (`claim_quotas`).
+//! Not here: how claims are divided among namespaces and runs (`claim_shares`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
 use super::CommitTx;
 use super::batch::StagedQueues;
-use super::claim_quotas::{ReadyRun, ReadyRuns, in_order};
+use super::claim_shares::{ReadyRun, ReadyRuns, in_order};
 use crate::codec::{read_claimed, to_json};
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
@@ -78,7 +78,7 @@ impl CommitTx<'_> {
         let (mut ready, other_queues) = self.ready_runs(tx, &claimable, max_claims).await?;
         let mut left = max_claims;
         while left > 0 {
-            let parts = ready.parts(left, &self.quotas, self.rotation);
+            let parts = ready.parts(left, &self.shares, self.rotation);
             if parts.is_empty() {
                 break;
             }
@@ -86,7 +86,7 @@ impl CommitTx<'_> {
             left = left.saturating_sub(counts.values().sum());
             for (ready_run, part) in parts {
                 let count = counts.get(&ready_run.run).copied().unwrap_or(0);
-                self.quotas.take(ready_run.namespace, ready_run.run, count);
+                self.shares.take(ready_run.namespace, ready_run.run, count);
                 if count < part {
                     ready.close(&ready_run);
                     self.done.more_due |= other_queues.contains(&ready_run.run);
@@ -94,7 +94,7 @@ impl CommitTx<'_> {
             }
         }
         let is_exhausted = left > 0 && ready.is_exhausted();
-        self.done.more_due |= ready.record_saturated(&self.quotas, &mut self.done);
+        self.done.more_due |= ready.record_saturated(&self.shares, &mut self.done);
         self.done.cursors = ready.cursors();
         if !self.done.more_due {
             let next = claimable.iter().filter_map(Claimable::next_due);
@@ -155,8 +155,8 @@ impl CommitTx<'_> {
         claimable: &[Claimable],
         max_claims: u32,
     ) -> Result<(ReadyRuns, BTreeSet<RunKey>), StoreError> {
-        // Runs of which the session holds states may have used up their quota.
-        let limit = (max_claims as usize).saturating_add(self.quotas.runs.len());
+        // Runs of which the session holds states may have used up their share.
+        let limit = (max_claims as usize).saturating_add(self.shares.runs.len());
         let mut ranges = Vec::new();
         for row in claimable {
             let Claimable::Ready { first: Some(first), next_run: Some(_) } = row else {

@@ -135,7 +135,7 @@ impl<'b> CommitTx<'b> {
         self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
     }
 
-    /// Creates an ordinary state, claimed at once if it is due and the quotas allow.
+    /// Creates an ordinary state, claimed at once if it is due and the shares allow.
     pub(super) fn create_state(
         &mut self,
         run: RunKey,
@@ -168,7 +168,7 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Takes one new state, which is due now, from the quotas. Returns the run's namespace if
+    /// Takes one new state, which is due now, from the shares. Returns the run's namespace if
     /// the state is claimed at once.
     pub(super) fn claim_new_state(
         &mut self,
@@ -179,9 +179,9 @@ impl<'b> CommitTx<'b> {
         if paused {
             return Ok(None);
         }
-        let saturated = self.quotas.remaining(namespace) == 0;
-        let saturated_run = self.quotas.remaining_of_run(run) == 0;
-        if saturated || saturated_run || self.new_state_quota == 0 {
+        let saturated = self.shares.remaining(namespace) == 0;
+        let saturated_run = self.shares.remaining_of_run(run) == 0;
+        if saturated || saturated_run || self.new_state_share == 0 {
             self.done.added = true;
             match (saturated, saturated_run) {
                 (true, _) => drop(self.done.saturated.insert(namespace)),
@@ -190,8 +190,8 @@ impl<'b> CommitTx<'b> {
             }
             return Ok(None);
         }
-        self.new_state_quota -= 1;
-        self.quotas.take(namespace, run, 1);
+        self.new_state_share -= 1;
+        self.shares.take(namespace, run, 1);
         Ok(Some(namespace))
     }
 

@@ -90,7 +90,7 @@ pub(crate) async fn start_with_inputs(
         session,
         now: 1,
         claim_mode: ClaimMode::NewOnly(1),
-        quotas: Quotas::unbounded(),
+        shares: ClaimShares::unbounded(),
         rotation: 0,
         cursors: BTreeMap::new(),
         staged_queues: StagedQueues::default(),

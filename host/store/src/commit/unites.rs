@@ -128,7 +128,7 @@ impl CommitTx<'_> {
         self.count(run, &deltas)
     }
 
-    /// Opens a unite for execution: claimed at once if the quotas allow.
+    /// Opens a unite for execution: claimed at once if the shares allow.
     fn open_unite(
         &mut self,
         run: RunKey,

@@ -1,8 +1,8 @@
 //! Runs. Their columns are in two lists, `run_counters!` and `run_columns!`; the struct of a
 //! row, its reader and the texts of all statements come from these.
 //!
-//! CONTRIBUTING.md lists what belongs to a new counter. The code that counts is in
-//! `commit::finish`; also in `unites`, `control`, `manual_retry`, `staging` and `store_entries` there.
+//! CONTRIBUTING.md lists what belongs to a new counter. `commit::run_row` counts for
+//! the other modules there.
 
 use exosphere_domain::ids::{Millis, RunKey};
 use exosphere_domain::node_counts::NodeCounts;

@@ -17,8 +17,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, HostIdentity,
-    NewPlugin, NewRun, Operation, Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher,
+    AppliedGraph, Batch, ClaimMode, ClaimShares, Committed, Control, Database, Finished,
+    HostIdentity, NewPlugin, NewRun, Operation, RedrivePart, Reply, Report, RunInfo, SecretCipher,
     StagedQueues, Store, check,
 };
 use exosphere_tests::postgres::Postgres;
@@ -268,7 +268,7 @@ impl Harness {
             session: self.session,
             now: self.now,
             claim_mode,
-            quotas: Quotas::unbounded(),
+            shares: ClaimShares::unbounded(),
             rotation: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),

@@ -19,9 +19,9 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    AppliedGraph, Batch, ClaimMode, Committed, Control, Finished, HostIdentity, NewPlugin, NewRun,
-    Operation, Quotas, RedrivePart, Reply, RunInfo, SecretCipher, StagedQueues, Store, StoreError,
-    check,
+    AppliedGraph, Batch, ClaimMode, ClaimShares, Committed, Control, Finished, HostIdentity,
+    NewPlugin, NewRun, Operation, RedrivePart, Reply, RunInfo, SecretCipher, StagedQueues, Store,
+    StoreError, check,
 };
 
 use crate::test_database::{Kind, TestDatabase};
@@ -264,7 +264,7 @@ impl Host {
 
     pub fn batch(&self, operations: Vec<Operation>, claim_mode: ClaimMode) -> Batch {
         let (range, session) = (0..operations.len(), self.session);
-        let (now, quotas, rotation) = (self.now(), Quotas::unbounded(), number() as usize);
+        let (now, shares, rotation) = (self.now(), ClaimShares::unbounded(), number() as usize);
         let (cursors, staged_queues) = (BTreeMap::new(), StagedQueues::default());
         Batch {
             operations: operations.into(),
@@ -272,7 +272,7 @@ impl Host {
             session,
             now,
             claim_mode,
-            quotas,
+            shares,
             rotation,
             cursors,
             staged_queues,

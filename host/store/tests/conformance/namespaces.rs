@@ -1,4 +1,4 @@
-//! Namespaces on one database: they take turns, keep to their quotas, and follow their operators'
+//! Namespaces on one database: they take turns, keep to their shares, and follow their operators'
 //! settings.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +8,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::NamespaceKey;
 use exosphere_domain::limits::{Limit, LimitValues};
 use exosphere_store::{
-    Batch, ClaimMode, Committed, Expected, PageRequest, Quotas, Setting, grants_version,
+    Batch, ClaimMode, ClaimShares, Committed, Expected, PageRequest, Setting, grants_version,
     settings_version,
 };
 
@@ -69,10 +69,10 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     let (a, b) = (waiting(&harness, "a", 9).await, waiting(&harness, "b", 9).await);
     let (a, b) = (a.info.namespace_key, b.info.namespace_key);
     let left = HashMap::from([(a, 2)]);
-    let quotas = Quotas { default: 5, left, runs: HashMap::new() };
+    let shares = ClaimShares { default: 5, left, runs: HashMap::new() };
     let claim =
-        |quotas: Quotas| Batch { quotas, ..harness.batch(Vec::new(), ClaimMode::AllDue(100)) };
-    let done = harness.store.commit(claim(quotas.clone())).await.unwrap();
+        |shares: ClaimShares| Batch { shares, ..harness.batch(Vec::new(), ClaimMode::AllDue(100)) };
+    let done = harness.store.commit(claim(shares.clone())).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2), (b, 5)]));
     assert_eq!(done.saturated, [a, b].into());
     assert!(!done.more_due, "nothing that may be claimed now");
@@ -81,7 +81,7 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     let template = harness.template_of("a", GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 9).await;
-    let batch = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(100)) };
+    let batch = Batch { shares, ..harness.batch(vec![fan], ClaimMode::NewOnly(100)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2)]));
     assert_eq!((done.saturated, done.more_due), ([a].into(), false));

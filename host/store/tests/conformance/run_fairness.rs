@@ -1,7 +1,7 @@
 //! Fairness among the runs of a namespace: round-robin, independent of their sizes. A delayed state
 //! becomes ready when it is due.
 //!
-//! Not here: fairness among namespaces (`namespaces`), and the computation of quotas (a unit test).
+//! Not here: fairness among namespaces (`namespaces`), and the computation of shares (a unit test).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 use exosphere_domain::outcome::Outcome;
 use exosphere_store::{
-    Batch, ClaimMode, Committed, NewRun, Operation, Quotas, Reply, RunInfo, RunQuota,
+    Batch, ClaimMode, ClaimShares, Committed, NewRun, Operation, Reply, RunInfo, RunShare,
 };
 
 use crate::harness::{Harness, pause};
@@ -66,9 +66,9 @@ async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     assert!(done.more_due);
     // The run with fewer claimed states gets more.
     let runs = [(large.key, 400, 9), (other.key, 390, 99)];
-    let runs = runs.map(|(run, held, left)| (run, RunQuota { held, left }));
-    let quotas = Quotas { runs: runs.into(), ..Quotas::unbounded() };
-    let batch = Batch { quotas, ..harness.batch(Vec::new(), ClaimMode::AllDue(16)) };
+    let runs = runs.map(|(run, held, left)| (run, RunShare { held, left }));
+    let shares = ClaimShares { runs: runs.into(), ..ClaimShares::unbounded() };
+    let batch = Batch { shares, ..harness.batch(Vec::new(), ClaimMode::AllDue(16)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 3), (other.key, 13)]));
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
@@ -102,11 +102,11 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = start_ready_run(&harness, 9).await;
     let other = start_ready_run(&harness, 2).await;
-    let quotas = |left| {
-        let runs = HashMap::from([(run.key, RunQuota { held: 5, left })]);
-        Quotas { runs, ..Quotas::unbounded() }
+    let shares = |left| {
+        let runs = HashMap::from([(run.key, RunShare { held: 5, left })]);
+        ClaimShares { runs, ..ClaimShares::unbounded() }
     };
-    let batch = Batch { quotas: quotas(3), ..harness.batch(Vec::new(), ClaimMode::AllDue(99)) };
+    let batch = Batch { shares: shares(3), ..harness.batch(Vec::new(), ClaimMode::AllDue(99)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (other.key, 2)]));
     assert!(!done.more_due && done.saturated.is_empty());
@@ -116,9 +116,9 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let template = harness.template(GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let new = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&new.info, &new.root, 9).await;
-    let runs = HashMap::from([(new.info.key, RunQuota { held: 1, left: 4 })]);
-    let quotas = Quotas { runs, ..Quotas::unbounded() };
-    let batch = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(99)) };
+    let runs = HashMap::from([(new.info.key, RunShare { held: 1, left: 4 })]);
+    let shares = ClaimShares { runs, ..ClaimShares::unbounded() };
+    let batch = Batch { shares, ..harness.batch(vec![fan], ClaimMode::NewOnly(99)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(new.info.key, 4)]));
     assert_eq!(done.saturated_runs, [(new.info.namespace_key, new.info.key)].into());

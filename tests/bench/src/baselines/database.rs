@@ -16,8 +16,8 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{ids_needed, plan, root_state};
 use exosphere_store::{
-    Batch, ClaimMode, ClaimedState, Database, Finished, HostIdentity, NewPlugin, NewRun, Operation,
-    Quotas, Reply, RunInfo, SecretCipher, StagedQueues, Store,
+    Batch, ClaimMode, ClaimShares, ClaimedState, Database, Finished, HostIdentity, NewPlugin,
+    NewRun, Operation, Reply, RunInfo, SecretCipher, StagedQueues, Store,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -283,7 +283,7 @@ impl StorePipeline {
             session: self.session,
             now: 1,
             claim_mode,
-            quotas: Quotas::unbounded(),
+            shares: ClaimShares::unbounded(),
             rotation: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),

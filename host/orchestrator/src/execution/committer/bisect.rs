@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use exosphere_domain::plan::fail_permanently;
-use exosphere_store::{ClaimMode, Committed, Finished, Operation, Quotas, Reply, StoreError};
+use exosphere_store::{ClaimMode, ClaimShares, Committed, Finished, Operation, Reply, StoreError};
 
 use super::CommitLoop;
 use super::pacing::{claims_due, earlier};
@@ -81,13 +81,13 @@ impl CommitLoop {
         &mut self,
         view: BatchView<'_>,
         budget: ClaimMode,
-        quotas: &Quotas,
+        shares: &ClaimShares,
     ) -> CommitSummary {
         let mut summary = CommitSummary::default();
         let whole = 0..view.operations.len();
         let mut pending = PendingRanges(VecDeque::from([(whole, budget)]));
         while let Some((range, budget)) = pending.next() {
-            let cause = match self.try_commit(view, range.clone(), budget, quotas).await {
+            let cause = match self.try_commit(view, range.clone(), budget, shares).await {
                 Ok(mut done) => {
                     summary.replies.extend(done.replies.drain(..).map(Ok));
                     summary.add(done);
@@ -151,9 +151,9 @@ impl CommitLoop {
             staged: None,
         }));
         let operations: Arc<[Operation]> = [operation].into();
-        let quotas = self.quotas(&[]);
+        let shares = self.shares(&[]);
         let view = BatchView { operations: &operations, senders: &[] };
-        let committed = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &quotas).await;
+        let committed = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &shares).await;
         committed.unwrap_or_else(|cause| {
             tracing::error!(?cause, state = %finished.state.id, "a state cannot be ended");
             Committed::default()

@@ -22,7 +22,7 @@ mod transaction;
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
-use exosphere_store::{ClaimMode, ClaimedState, Operation, Quotas, StoreError};
+use exosphere_store::{ClaimMode, ClaimShares, ClaimedState, Operation, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ use bisect::{BatchView, CommitSummary};
 use budget::Charge;
 pub(crate) use cost::{ROW_BYTES, end as cost_of_end};
 pub(crate) use mailbox::{Committer, WorkHint};
-use pacing::{ClaimRoom, Pacing, claims_due, remaining_quotas};
+use pacing::{ClaimRoom, Pacing, claims_due, remaining_shares};
 pub(crate) use queue::MAX_BATCH_BYTES;
 use queue::{NextBatch, QueuedOperation};
 pub(crate) use reply::ReplySender;
@@ -184,30 +184,30 @@ impl CommitLoop {
         }
     }
 
-    /// Computes the remaining quota of each namespace and run, as if these permits were
+    /// Computes the remaining share of each namespace and run, as if these permits were
     /// released.
-    fn quotas(&self, released: &[ClaimPermit]) -> Quotas {
+    fn shares(&self, released: &[ClaimPermit]) -> ClaimShares {
         let inner = &self.inner;
-        let quota = |slots: u32| slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
+        let share = |slots: u32| slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
         let own = inner.caches.namespaces.all_slots().into_iter();
         let own =
-            own.map(|(key, slots)| (key, quota(inner.settings.slots_of(Some(slots))))).collect();
+            own.map(|(key, slots)| (key, share(inner.settings.slots_of(Some(slots))))).collect();
         let mut claims = self.mailbox.claims.counts();
         released.iter().for_each(|permit| claims.remove(permit));
-        let mut quotas = remaining_quotas(
-            quota(inner.settings.slots_of(None)),
+        let mut shares = remaining_shares(
+            share(inner.settings.slots_of(None)),
             own,
             &inner.targets().namespaces,
             claims,
         );
         // Nothing of a paused namespace is claimed.
-        quotas.left.extend(inner.pipeline.pauses.namespaces().into_iter().map(|key| (key, 0)));
-        quotas
+        shares.left.extend(inner.pipeline.pauses.namespaces().into_iter().map(|key| (key, 0)));
+        shares
     }
 
-    /// Returns `true` if a namespace or run that had used up its quota has room again.
+    /// Returns `true` if a namespace or run that had used up its share has room again.
     fn has_room_again(&self) -> bool {
-        self.pacing.is_saturated() && self.pacing.has_room_again(&self.quotas(&[]))
+        self.pacing.is_saturated() && self.pacing.has_room_again(&self.shares(&[]))
     }
 
     /// Commits a batch and passes its effects to the dispatcher. Returns `false` if the
@@ -215,16 +215,16 @@ impl CommitLoop {
     async fn commit(&mut self, input: CommitInput) -> bool {
         let CommitInput { operations, senders, permits, charges } = input;
         let operations: Arc<[Operation]> = operations.into();
-        let quotas = self.quotas(&permits);
+        let shares = self.shares(&permits);
         self.pacing.begin_commit();
-        let claim_mode = self.claim_mode(permits.len(), &quotas);
+        let claim_mode = self.claim_mode(permits.len(), &shares);
         if operations.is_empty() && !claims_due(claim_mode) {
             return true;
         }
         let started = Instant::now();
         let view = BatchView { operations: &operations, senders: &senders };
         let CommitSummary { replies, mut done } =
-            self.commit_bisected(view, claim_mode, &quotas).await;
+            self.commit_bisected(view, claim_mode, &shares).await;
         tracing::trace!(operations = operations.len(), elapsed = ?started.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.
@@ -241,12 +241,12 @@ impl CommitLoop {
 
     /// Decides which states a commit may claim if its operations release this many claim
     /// permits.
-    fn claim_mode(&self, released: usize, quotas: &Quotas) -> ClaimMode {
+    fn claim_mode(&self, released: usize, shares: &ClaimShares) -> ClaimMode {
         if self.mailbox.is_stopping() {
             return ClaimMode::NewOnly(0);
         }
         let spare = self.room().spare(released as u32);
-        self.pacing.claim_mode(self.pacing.now(), spare, quotas)
+        self.pacing.claim_mode(self.pacing.now(), spare, shares)
     }
 
     /// Acquires a claim permit for a state. If none is free, which would be an internal
@@ -274,9 +274,9 @@ impl CommitLoop {
             Ok(operations) => {
                 tracing::info!(states = operations.len(), "gave back orphaned claims");
                 let operations: Arc<[Operation]> = operations.into();
-                let quotas = self.quotas(&[]);
+                let shares = self.shares(&[]);
                 let view = BatchView { operations: &operations, senders: &[] };
-                self.commit_bisected(view, ClaimMode::NewOnly(0), &quotas).await;
+                self.commit_bisected(view, ClaimMode::NewOnly(0), &shares).await;
                 self.pacing.expect_more();
             }
             Err(error) => {

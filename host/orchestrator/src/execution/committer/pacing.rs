@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey};
-use exosphere_store::{ClaimMode, Committed, Quotas, RunQuota, StagedQueues};
+use exosphere_store::{ClaimMode, ClaimShares, Committed, RunShare, StagedQueues};
 use tokio::time::Instant;
 
 use super::mailbox::WorkHint;
@@ -28,9 +28,9 @@ pub(super) struct Pacing {
     next_due: Option<Millis>,
     /// The last known time by that clock, with the instant at which it was read.
     clock_anchor: (Instant, Millis),
-    /// Namespaces that have more due states than their quota here allows now.
+    /// Namespaces that have more due states than their share here allows now.
     saturated: BTreeSet<NamespaceKey>,
-    /// Runs that have more due states than their quota here allows now.
+    /// Runs that have more due states than their share here allows now.
     saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
     /// The number of commits so far, which selects the namespace that the next claim serves first.
     commits: usize,
@@ -112,28 +112,28 @@ impl Pacing {
     /// Decides which states a commit at `now` may claim, up to `spare`. While more states may
     /// be due, it claims due states, so that other runs get their turn; otherwise it claims
     /// only those that it creates.
-    pub(super) fn claim_mode(&self, now: Millis, spare: u32, quotas: &Quotas) -> ClaimMode {
+    pub(super) fn claim_mode(&self, now: Millis, spare: u32, shares: &ClaimShares) -> ClaimMode {
         let is_due = self.next_due.is_some_and(|due| due <= now);
-        if self.more_due || is_due || self.has_room_again(quotas) {
+        if self.more_due || is_due || self.has_room_again(shares) {
             ClaimMode::AllDue(spare)
         } else {
             ClaimMode::NewOnly(spare)
         }
     }
 
-    /// Returns `true` if some namespace or run has used up its quota.
+    /// Returns `true` if some namespace or run has used up its share.
     pub(super) fn is_saturated(&self) -> bool {
         !self.saturated.is_empty() || !self.saturated_runs.is_empty()
     }
 
-    /// Returns `true` if a namespace or run that had used up its quota has room again.
-    pub(super) fn has_room_again(&self, quotas: &Quotas) -> bool {
-        let has_room = |namespace: &NamespaceKey| quotas.remaining(*namespace) > 0;
+    /// Returns `true` if a namespace or run that had used up its share has room again.
+    pub(super) fn has_room_again(&self, shares: &ClaimShares) -> bool {
+        let has_room = |namespace: &NamespaceKey| shares.remaining(*namespace) > 0;
         self.saturated.iter().any(has_room)
             || self
                 .saturated_runs
                 .iter()
-                .any(|(namespace, run)| has_room(namespace) && quotas.remaining_of_run(*run) > 0)
+                .any(|(namespace, run)| has_room(namespace) && shares.remaining_of_run(*run) > 0)
     }
 
     /// Applies the findings of a commit with this claim mode.
@@ -190,26 +190,26 @@ impl ClaimRoom {
     }
 }
 
-/// Computes the remaining quota of each namespace and run from their quotas, their prefetch
+/// Computes the remaining share of each namespace and run from their shares, their prefetch
 /// targets and their claimed states.
-pub(super) fn remaining_quotas(
-    default_quota: u32,
-    own_quotas: HashMap<NamespaceKey, u32>,
+pub(super) fn remaining_shares(
+    default_share: u32,
+    own_shares: HashMap<NamespaceKey, u32>,
     targets: &HashMap<NamespaceKey, Target>,
     claims: ClaimCounts,
-) -> Quotas {
-    let mut quotas = Quotas { default: default_quota, left: own_quotas, runs: HashMap::new() };
-    quotas.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
+) -> ClaimShares {
+    let mut shares = ClaimShares { default: default_share, left: own_shares, runs: HashMap::new() };
+    shares.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
     for (namespace, claimed) in claims.namespaces {
-        let left = quotas.left.entry(namespace).or_insert(default_quota);
+        let left = shares.left.entry(namespace).or_insert(default_share);
         *left = left.saturating_sub(claimed.total);
         let target = targets.get(&namespace);
         for (run, held) in claimed.runs {
-            let quota = target.map_or(u32::MAX, |target| target.get(run));
-            quotas.runs.insert(run, RunQuota { held, left: quota.saturating_sub(held) });
+            let share = target.map_or(u32::MAX, |target| target.get(run));
+            shares.runs.insert(run, RunShare { held, left: share.saturating_sub(held) });
         }
     }
-    quotas
+    shares
 }
 
 #[cfg(test)]
@@ -228,19 +228,19 @@ mod tests {
         pacing
     }
 
-    fn quotas(left: &[(NamespaceKey, u32)], runs: &[(RunKey, u32)]) -> Quotas {
-        let quota = |(run, left): &(RunKey, u32)| (*run, RunQuota { held: 1, left: *left });
-        Quotas {
+    fn shares(left: &[(NamespaceKey, u32)], runs: &[(RunKey, u32)]) -> ClaimShares {
+        let share = |(run, left): &(RunKey, u32)| (*run, RunShare { held: 1, left: *left });
+        ClaimShares {
             default: 0,
             left: left.iter().copied().collect(),
-            runs: runs.iter().map(quota).collect(),
+            runs: runs.iter().map(share).collect(),
         }
     }
 
     #[test]
     fn a_new_loop_claims_due_states() {
         let pacing = Pacing::new(1_000);
-        assert_eq!(pacing.claim_mode(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(1_000, 8, &ClaimShares::unbounded()), ClaimMode::AllDue(8));
         assert_eq!(pacing.time_until_due(1_000), None);
     }
 
@@ -248,8 +248,8 @@ mod tests {
     fn an_idle_loop_claims_only_new_states() {
         let pacing = idle();
         assert!(!pacing.has_more_due());
-        assert_eq!(pacing.claim_mode(1_000, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
-        assert_eq!(pacing.claim_mode(1_000, 0, &Quotas::unbounded()), ClaimMode::NewOnly(0));
+        assert_eq!(pacing.claim_mode(1_000, 8, &ClaimShares::unbounded()), ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_mode(1_000, 0, &ClaimShares::unbounded()), ClaimMode::NewOnly(0));
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let mut pacing = idle();
         let more_due = Committed { more_due: true, ..Committed::default() };
         pacing.update_pacing(&more_due, ClaimMode::NewOnly(8));
-        assert_eq!(pacing.claim_mode(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(1_000, 8, &ClaimShares::unbounded()), ClaimMode::AllDue(8));
         // A commit that claims only new states has not looked for due ones, so more stay due.
         pacing.update_pacing(&Committed::default(), ClaimMode::NewOnly(8));
         assert!(pacing.has_more_due());
@@ -274,8 +274,8 @@ mod tests {
         pacing.apply_hint(WorkHint { due: Some(9_000), ..WorkHint::default() });
         assert_eq!(pacing.time_until_due(4_000), Some(Duration::from_secs(1)));
         assert_eq!(pacing.time_until_due(6_000), Some(Duration::ZERO));
-        assert_eq!(pacing.claim_mode(4_999, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
-        assert_eq!(pacing.claim_mode(5_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
+        assert_eq!(pacing.claim_mode(4_999, 8, &ClaimShares::unbounded()), ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_mode(5_000, 8, &ClaimShares::unbounded()), ClaimMode::AllDue(8));
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saturated_namespace_waits_for_its_quota() {
+    fn a_saturated_namespace_waits_for_its_share() {
         let mut pacing = idle();
         let saturated = |saturated: &[NamespaceKey]| Committed {
             saturated: saturated.iter().copied().collect(),
@@ -304,8 +304,8 @@ mod tests {
         pacing.update_pacing(&saturated(&[A]), ClaimMode::NewOnly(8));
         pacing.update_pacing(&saturated(&[B]), ClaimMode::NewOnly(8));
         assert!(pacing.is_saturated());
-        assert!(!pacing.has_room_again(&quotas(&[(A, 0), (B, 0)], &[])));
-        let room = quotas(&[(A, 1), (B, 0)], &[]);
+        assert!(!pacing.has_room_again(&shares(&[(A, 0), (B, 0)], &[])));
+        let room = shares(&[(A, 1), (B, 0)], &[]);
         assert!(pacing.has_room_again(&room));
         assert_eq!(pacing.claim_mode(1_000, 8, &room), ClaimMode::AllDue(8));
         pacing.update_pacing(&saturated(&[B]), ClaimMode::AllDue(8));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saturated_run_needs_both_quotas() {
+    fn a_saturated_run_needs_both_shares() {
         let mut pacing = idle();
         let saturated_runs = [(A, RUN)].into();
         pacing.update_pacing(
@@ -321,9 +321,9 @@ mod tests {
             ClaimMode::AllDue(8),
         );
         assert!(pacing.is_saturated());
-        assert!(!pacing.has_room_again(&quotas(&[(A, 1)], &[(RUN, 0)])));
-        assert!(!pacing.has_room_again(&quotas(&[(A, 0)], &[(RUN, 1)])));
-        assert!(pacing.has_room_again(&quotas(&[(A, 1)], &[(RUN, 1)])));
+        assert!(!pacing.has_room_again(&shares(&[(A, 1)], &[(RUN, 0)])));
+        assert!(!pacing.has_room_again(&shares(&[(A, 0)], &[(RUN, 1)])));
+        assert!(pacing.has_room_again(&shares(&[(A, 1)], &[(RUN, 1)])));
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_reduce_remaining_quotas() {
+    fn claims_reduce_remaining_shares() {
         let claimed = |total, runs: &[(RunKey, u32)]| NamespaceClaims {
             total,
             runs: runs.iter().copied().collect(),
@@ -412,10 +412,10 @@ mod tests {
             .into(),
         };
         let target = Target { held: 12, idle_run: 1, runs: [(RUN, 7)].into() };
-        let quotas = remaining_quotas(4, [(c, 20)].into(), &[(A, target)].into(), claims);
-        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| quotas.remaining(key)), [7, 1, 11, 4]);
+        let shares = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
+        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| shares.remaining(key)), [7, 1, 11, 4]);
         assert_eq!(
-            [RUN, other, RunKey(9)].map(|key| quotas.remaining_of_run(key)),
+            [RUN, other, RunKey(9)].map(|key| shares.remaining_of_run(key)),
             [2, u32::MAX - 3, u32::MAX]
         );
     }

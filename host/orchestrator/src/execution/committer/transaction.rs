@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 
 use exosphere_domain::clock::Clock;
-use exosphere_store::{Batch, ClaimMode, Committed, Quotas, StoreError};
+use exosphere_store::{Batch, ClaimMode, ClaimShares, Committed, StoreError};
 use futures::FutureExt;
 
 use super::CommitLoop;
@@ -35,7 +35,7 @@ impl CommitLoop {
         view: BatchView<'_>,
         range: Range<usize>,
         budget: ClaimMode,
-        quotas: &Quotas,
+        shares: &ClaimShares,
     ) -> Result<Committed, Halt> {
         let (mut backoff, mut conflicts) = (database_backoff(), 0);
         let senders = || view.senders.get(range.clone()).unwrap_or_default().iter();
@@ -51,7 +51,7 @@ impl CommitLoop {
                 session: self.inner.cluster.session.current(),
                 now: self.inner.db.clock.now(),
                 claim_mode: budget,
-                quotas: quotas.clone(),
+                shares: shares.clone(),
                 rotation: self.pacing.commits(),
                 cursors: self.pacing.cursors().clone(),
                 staged_queues: self.pacing.staged_queues(),

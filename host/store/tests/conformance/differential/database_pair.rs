@@ -14,8 +14,8 @@ use exosphere_domain::ids::{IdSource, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
-    Batch, ClaimMode, Committed, HostIdentity, LostClaim, Operation, PendingSweep, Quotas, RunInfo,
-    RunUpdate, StagedQueues, Store, StoreError, check,
+    Batch, ClaimMode, ClaimShares, Committed, HostIdentity, LostClaim, Operation, PendingSweep,
+    RunInfo, RunUpdate, StagedQueues, Store, StoreError, check,
 };
 
 use crate::harness::{Template, name, open, push_upload};
@@ -92,7 +92,7 @@ impl DatabasePair {
         claim_mode: ClaimMode,
     ) -> Option<Committed> {
         let range = 0..operations.len();
-        let (quotas, rotation) = (Quotas::unbounded(), self.commits);
+        let (shares, rotation) = (ClaimShares::unbounded(), self.commits);
         self.commits += 1;
         let operations: Arc<[Operation]> = operations.into();
         let mut batch = Batch {
@@ -101,7 +101,7 @@ impl DatabasePair {
             session,
             now: 0,
             claim_mode,
-            quotas,
+            shares,
             rotation,
             cursors: self.cursors.clone(),
             // In some commits, the claim looks for queues that it does not know.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
-use super::batch::{Committed, Quotas};
+use super::batch::{ClaimShares, Committed};
 
 /// A run with ready states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +60,16 @@ impl ReadyRuns {
     }
 
     /// Divides `left` states among the runs. Returns the runs that get some, each with its part;
-    /// empty if no run has quota left.
+    /// empty if no run has share left.
     pub(super) fn parts(
         &mut self,
         left: u32,
-        quotas: &Quotas,
+        shares: &ClaimShares,
         rotation: usize,
     ) -> Vec<(ReadyRun, u32)> {
         let is_claimable = |(namespace, namespace_runs): &(NamespaceKey, &NamespaceRuns)| {
-            let has_quota = |ready: &ReadyRun| quotas.remaining_of_run(ready.run) > 0;
-            quotas.remaining(*namespace) > 0 && namespace_runs.runs.iter().any(has_quota)
+            let has_share = |ready: &ReadyRun| shares.remaining_of_run(ready.run) > 0;
+            shares.remaining(*namespace) > 0 && namespace_runs.runs.iter().any(has_share)
         };
         let all =
             self.namespaces.iter().map(|(namespace, namespace_runs)| (*namespace, namespace_runs));
@@ -82,8 +82,8 @@ impl ReadyRuns {
         }
         let (mut left, mut parts) = (left, Vec::new());
         for (at, (namespace, namespace_runs)) in open.iter().enumerate() {
-            let part = left.div_ceil((open.len() - at) as u32).min(quotas.remaining(*namespace));
-            let (of_runs, last) = namespace_runs.parts(part, quotas);
+            let part = left.div_ceil((open.len() - at) as u32).min(shares.remaining(*namespace));
+            let (of_runs, last) = namespace_runs.parts(part, shares);
             left -= of_runs.iter().map(|(_, part)| part).sum::<u32>();
             self.cursors.extend(last.map(|run| (*namespace, run)));
             parts.extend(of_runs);
@@ -105,21 +105,21 @@ impl ReadyRuns {
             .all(|namespace_runs| namespace_runs.runs.is_empty() && !namespace_runs.has_more)
     }
 
-    /// Records namespaces and runs with more due states than their quotas allow. Returns whether
-    /// more states may be claimable within the quotas.
-    pub(super) fn record_saturated(&self, quotas: &Quotas, done: &mut Committed) -> bool {
+    /// Records namespaces and runs with more due states than their shares allow. Returns whether
+    /// more states may be claimable within the shares.
+    pub(super) fn record_saturated(&self, shares: &ClaimShares, done: &mut Committed) -> bool {
         let mut more_due = false;
         for (namespace, namespace_runs) in &self.namespaces {
             if namespace_runs.runs.is_empty() && !namespace_runs.has_more {
                 continue;
             }
-            if quotas.remaining(*namespace) == 0 {
+            if shares.remaining(*namespace) == 0 {
                 done.saturated.insert(*namespace);
                 continue;
             }
             more_due |= namespace_runs.has_more;
             for ready in &namespace_runs.runs {
-                match quotas.remaining_of_run(ready.run) {
+                match shares.remaining_of_run(ready.run) {
                     0 => drop(done.saturated_runs.insert((*namespace, ready.run))),
                     _ => more_due = true,
                 }
@@ -137,15 +137,15 @@ impl ReadyRuns {
 
 impl NamespaceRuns {
     /// Divides `part` among the runs; also returns the run that gets the last state.
-    fn parts(&self, part: u32, quotas: &Quotas) -> (Vec<(ReadyRun, u32)>, Option<RunKey>) {
-        let held = |ready: &ReadyRun| quotas.runs.get(&ready.run).map_or(0, |quota| quota.held);
+    fn parts(&self, part: u32, shares: &ClaimShares) -> (Vec<(ReadyRun, u32)>, Option<RunKey>) {
+        let held = |ready: &ReadyRun| shares.runs.get(&ready.run).map_or(0, |share| share.held);
         let mut granted = vec![0; self.runs.len()];
         let mut next: BinaryHeap<_> =
             self.runs.iter().enumerate().map(|(at, ready)| Reverse((held(ready), at))).collect();
         let (mut left, mut last) = (part, None);
         while left > 0 {
             let Some(Reverse((held, at))) = next.pop() else { break };
-            if granted[at] >= quotas.remaining_of_run(self.runs[at].run) {
+            if granted[at] >= shares.remaining_of_run(self.runs[at].run) {
                 continue;
             }
             granted[at] += 1;
@@ -163,7 +163,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::commit::batch::RunQuota;
+    use crate::commit::batch::RunShare;
 
     const N: NamespaceKey = NamespaceKey(1);
 
@@ -187,31 +187,32 @@ mod tests {
         parts.iter().map(|(line, part)| (line.run.0, *part)).collect()
     }
 
-    fn held(runs: &[(i64, u32, u32)]) -> Quotas {
-        let quota = |&(run, held, left): &(i64, u32, u32)| (RunKey(run), RunQuota { held, left });
-        Quotas { runs: runs.iter().map(quota).collect(), ..Quotas::unbounded() }
+    fn held(runs: &[(i64, u32, u32)]) -> ClaimShares {
+        let share = |&(run, held, left): &(i64, u32, u32)| (RunKey(run), RunShare { held, left });
+        ClaimShares { runs: runs.iter().map(share).collect(), ..ClaimShares::unbounded() }
     }
 
     #[test]
     fn states_go_to_runs_holding_least() {
         let no_cursors = BTreeMap::new();
-        let parts = ready_runs(&[1, 2, 3], &no_cursors, 99).parts(7, &Quotas::unbounded(), 0);
+        let parts = ready_runs(&[1, 2, 3], &no_cursors, 99).parts(7, &ClaimShares::unbounded(), 0);
         assert_eq!(numbers(&parts), [(1, 3), (2, 2), (3, 2)]);
-        let quotas = held(&[(1, 4, 9), (3, 1, 1)]);
-        let parts = ready_runs(&[1, 2, 3], &no_cursors, 99).parts(7, &quotas, 0);
+        let shares = held(&[(1, 4, 9), (3, 1, 1)]);
+        let parts = ready_runs(&[1, 2, 3], &no_cursors, 99).parts(7, &shares, 0);
         assert_eq!(numbers(&parts), [(1, 1), (2, 5), (3, 1)]);
     }
 
     #[test]
-    fn exhausted_quotas_are_reported() {
-        let quotas = Quotas { default: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
+    fn exhausted_shares_are_reported() {
+        let shares =
+            ClaimShares { default: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
         let mut lines = ready_runs(&[1, 2], &BTreeMap::new(), 99);
-        let parts = lines.parts(7, &quotas, 0);
+        let parts = lines.parts(7, &shares, 0);
         assert_eq!(numbers(&parts), [(2, 2)]);
         let mut done = Committed::default();
-        assert!(lines.record_saturated(&quotas, &mut done), "run 2 has more");
+        assert!(lines.record_saturated(&shares, &mut done), "run 2 has more");
         assert_eq!(done.saturated_runs, [(N, RunKey(1))].into());
-        let saturated = Quotas { left: [(N, 0)].into(), ..quotas };
+        let saturated = ClaimShares { left: [(N, 0)].into(), ..shares };
         let mut done = Committed::default();
         assert!(!lines.record_saturated(&saturated, &mut done));
         assert_eq!(done.saturated, [N].into());
@@ -224,9 +225,9 @@ mod tests {
         let mut lines = ReadyRuns::new(&BTreeMap::new());
         lines.add(N, vec![ready_run(N, 1)], 99);
         lines.add(other, vec![ready_run(other, 2)], 99);
-        let quotas = Quotas::unbounded();
-        assert_eq!(numbers(&lines.parts(7, &quotas, 0)), [(1, 4), (2, 3)]);
-        assert_eq!(numbers(&lines.parts(7, &quotas, 1)), [(2, 4), (1, 3)]);
+        let shares = ClaimShares::unbounded();
+        assert_eq!(numbers(&lines.parts(7, &shares, 0)), [(1, 4), (2, 3)]);
+        assert_eq!(numbers(&lines.parts(7, &shares, 1)), [(2, 4), (1, 3)]);
     }
 
     /// A waiting run is served within one round of the existing runs, however many arrive and
@@ -260,7 +261,7 @@ mod tests {
                 // The database returns the runs after the cursor, up to this limit.
                 let limit = free_claims as usize;
                 let mut lines = ready_runs(&runs, &cursors, limit);
-                let parts = numbers(&lines.parts(free_claims, &Quotas::unbounded(), 0));
+                let parts = numbers(&lines.parts(free_claims, &ClaimShares::unbounded(), 0));
                 assert_eq!(parts.iter().map(|(_, part)| part).sum::<u32>(), free_claims);
                 cursors = lines.cursors();
                 for (run, wait) in &mut waits {
