@@ -34,7 +34,7 @@ pub trait Target {
     fn attempt(&mut self, input: &[u8]) -> Result<Acceptance>;
 }
 
-/// What the target did with an input that broke no promise.
+/// The answer of a target to an input that broke no promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptance {
     /// The input was accepted.
