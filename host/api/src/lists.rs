@@ -1,4 +1,6 @@
 //! Pages of lists: their size, and the filter and the part of a list that a request asks for.
+//!
+//! Not here: the form of a cursor, which is beside each list.
 
 use std::fmt::Display;
 use std::str::FromStr;

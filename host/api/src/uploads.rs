@@ -1,7 +1,8 @@
 //! The number of concurrent uploads, of all callers and of a namespace. Each upload holds its bytes
 //! until it is compiled, so that number bounds the memory.
 //!
-//! Not here: the size and the rate of a body (`body`).
+//! Not here: the received size and the rate of a body (`body`), and the longest upload
+//! (`AdmissionLimits` of the sandbox).
 
 use std::collections::HashMap;
 use std::sync::Arc;

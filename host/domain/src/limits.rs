@@ -6,15 +6,15 @@
 //! Not here: enforcing the limits. That is the sandbox's work.
 
 mod usage;
-mod overrides;
+mod values;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::json;
 
-pub use overrides::{LimitValues, NotALimit};
 pub use usage::Usage;
+pub use values::{LimitValues, NotALimit};
 
 use crate::failure::{Failure, FailureKind};
 use crate::ids::Name;

@@ -72,9 +72,9 @@ pub struct FailedMember {
     pub failure: Failure,
 }
 
-/// Returns the failure of a blocked unite at `place`, which names the first failed branches.
-/// `members` are some of the `counts.failed` failed members, in path order. `above` is the
-/// place of the united execution.
+/// Returns the failure of a blocked unite, which names the first failed branches. `source_path` is
+/// the path of the state whose branches it unites. `members` are some of the `counts.failed` failed
+/// members, in path order.
 pub fn blocked_failure(
     graph: &Graph,
     source_path: &crate::path::Path,

@@ -1,4 +1,6 @@
-//! Watchers of runs: callers that wait for events of a run.
+//! Watchers of runs: callers that wait for events of a run, and who of them an event wakes.
+//!
+//! Not here: the wait of a caller (`service::watch`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

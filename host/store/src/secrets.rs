@@ -2,7 +2,7 @@
 //! database, and the reencryption under a new key.
 
 pub(crate) mod keyring;
-mod cipher;
+mod algorithm;
 pub(crate) mod secret_cipher;
 pub(crate) mod key_check;
 pub(crate) mod reencrypt;

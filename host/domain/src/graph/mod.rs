@@ -9,6 +9,7 @@ mod raw;
 
 mod node_set;
 mod resolve;
+mod order;
 
 mod topology;
 mod visibility;

@@ -2,8 +2,8 @@
 //! attempt has a limit for that memory. Large texts take turns, so that many attempts do
 //! not add up, and are read on other threads than those that serve requests.
 //!
-//! Not here: how a text is read and how much its values weigh; that is
-//! `exosphere_domain::json`.
+//! Not here: how a text is read (`exosphere_domain::json`), and how much memory its values take
+//! (`exosphere_domain::json_size`).
 
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,7 @@ pub(crate) mod pauses;
 pub(crate) mod start;
 pub(crate) mod run_control;
 pub(crate) mod queries;
+mod watch;
 pub(crate) mod given;
 pub(crate) mod results;
 pub(crate) mod lookup;

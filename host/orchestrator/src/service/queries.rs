@@ -1,8 +1,9 @@
 //! Reads of runs and states.
+//!
+//! Not here: the wait for an event of a run (`watch`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use exosphere_domain::filter::{RunFilter, StateFilter};
 use exosphere_domain::graph::Graph;
@@ -15,20 +16,13 @@ use exosphere_store::{
     AttemptRow, ListedRun, Page, RunInfo, RunPageRequest, RunView, StatePageRequest, StateView,
 };
 
-use tokio::sync::watch;
-use tokio::time::Instant;
-
 use crate::Host;
 use crate::error::Error;
 use crate::service::large_json::AnswerPermit;
 use crate::service::pauses::RunPause;
-use crate::watchers::{Latest, WaitFor};
 
 /// Maximum number of failed states in the details of a run.
 const MAX_NAMED_FAILURES: u32 = 10;
-
-/// Poll interval while waiting for a run that another host may be executing.
-const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Maximum number of outputs of one state in its details.
 const MAX_SHOWN_OUTPUTS: u32 = 1000;
@@ -70,11 +64,6 @@ pub struct StateDetails {
     pub attempts: Vec<AttemptRow>,
     /// Permit to hold until the details have been sent, if they are large.
     pub permit: Option<AnswerPermit>,
-}
-
-fn latest(run: &RunDetails) -> Latest {
-    let has_ended = run.run.status != RunStatus::Running;
-    Latest { version: run.run.version, over: has_ended, run: None }
 }
 
 impl Host {
@@ -129,7 +118,7 @@ impl Host {
     }
 
     /// Adds the graph, failed states and store to a run.
-    async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
+    pub(super) async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
         let inner = &self.inner;
         let info = inner.caches.runs.get(&inner.db.store, run.key).await?;
         let failures = match run.counters.errored {
@@ -153,72 +142,6 @@ impl Host {
         let run = RunView { paused: pause.is_some(), ..run };
         let (labels, graph) = (info.labels.clone(), info.graph.clone());
         Ok(RunDetails { run, labels, graph, failures, store, pause, permit })
-    }
-
-    /// Waits until a run has an event after number `after` or the wait is over, and reads
-    /// the run.
-    pub async fn watch_run(
-        &self,
-        namespace: &Name,
-        id: RunId,
-        after: i64,
-        wait: Duration,
-    ) -> Result<RunDetails, Error> {
-        self.run_when(namespace, id, WaitFor::Version(after), wait).await
-    }
-
-    /// Waits until a run meets the condition or the wait is over, and reads the run.
-    pub(crate) async fn run_when(
-        &self,
-        namespace: &Name,
-        id: RunId,
-        wait_for: WaitFor,
-        wait: Duration,
-    ) -> Result<RunDetails, Error> {
-        let key = self.run_info(namespace, id).await?.key;
-        // The run is watched before it is read, so that no event is missed between.
-        let events = self.inner.pipeline.watchers.watch(key, wait_for);
-        let run = self.run(namespace, id).await?;
-        if wait.is_zero() || wait_for.is_reached(&latest(&run)) {
-            return Ok(run);
-        }
-        self.await_run(namespace, id, events, run.run.version, wait_for, wait).await
-    }
-
-    /// Waits until a watched run, which was read at version `seen`, meets the condition
-    /// or the wait is over, and reads the run.
-    pub(crate) async fn await_run(
-        &self,
-        namespace: &Name,
-        id: RunId,
-        mut events: watch::Receiver<Latest>,
-        mut seen: i64,
-        wait_for: WaitFor,
-        wait: Duration,
-    ) -> Result<RunDetails, Error> {
-        let end = Instant::now() + wait;
-        loop {
-            // Other hosts notify when the status of a run changes. Other events of theirs
-            // are found by polling, as long as a caller waits.
-            let left = end.saturating_duration_since(Instant::now());
-            let turn =
-                if self.inner.db.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
-            let changed = async {
-                // An event older than the version that was seen does not count: the run
-                // may have been reopened since.
-                let reached =
-                    |latest: &Latest| latest.version > seen && wait_for.is_reached(latest);
-                events.wait_for(reached).await.ok()?.run.clone()
-            };
-            if let Ok(Some(run)) = tokio::time::timeout(turn, changed).await {
-                return self.run_details(RunView::clone(&run)).await;
-            }
-            let run = self.run(namespace, id).await?;
-            if wait_for.is_reached(&latest(&run)) || Instant::now() >= end {
-                return Ok(run);
-            }
-            seen = run.run.version;
-        }
     }
 
     /// Reads the immutable part of a run, if the run is of this namespace.

@@ -1,5 +1,5 @@
 //! Lists of graphs, plugins, namespaces and grants, in pages, read from dedicated columns. Not
-//! here: lists of runs and states (`views`), and long values: bodies of graphs, descriptions of
+//! here: lists of runs and states (`run_list`, `state_list`), and long values: bodies of graphs, descriptions of
 //! plugins.
 
 use exosphere_domain::grant::Grants;

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use super::cipher::Key;
+use super::algorithm::Key;
 
 /// The length of a key, in bytes.
 pub const KEY_BYTES: usize = 32;

@@ -1,7 +1,7 @@
 //! Encrypts secrets under one of the host's keys. Each ciphertext is bound to its place, so that
 //! one secret cannot be passed off as another.
 //!
-//! Not here: the algorithm (`cipher`), and reencryption under another key (`reencrypt`).
+//! Not here: the algorithm (`algorithm`), and reencryption under another key (`reencrypt`).
 
 use std::fmt;
 use std::sync::Arc;
