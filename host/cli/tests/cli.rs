@@ -153,7 +153,7 @@ fn each_failure_has_its_exit_code() {
         assert!(stderr.contains("exosphere serve"), "{stderr}");
     }
 
-    for line in ["run list --status no", "--host https://example.com run list"] {
+    for line in ["run list --status no", "--host ftp://example.com run list"] {
         assert_eq!(exosphere(line).status.code(), Some(2), "{line}");
     }
     for (given, expected) in [("1.2.3.4", "1.2.3.4/32"), ("::1", "::1/128"), ("x", "10.1.0.0/16")] {

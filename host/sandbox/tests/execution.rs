@@ -167,14 +167,14 @@ async fn a_cancelled_call_reports_its_usage() {
         let cancel = call.cancel.clone();
         let call = bench.sandbox.invoke(&plugin, call);
         let cancel_later = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             cancel.cancel();
             Instant::now()
         };
         let (done, cancelled) = tokio::join!(call, cancel_later);
         assert!(cancelled.elapsed() < Duration::from_millis(100), "{:?}", cancelled.elapsed());
         assert_eq!(done.outcome, Outcome::Released);
-        assert_eq!(done.usage.cpu_us > 20_000, spins, "{:?}", done.usage);
+        assert_eq!(done.usage.cpu_us > 10_000, spins, "{:?}", done.usage);
         bench.assert_healthy(1).await;
     }
     // An execution that is cancelled before its start ends as it starts.
