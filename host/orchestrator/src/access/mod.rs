@@ -21,7 +21,7 @@ use exosphere_store::ApiKeyRow;
 use subtle::ConstantTimeEq;
 
 use crate::Host;
-use crate::error::Error;
+use crate::error::{Effect, Error};
 use key_cache::{Moment, RateExceeded};
 pub(crate) use wrong_keys::WrongKeys;
 
@@ -101,7 +101,7 @@ impl Host {
         let is_delayed = wrong.delay(address).await?;
         let read_at = Instant::now();
         let row = inner.db.store.api_key(key.id()).await;
-        let row = row.map_err(|error| AccessError::Failed(error.into()))?;
+        let row = row.map_err(|error| AccessError::Failed(not_verified(error.into())))?;
         let now = inner.db.clock.now();
         match row.ok_or(AccessError::Wrong).and_then(|row| check(&key, row, now)) {
             Ok(row) => {
@@ -142,6 +142,19 @@ fn caller(
     })?;
     let actor = Actor { key: Some(key.id()), address: Some(address) };
     Ok(Caller { actor: Arc::new(actor), access })
+}
+
+/// Returns the error of a request whose key could not be looked up: it has had no effect.
+fn not_verified(error: Error) -> Error {
+    match error {
+        Error::Unavailable => Error::Unanswered {
+            effect: Effect::None,
+            message: "not done: the database of the host does not answer, so it cannot verify the \
+                      key; repeat the request"
+                .to_owned(),
+        },
+        other => other,
+    }
 }
 
 /// Compares a key with its row.
