@@ -91,11 +91,13 @@ fn each_role_may_do_what_it_should() -> Result<()> {
     // A path for each role, and the statuses of an allowed request.
     let cancel = format!("{RUNS}/{run}/cancel");
     let show = format!("{RUNS}/{run}");
-    let requests: [(&str, &str, &str, u16); 14] = [
+    let requests: [(&str, &str, &str, u16); 16] = [
         ("viewer", "GET", RUNS, 200),
         ("viewer", "GET", &show, 200),
         ("viewer", "GET", "/v1/namespaces/default/graphs/echo", 200),
         ("viewer", "GET", "/v1/namespaces/default/plugins", 200),
+        ("viewer", "GET", "/v1/namespaces/default/bulk", 200),
+        ("operator", "POST", "/v1/namespaces/default/bulk", 422),
         ("operator", "POST", "/v1/namespaces/default/graphs/echo/runs", 201),
         ("operator", "POST", &cancel, 409),
         ("deployer", "PUT", "/v1/namespaces/default/graphs/echo", 422),
@@ -334,6 +336,9 @@ fn changes_are_audited_without_payloads() -> Result<()> {
     for action in ["pause", "resume", "cancel"] {
         good(send(&host, &key, "POST", &format!("{RUNS}/{run}/{action}"), &json!({}))?)?;
     }
+    let bulk = json!({"action": "redrive", "filter": {"graph": "slow"}});
+    let begun = good(send(&host, &key, "POST", "/v1/namespaces/default/bulk", &bulk)?)?;
+    ensure!(begun["by"] == id_of(&key), "{begun:#}");
     // One that fails changes nothing.
     ensure!(status(&host, &key, "POST", &format!("{RUNS}/{run}/cancel"))? == 409);
     let paused = good(send(&host, &key, "POST", &format!("{graph}/pause"), &json!({}))?)?;
@@ -368,6 +373,7 @@ fn changes_are_audited_without_payloads() -> Result<()> {
         "run pause",
         "run resume",
         "run cancel",
+        "bulk redrive",
         "graph pause",
         "graph resume",
         "secret set",
@@ -380,8 +386,9 @@ fn changes_are_audited_without_payloads() -> Result<()> {
         "key revoke",
     ];
     ensure!(actions == expected, "{actions:?}");
-    let of_key = host.get(&format!("//v1/operator/audit?key={}&limit=8", id_of(&key)))?;
-    let cancel = &of_key["changes"][7];
+    let of_key = host.get(&format!("//v1/operator/audit?key={}&limit=9", id_of(&key)))?;
+    let (bulk, cancel) = (&of_key["changes"][7], &of_key["changes"][8]);
+    ensure!(bulk["action"] == "bulk redrive" && bulk["object"] == begun["bulk"], "{of_key:#}");
     ensure!(cancel["action"] == "run cancel" && cancel["object"] == run, "{of_key:#}");
     ensure!(cancel["address"] == "127.0.0.1" && cancel["namespace"] == "default", "{of_key:#}");
     let next = of_key["next"].as_str().context("there are more")?;

@@ -25,10 +25,12 @@ mod runs;
 mod namespaces;
 mod grants;
 mod pauses;
+mod bulk;
 mod hosts;
 mod secrets;
 mod keys;
 
+pub use bulk::{BulkDetails, BulkList, BulkPreview, ExpectedRuns, StartBulk};
 pub use grants::{GrantList, PluginGrants};
 pub use graphs::{
     Edge, FieldDiff, GraphApplied, GraphDeleteQuery, GraphDeleted, GraphDetails, GraphDiff,
@@ -64,6 +66,7 @@ pub use states::{
 };
 
 // The types of the domain that occur in requests and answers.
+pub use exosphere_domain::bulk::{BulkAction, BulkStatus};
 pub use exosphere_domain::filter::{RunFilter, StateFilter};
 pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;

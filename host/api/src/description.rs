@@ -36,6 +36,8 @@ pub(crate) struct Description {
     pub answers: Vec<(u16, Content)>,
     /// Set if a successful answer has an `ETag`.
     pub has_etag: bool,
+    /// Set if an answer of the status 202 has a `Location`.
+    pub has_location: bool,
     /// The problems of this route, besides those of every route.
     pub problems: Vec<Kind>,
 }
@@ -155,6 +157,12 @@ impl Route {
     /// Answers with an `ETag`: the version of a setting.
     pub(crate) fn with_etag(mut self) -> Self {
         self.description.has_etag = true;
+        self
+    }
+
+    /// Answers with the `Location` of what the work is done for, if the status is 202.
+    pub(crate) fn with_location(mut self) -> Self {
+        self.description.has_location = true;
         self
     }
 

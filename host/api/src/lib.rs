@@ -34,6 +34,7 @@ mod plugins;
 mod graphs;
 mod runs;
 mod states;
+mod bulk;
 mod operator;
 mod secrets;
 mod keys;
@@ -88,6 +89,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
     vec![
         ("Runs", "Starts of graphs, and their progress.", runs::routes()),
         ("States", "The executions of nodes in a run.", states::routes()),
+        ("Bulk", "One action on every run that meets a filter.", bulk::routes()),
         ("Graphs", "Nodes wired to each other.", graphs::routes()),
         ("Secrets", "Values that nodes read by name, encrypted at rest.", secrets::routes()),
         ("Plugins", "WebAssembly components that have nodes.", plugins::routes()),

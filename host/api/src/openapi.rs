@@ -79,6 +79,9 @@ const ABOUT: &str = "The HTTP API of an Exosphere host. Bodies are JSON in UTF-8
     holds payloads: inputs, outputs, logs or the store. A caller who may not see payloads gets the \
     answer without those members, and `withheld` lists their names.";
 
+/// The status of an answer before the work is done.
+const ACCEPTED: u16 = 202;
+
 fn method(verb: Verb) -> HttpMethod {
     match verb {
         Verb::Get => HttpMethod::Get,
@@ -114,7 +117,11 @@ fn operation(tag: &str, path: &str, route: &Route, schemas: &mut Schemas) -> Ope
         operation = operation.description(Some(description.details));
     }
     for (status, content) in &description.answers {
-        let answer = answer(*content, description.has_etag, schemas);
+        let mut answer = answer(*content, description.has_etag, schemas);
+        if description.has_location && *status == ACCEPTED {
+            let location = text_header("The path of the object, which shows its progress.");
+            answer.headers.insert("Location".to_owned(), location.into());
+        }
         operation = operation.response(status.to_string(), answer);
     }
     for (status, kinds) in by_status(&problems(path, description, requirement)) {
@@ -189,7 +196,7 @@ pub(crate) fn path_names(path: &str) -> impl Iterator<Item = &str> {
 fn path_parameter(name: &str) -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let schema: RefOr<Schema> = match name {
-        "run" => text.format(Some(SchemaFormat::Custom("uuid".to_owned()))).into(),
+        "run" | "bulk" => text.format(Some(SchemaFormat::Custom("uuid".to_owned()))).into(),
         "state" => text.into(),
         "revision" => ObjectBuilder::new()
             .schema_type(Type::Integer)
@@ -211,6 +218,7 @@ fn path_parameter(name: &str) -> Parameter {
 fn about_path_parameter(name: &str) -> String {
     match name {
         "run" => "The id of the run.".to_owned(),
+        "bulk" => "The id of the bulk operation.".to_owned(),
         "state" => "The path of the state, as `split.count[3]`.".to_owned(),
         "revision" => "The number of the revision.".to_owned(),
         "key" => "The id of the key.".to_owned(),

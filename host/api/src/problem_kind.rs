@@ -102,8 +102,8 @@ kinds! {
         "The body arrives too slowly.",
         "Repeat the request over a faster connection.";
     Conflict CONFLICT "conflict":
-        "The status of the run or of the state does not allow the request, or the graph keeps \
-         changing while a run starts.",
+        "The status of the run or of the state does not allow the request, the graph keeps \
+         changing while a run starts, or too many bulk operations are not over.",
         "Read the run; repeat the request if it still makes sense.";
     Changed PRECONDITION_FAILED "changed":
         "The setting has changed since it was read; nothing was set.",
@@ -118,7 +118,7 @@ kinds! {
         "The graph, start, grant or setting is not valid.",
         "Correct every problem in `errors`.";
     KeyReused UNPROCESSABLE_ENTITY "key-reused":
-        "The idempotency key has started a run by a different request.",
+        "The idempotency key has started a run or a bulk operation by a different request.",
         "Repeat the first request unchanged, or use another key.";
     PluginRefused UNPROCESSABLE_ENTITY "plugin-refused":
         "The upload is not a plugin that this host admits; `reason` says why.",

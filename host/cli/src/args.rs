@@ -7,7 +7,9 @@ use exosphere_domain::ids::Name;
 use std::path::PathBuf;
 
 use crate::check::Check;
-use crate::commands::{audit, grant, graph, host, key, namespace, plugin, quota, run, secret};
+use crate::commands::{
+    audit, bulk, grant, graph, host, key, namespace, plugin, quota, run, secret,
+};
 use crate::secrets;
 use crate::serve::Serve;
 
@@ -120,6 +122,9 @@ pub enum Command {
     /// Start, follow, control, retry and delete runs
     #[command(subcommand)]
     Run(run::Command),
+    /// Cancel, redrive or delete every run that meets a filter
+    #[command(subcommand)]
+    Bulk(bulk::Command),
 }
 
 #[cfg(test)]
@@ -169,6 +174,13 @@ mod tests {
             "exosphere key revoke 0bCnOza3eFqR",
             "exosphere key revoke exo_0bCnOza3eFqR_2dEpQU5gHsTX8jKvWaBmNyZ2dEpQ1c5g1Y21uZ",
             "exosphere audit list --key 0bCnOza3eFqR --in shop --limit 5 --before 9",
+            "exosphere bulk redrive --graph words --since 24h --dry-run",
+            "exosphere bulk cancel --label team=a --yes --watch --reason why",
+            "exosphere bulk delete --status success --status failed --until 30d --yes",
+            "exosphere bulk list --limit 5 --after x",
+            "exosphere bulk show latest",
+            "exosphere bulk watch 0195b7f0",
+            "exosphere bulk stop 0195b7f0-0000-7000-8000-000000000001",
             "exosphere namespace list",
             "exosphere namespace show --namespace other",
             "exosphere namespace set --limit cpu_ms=1s --limit outputs=10 --slots 4",

@@ -46,6 +46,12 @@ pub enum Error {
     /// The watched run ended CANCELLED.
     #[error("the run ended CANCELLED")]
     RunCancelled,
+    /// The watched bulk operation ended FAILED.
+    #[error("the bulk operation ended FAILED: the host's log has the reasons")]
+    BulkFailed,
+    /// The watched bulk operation was stopped.
+    #[error("the bulk operation ended CANCELLED")]
+    BulkCancelled,
     /// The host reports an internal error, or its answer is not valid.
     #[error("{0}")]
     Internal(String),
@@ -58,8 +64,8 @@ impl Error {
             Error::Failed(_) | Error::Start(_) | Error::Refused { .. } => 1,
             Error::Usage(_) => 2,
             Error::Unreachable(_) | Error::Unanswered(_) => 3,
-            Error::RunFailed => 4,
-            Error::RunCancelled => 5,
+            Error::RunFailed | Error::BulkFailed => 4,
+            Error::RunCancelled | Error::BulkCancelled => 5,
             Error::Internal(_) => 6,
             Error::Unavailable { problem, .. } if problem.kind == DATABASE_AWAY => 8,
             Error::Unavailable { .. } => 7,

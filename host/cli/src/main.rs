@@ -77,6 +77,7 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         Command::Host(command) => command.run(&Context::new(&args.global)?)?,
         Command::Namespace(command) => command.run(&Context::new(&args.global)?)?,
         Command::Run(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Bulk(command) => command.run(&Context::new(&args.global)?)?,
     }
     Ok(())
 }

@@ -314,3 +314,65 @@ fn a_closed_pipe_is_not_an_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+const BULK: &str = "0195b7f0-0000-7000-8000-00000000b01c";
+
+/// Returns a bulk operation as a host answers it.
+fn bulk_json(status: &str, done: u32, failed: u32) -> String {
+    let ended_at = if status == "RUNNING" { "null" } else { "1500" };
+    format!(
+        r#"{{"bulk":"{BULK}","action":"redrive","filter":{{"graph":"words","later":[1]}},
+        "reason":"fixed","status":"{status}","frozen_at":0,"ended_at":{ended_at},
+        "expected":{{"runs":9,"exact":true}},"selected":{},"done":{done},"skipped":0,
+        "failed":{failed},"more":1}}"#,
+        done + failed
+    )
+}
+
+#[test]
+fn a_watched_operation_exits_by_its_status() {
+    for (status, failed, code) in
+        [("SUCCESS", 0, 0), ("FAILED", 2, 4), ("CANCELLED", 0, 5), ("ABANDONED", 0, 1)]
+    {
+        let running = bulk_json("RUNNING", 3, 0);
+        let end = bulk_json(status, 7, failed);
+        let host = Canned::new(&[(200, &running), (200, &running), (200, &end)]);
+        let output = host.run(&format!("bulk watch {}", &BULK[..13]));
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let shown = text(&output.stdout);
+        assert!(shown.contains(status) && shown.contains("reason: fixed"), "{shown}");
+        assert!(shown.contains("runs with graph=words later=1"), "a newer host's filter: {shown}");
+        assert!(text(&output.stderr).contains("3/9 runs: 3 done, 0 skipped, 0 failed"));
+        // The first answer tells the whole id.
+        let whole = format!("GET /v1/namespaces/default/bulk/{BULK}");
+        let prefix = format!("GET /v1/namespaces/default/bulk/{}", BULK[..13].replace('-', ""));
+        assert_eq!(host.requests(), [prefix, whole.clone(), whole]);
+    }
+}
+
+#[test]
+fn a_confirmed_operation_is_one_request() {
+    let host = Canned::new(&[(202, &bulk_json("RUNNING", 0, 0))]);
+    let output = host.run("bulk redrive --graph words --status failed --reason fixed --yes");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("0/9") && shown.contains(&format!("bulk watch {BULK}")), "{shown}");
+    let filter = r#"{"status":["FAILED"],"graph":"words"}"#;
+    let rest = r#""reason":"fixed","dry_run":false}"#;
+    let body = format!(r#"{{"action":"redrive","filter":{filter},{rest}"#);
+    assert_eq!(host.requests(), [format!("POST /v1/namespaces/default/bulk {body}")]);
+}
+
+#[test]
+fn a_question_needs_a_terminal() {
+    let preview =
+        r#"{"action":"delete","filter":{"graph":"w"},"expected":{"runs":344,"exact":false}}"#;
+    let host = Canned::new(&[(200, preview)]);
+    let output = host.run("bulk delete --graph w");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let shown = text(&output.stderr);
+    assert!(shown.contains("delete at least 344 runs with graph=w"), "{shown}");
+    let requests = host.requests();
+    assert!(requests.len() == 1 && requests[0].contains(r#""dry_run":true"#), "{requests:?}");
+    assert_eq!(exosphere("bulk delete --yes").status.code(), Some(2), "there is no condition");
+}

@@ -35,6 +35,7 @@ pub mod deadline;
 pub mod state;
 pub mod label;
 pub mod filter;
+pub mod bulk;
 pub mod node_counts;
 pub mod repeat;
 pub mod plan;

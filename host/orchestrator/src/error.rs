@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
-use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::ids::Name;
 use exosphere_domain::quota::QuotaBreach;
 use exosphere_domain::reason::Reason;
 use exosphere_sandbox::{AdmissionError, SetupError};
@@ -88,14 +88,14 @@ pub enum Error {
         /// The effect in words, and a remedy.
         message: String,
     },
-    /// An idempotency key has started a run by a different request.
+    /// An idempotency key has started a run or a bulk operation by a different request.
     #[error(
-        "the idempotency key has started the run {run} before, by another request; \
+        "the idempotency key has started {object} before, by another request; \
          repeat that one as it was, or use another key"
     )]
     KeyReused {
-        /// The run that the key has started.
-        run: RunId,
+        /// The object that the key has started: `the run ..`.
+        object: String,
         /// The differences between the requests.
         problems: Vec<Problem>,
     },

@@ -21,6 +21,7 @@ use crate::cluster::notifier::Notifier;
 use crate::cluster::probe::Probe;
 use crate::cluster::session::CurrentSession;
 use crate::data_folder::DataFolder;
+use crate::execution::bulk::Bulks;
 use crate::execution::committer::Committer;
 use crate::execution::deadlines::DeadlineWatch;
 use crate::execution::executor::Executor;
@@ -84,6 +85,7 @@ pub(crate) struct Pipeline {
     pub removals: Removals,
     pub deadlines: DeadlineWatch,
     pub pauses: Pauses,
+    pub bulks: Bulks,
     pub watchers: Watchers,
 }
 

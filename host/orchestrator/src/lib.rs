@@ -49,10 +49,11 @@ pub use exosphere_sandbox::{
     HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
-    ApiKeyRow, AttemptRow, AuditFilter, AuditRow, BadCursor, BadKeys, CheckError, Expected,
-    FailureView, GraphEntry, GraphRow, HostView, KeyId, Keyring, ListedRun, LostSecrets, Page,
-    PageRequest, Pause, PluginEntry, PluginRow, Report, RevisionEntry, RunCounters, RunCursor,
-    RunPageRequest, RunStart, RunView, SecretName, StatePageRequest, StateView, Uploads, Violation,
+    ApiKeyRow, AttemptRow, AuditFilter, AuditRow, BadCursor, BadKeys, BulkView, CheckError,
+    Expected, FailureView, GraphEntry, GraphRow, HostView, KeyId, Keyring, ListedRun, LostSecrets,
+    Page, PageRequest, Pause, PluginEntry, PluginRow, Report, RevisionEntry, RunCount, RunCounters,
+    RunCursor, RunPageRequest, RunStart, RunView, SecretName, StatePageRequest, StateView, Uploads,
+    Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
@@ -79,6 +80,7 @@ use cluster::recovery;
 use cluster::session::CurrentSession;
 use data_folder::DataFolder;
 use database_backoff::{database_backoff, pause};
+use execution::bulk::{self, Bulks};
 use execution::committer::{self, Committer};
 use execution::deadlines::{self, DeadlineWatch};
 use execution::executor::Executor;
@@ -152,6 +154,7 @@ impl Host {
                 removals: Removals::default(),
                 deadlines: DeadlineWatch::default(),
                 pauses: Pauses::default(),
+                bulks: Bulks::default(),
                 watchers: Watchers::default(),
             },
             cluster: Cluster {
@@ -193,6 +196,7 @@ impl Host {
         removals::start(&inner);
         deadlines::start(&inner);
         pauses::start(&inner);
+        bulk::start(&inner);
         access::upkeep::start(&inner);
         Ok(Host { inner, caller: None })
     }

@@ -23,6 +23,7 @@ mod walk;
 mod ancestry;
 mod orphans;
 mod labels;
+mod bulk;
 
 use crate::error::{OpenError, StoreError};
 use crate::open::Database;
@@ -117,5 +118,6 @@ async fn recount(snapshot: &mut impl Snapshot) -> Result<Report, CheckError> {
     runs::check(snapshot, &mut findings).await?;
     orphans::check(snapshot, &mut findings).await?;
     labels::check(snapshot, &mut findings).await?;
+    bulk::check(snapshot, &mut findings).await?;
     Ok(findings.report())
 }

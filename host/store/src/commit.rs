@@ -22,6 +22,7 @@ mod control;
 pub(crate) mod deadlines;
 mod sweeps;
 mod manual_retry;
+pub(crate) mod bulk;
 mod unites;
 mod claim;
 mod claim_shares;

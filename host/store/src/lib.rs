@@ -28,6 +28,7 @@ mod catalog;
 mod deletion;
 mod revisions;
 mod pauses;
+mod bulk;
 mod namespaces;
 mod quotas;
 mod api_keys;
@@ -43,6 +44,7 @@ use std::time::Duration;
 pub use api_keys::{ApiKeyRow, KeyCreation, MAX_API_KEYS, NewApiKey, Revocation};
 pub use audit::{AuditEntry, AuditFilter, AuditRow};
 pub use backend::notifications::{Listener, ListenerEvent, Notification, RunChange};
+pub use bulk::{BulkBegin, BulkCancel, BulkPage, BulkView, MAX_RUNNING_BULKS, NewBulk, RunCount};
 pub use catalog::{
     AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, SecretRows,
     description,
@@ -55,6 +57,7 @@ pub use commit::batch::{
     Batch, ClaimMode, ClaimShares, Committed, Control, ExistingRun, Finished, Leftover, NewRun,
     Operation, RedrivePart, Reply, RunShare, Stage, Staged, StagedQueues,
 };
+pub use commit::bulk::BulkStep;
 pub use commit::deadlines::PendingDeadline;
 pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};
 pub use error::{OpenError, StoreError};

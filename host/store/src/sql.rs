@@ -227,10 +227,13 @@ mod deadlines;
 mod namespaces;
 mod pauses;
 mod access;
+mod bulk;
 mod secrets;
 pub(crate) mod check;
 
 pub(crate) use access::*;
+
+pub(crate) use bulk::*;
 pub(crate) use catalog::*;
 pub(crate) use check::*;
 pub(crate) use claims::*;

@@ -126,6 +126,16 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
             Sent::new("POST", format!("{run}/resume"))
         }
         "redriveRun" => own("POST", &format!("/runs/{}/redrive", world.failing()?.id)),
+        "startBulk" => {
+            let body = json!({"action": "cancel", "filter": {"graph": "wait"}, "reason": "a test"});
+            let start = own("POST", "/bulk").json(&body);
+            let mut dry = body;
+            dry["dry_run"] = json!(true);
+            return Ok(vec![(202, start), (200, own("POST", "/bulk").json(&dry))]);
+        }
+        "listBulk" => own("GET", "/bulk").query("limit=1"),
+        "showBulk" => own("GET", &format!("/bulk/{}", bulk(world)?)),
+        "cancelBulk" => own("POST", &format!("/bulk/{}/cancel", bulk(world)?)),
         "listStates" => own("GET", &format!("{run}/states")).query("identifier=only"),
         "showState" => own("GET", &format!("{run}/states/{}", world.succeeded.state)),
         "retryState" => {
@@ -201,6 +211,14 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         other => bail!("no request is known for the operation {other}: add one here"),
     };
     Ok(vec![(200, sent)])
+}
+
+/// Begins a bulk operation without runs, and returns its id.
+pub fn bulk(world: &World<'_>) -> Result<String> {
+    let body = json!({"action": "redrive", "filter": {"graph": "echo"}});
+    let begun = Sent::new("POST", format!("{NAMESPACE}/bulk")).json(&body).answer(world.host)?;
+    let id = begun.json()?["bulk"].as_str().map(str::to_owned);
+    id.with_context(|| format!("no operation has begun: {}", begun.text))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use exosphere_tests::{Host, component};
 use serde_json::{Value, json};
 
 use crate::document::{Document, Operation, ROLES};
-use crate::happy::{ARGUMENTS, NAMESPACE, World, new_key, one_node, requests};
+use crate::happy::{ARGUMENTS, NAMESPACE, World, bulk, new_key, one_node, requests};
 use crate::sent::{Answer, Sent};
 
 /// Kinds that a single request cannot provoke, with the tests that show them.
@@ -24,10 +24,11 @@ const ELSEWHERE: [(&str, &str); 6] = [
 ];
 
 /// Operations whose `conflict` needs more than a request, with its cause.
-const RACES: [(&str, &str); 5] = [
+const RACES: [(&str, &str); 6] = [
     ("createKey", "the database has as many keys as it may have"),
     ("revokeKey", "the key is the last one that can create keys, in access of the store"),
     ("startRun", "the graph changes during each of several tries"),
+    ("startBulk", "many operations are not over, in the suite of the store"),
     ("showStateInputs", "a unite waits for its members"),
     ("removeSecret", "a node declares the secret, in secrets"),
 ];
@@ -86,7 +87,9 @@ fn provoke(
         "quota-exceeded" => return Ok(vec![beyond_quota(&happy, host)?]),
         "bad-host" => happy.header("host", "a b"),
         "other-site" => happy.header("origin", "https://other.example"),
-        "bad-header" if operation.id == "startRun" => happy.header("idempotency-key", ""),
+        "bad-header" if ["startRun", "startBulk"].contains(&operation.id.as_str()) => {
+            happy.header("idempotency-key", "")
+        }
         "bad-header" => happy.header("if-match", "unquoted"),
         "changed" => happy.header("if-match", format!("\"{}\"", "0".repeat(64))),
         "bad-json" => happy.body("[]"),
@@ -97,6 +100,11 @@ fn provoke(
         // A map takes much more memory than its text.
         "too-many-values" => happy.body(format!("{{\"a\": [{}0]}}", "{\"\":0},".repeat(6_000))),
         "plugin-refused" => happy.body("x"),
+        "key-reused" if operation.id == "startBulk" => {
+            let keyed = |sent: Sent| sent.header("idempotency-key", "used");
+            keyed(happy.clone()).to(host)?;
+            keyed(happy).json(&json!({"action": "delete", "filter": {"graph": "wait"}}))
+        }
         "key-reused" => {
             let first = Sent::new("POST", &happy.path).json(&json!({"idempotency_key": "used"}));
             first.to(host)?;
@@ -171,7 +179,7 @@ fn not_found(operation: &Operation, happy: &Sent, host: &Host) -> Result<Vec<Sen
     let spoil = |place: usize| {
         let mut parts: Vec<_> = happy.path.split('/').collect();
         parts[place] = match templates[place] {
-            "{run}" => "00000000-0000-7000-8000-000000000000",
+            "{run}" | "{bulk}" => "00000000-0000-7000-8000-000000000000",
             "{revision}" => "999999999",
             "{key}" => "000000000000",
             _ => "absent",
@@ -217,6 +225,12 @@ fn conflict(operation: &Operation, world: &World<'_>) -> Result<Sent> {
         "removePlugin" => "/plugins/lab".to_owned(),
         // The first digits of every id are those of the same time.
         "showRun" => format!("/runs/{}", &world.succeeded.id[..4]),
+        // Two operations, whose first digits are those of the same time.
+        "showBulk" | "cancelBulk" => {
+            bulk(world)?;
+            let (_, tail) = operation.path.split_once("{bulk}").context("not of an operation")?;
+            format!("/bulk/{}{tail}", &bulk(world)?[..4])
+        }
         "rollBackGraph" => {
             outdate(world.host, "outdated")?;
             let path = format!("{NAMESPACE}/graphs/outdated/rollback");

@@ -12,7 +12,7 @@ use exosphere_tests::both_databases::on_both;
 use exosphere_tests::{Host, checkout};
 use serde_json::{Value, json};
 
-use crate::happy::{ARGUMENTS, World, new_key};
+use crate::happy::{ARGUMENTS, World, bulk, new_key};
 
 /// The checks of each answer. None asks for a request to be accepted: a graph or a grant must
 /// also make sense.
@@ -49,13 +49,14 @@ fn program() -> Result<Option<PathBuf>> {
 
 /// Writes the settings: objects that exist are named more often than chance would.
 fn write_settings(folder: &Path, world: &World<'_>) -> Result<()> {
-    let (done, failed) = (&world.succeeded, &world.failed);
+    let (done, failed, begun) = (&world.succeeded, &world.failed, bulk(world)?);
     let values = [
         ("namespace", r#""default", "default""#.to_owned()),
         ("name", r#""echo", "lab", "fail_when""#.to_owned()),
         ("plugin", r#""lab", "lab""#.to_owned()),
         ("run", format!(r#""{}", "{}""#, done.id, failed.id)),
         ("revision", "1, 2".to_owned()),
+        ("bulk", format!(r#""{begun}", "{begun}""#)),
         ("state", format!(r#""{}", "{}""#, done.state, failed.state)),
     ];
     let mut text = String::new();

@@ -1,6 +1,7 @@
 //! The commands of the client, one file each, grouped as on the command line.
 
 pub mod audit;
+pub mod bulk;
 pub mod grant;
 pub mod graph;
 pub mod host;

@@ -84,8 +84,9 @@ async fn apply_heartbeat(
     if !lost.is_empty() && session.begin_reclaiming() {
         host_runtime.spawn(reclaim(inner.clone(), lost));
     }
-    // Those of runs that a host which is gone has started.
+    // Those of runs that a host which is gone has started, and what it was carrying out.
     inner.pipeline.deadlines.wake();
+    inner.pipeline.bulks.wake();
     let work = next_due.is_some_and(|due| due <= now);
     inner.pipeline.committer.hint(WorkHint { now: Some(now), due: next_due, work });
     Ok(())

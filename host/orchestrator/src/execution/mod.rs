@@ -21,4 +21,5 @@ mod staging;
 pub(crate) mod sweeps;
 pub(crate) mod removals;
 pub(crate) mod pauses;
+pub(crate) mod bulk;
 pub(crate) mod deadlines;

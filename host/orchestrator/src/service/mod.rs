@@ -7,6 +7,7 @@ pub(crate) mod request;
 pub(crate) mod deletion;
 mod revisions;
 pub(crate) mod pauses;
+pub(crate) mod bulk;
 pub(crate) mod start;
 pub(crate) mod run_control;
 pub(crate) mod queries;

@@ -94,7 +94,11 @@ impl Host {
 
     /// Refuses a list without items if nothing can be in it: the namespace does not exist, or the
     /// graph.
-    async fn check_list(&self, namespace: &Name, graph: Option<&Name>) -> Result<(), Error> {
+    pub(crate) async fn check_list(
+        &self,
+        namespace: &Name,
+        graph: Option<&Name>,
+    ) -> Result<(), Error> {
         self.check_namespace(namespace).await?;
         match graph {
             Some(graph) if self.inner.db.store.graph_size(namespace, graph).await? == 0 => {

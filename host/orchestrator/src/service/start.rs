@@ -380,6 +380,13 @@ fn validate_deadlines(request: &StartRequest) -> Vec<Problem> {
     given.filter_map(problem).collect()
 }
 
+/// Refuses a text that is not a valid idempotency key.
+pub(crate) fn check_key(key: &str) -> Result<(), Error> {
+    let message = || format!("use 1 to {MAX_KEY_BYTES} bytes, none of them NUL");
+    let invalid = || Error::invalid("the request", "$.idempotency_key", message());
+    if is_key(key) { Ok(()) } else { Err(invalid()) }
+}
+
 /// Returns `true` if a text is a valid idempotency key.
 fn is_key(text: &str) -> bool {
     (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.contains('\0')
@@ -406,5 +413,5 @@ fn check_same_request(
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::KeyReused { run: existing.run, problems })
+    Err(Error::KeyReused { object: format!("the run {}", existing.run), problems })
 }

@@ -13,6 +13,7 @@ use exosphere_domain::plan::{Changes, Deltas, Transition};
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState};
 
+use super::bulk::BulkStep;
 use crate::audit::AuditEntry;
 use crate::reads::views::RunView;
 use crate::types::{ClaimedState, RunInfo, RunUpdate};
@@ -68,6 +69,8 @@ pub enum Control {
     Redrive(RedrivePart),
     /// Executes a control operation, and records it in the audit log if it succeeds.
     Audited(Box<Control>, AuditEntry),
+    /// Changes the run for a bulk operation, once.
+    Bulk(Box<BulkStep>),
 }
 
 /// One transaction of a redrive. A redrive of many states is split, so that other operations commit

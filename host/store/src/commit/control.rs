@@ -48,6 +48,7 @@ impl CommitTx<'_> {
                 }
                 Ok(reply)
             }
+            Control::Bulk(step) => self.bulk_step(tx, run, step).await,
         }
     }
 

@@ -108,19 +108,31 @@ impl Store {
         filter: &RunFilter,
         page: RunPageRequest,
     ) -> Result<Page<ListedRun>, StoreError> {
-        let range = Range::new(filter, page.after);
-        let (keys, bound) = match filter.labels.as_slice() {
-            [] => (self.runs_by_status(namespace, filter, &range, page.limit).await?, None),
-            [label, others @ ..] => {
-                let labels = (label, others);
-                self.runs_by_label(namespace, filter, labels, range, page.limit).await?
-            }
-        };
-        let is_full = keys.len() as u64 >= u64::from(page.limit);
-        let next = if is_full { keys.last().copied() } else { bound };
-        let keys: Vec<i64> = keys.iter().map(|key| key.run.0).collect();
+        let (keys, next) = self.run_keys(namespace, filter, page.after, page.limit).await?;
+        let keys: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let items = self.listed_runs(&keys, &filter.wanted_statuses()).await?;
         Ok(Page { items, next: next.map(|next| next.to_string()) })
+    }
+
+    /// Finds the keys of a page of runs that meet a filter, the newest first, and the place after the
+    /// page; `None` after the last run.
+    pub(crate) async fn run_keys(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+        after: Option<RunCursor>,
+        limit: u32,
+    ) -> Result<(Vec<RunKey>, Option<RunCursor>), StoreError> {
+        let range = Range::new(filter, after);
+        let (found, bound) = match filter.labels.as_slice() {
+            [] => (self.runs_by_status(namespace, filter, &range, limit).await?, None),
+            [label, others @ ..] => {
+                self.runs_by_label(namespace, filter, (label, others), range, limit).await?
+            }
+        };
+        let is_full = found.len() as u64 >= u64::from(limit);
+        let next = if is_full { found.last().copied() } else { bound };
+        Ok((found.iter().map(|place| place.run).collect(), next))
     }
 
     /// Lists the ids of the newest runs of a namespace that were created in an interval, at most

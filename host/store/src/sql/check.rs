@@ -88,6 +88,27 @@ pub(crate) const CHECK_RUNS_COLUMNS: &[&str] = check_run!(names_of_sources);
 pub(crate) const CHECK_LABELS_COLUMNS: &[&str] =
     &["run", "key", "uuid", "value", "namespace", "run_namespace", "created_at", "run_created_at"];
 
+/// The columns of [`CHECK_BULKS`].
+pub(crate) const CHECK_BULKS_COLUMNS: &[&str] = &[
+    "id",
+    "namespace",
+    "action",
+    "filter",
+    "status",
+    "frozen_at",
+    "ended_at",
+    "is_exact",
+    "expected",
+    "done",
+    "skipped",
+    "failed",
+    "page",
+    "page_after",
+];
+
+/// The columns of [`CHECK_BULK_RUNS`].
+pub(crate) const CHECK_BULK_RUNS_COLUMNS: &[&str] = &["bulk", "run", "outcome", "status"];
+
 /// The columns of [`CHECK_STATES`].
 pub(crate) const CHECK_STATES_COLUMNS: &[&str] = check_state!(names_of_sources);
 
@@ -209,6 +230,17 @@ statements! {
          FROM label l \
          JOIN run u ON u.id = l.run \
          ORDER BY l.run, l.key";
+    CHECK_BULKS =
+        "SELECT id, namespace, action, filter, status, frozen_at, ended_at, is_exact, expected, \
+             done, skipped, failed, page, page_after \
+         FROM bulk \
+         ORDER BY id";
+    /// Reads the runs of the pages of operations, each with the status of its operation.
+    CHECK_BULK_RUNS =
+        "SELECT r.bulk, r.run, r.outcome, b.status \
+         FROM bulk_run r \
+         LEFT JOIN bulk b ON b.id = r.bulk \
+         ORDER BY r.bulk, r.run";
     CHECK_ORPHAN_DEADLINES =
         "SELECT d.kind, d.run \
          FROM deadline d \

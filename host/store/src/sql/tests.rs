@@ -31,6 +31,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         deletion::ALL,
         deadlines::ALL,
         pauses::ALL,
+        bulk::ALL,
         namespaces::ALL,
         access::ALL,
         secrets::ALL,

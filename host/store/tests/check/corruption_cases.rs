@@ -1,5 +1,7 @@
 //! Corruption cases: SQL statements, each with its expected violations.
 
+use crate::bulk_cases::BULKS;
+
 /// A statement, and the expected violations: the rule, the table and column, the row. `<fan>` is
 /// the id of that run, `<fan:00>` of the state at that path, `<+1>` the next unused state id. See
 /// [`runs::fan`] for its paths.
@@ -600,4 +602,4 @@ pub const TYPES: &[Case] = &[
     ),
 ];
 
-pub const ALL: [&[Case]; 7] = [CHILDREN, UNITES, CLAIMS, ENDS, COUNTS, NAMESPACES, VALUES];
+pub const ALL: [&[Case]; 8] = [CHILDREN, UNITES, CLAIMS, ENDS, COUNTS, NAMESPACES, VALUES, BULKS];

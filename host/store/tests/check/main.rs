@@ -8,4 +8,5 @@ mod runs;
 mod no_false_positives;
 mod invalid_databases;
 mod corruption_cases;
+mod bulk_cases;
 mod corruption;

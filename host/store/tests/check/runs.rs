@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use exosphere_domain::bulk::BulkAction;
 use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::filter::RunFilter;
 use exosphere_domain::graph::testing::GraphBuilder;
+use exosphere_domain::ids::BulkId;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Control, Operation, Reply};
+use exosphere_store::{BulkBegin, BulkStep, Control, NewBulk, Operation, Reply, RunCount};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, TestDatabase, outputs};
@@ -61,7 +64,43 @@ pub async fn all(harness: &mut Harness, database: &TestDatabase) -> BTreeMap<&'s
     failed(harness, database, &mut runs).await;
     cancelled_and_paused(harness, &mut runs).await;
     stores(harness, &mut runs).await;
+    bulks(harness, &runs).await;
     runs
+}
+
+/// Begins two bulk operations: one that is over, and one on the way, which has skipped a run.
+async fn bulks(harness: &mut Harness, runs: &Runs) {
+    for (number, reason) in [(1, "over"), (2, "on the way")] {
+        let new = NewBulk {
+            id: BulkId(uuid::Uuid::from_u128(number)),
+            namespace: "n".parse().unwrap(),
+            action: BulkAction::Delete,
+            filter: RunFilter {
+                graph: Some("fan".parse().unwrap()),
+                created_before: Some(1),
+                ..RunFilter::default()
+            },
+            reason: reason.to_owned(),
+            created_by: None,
+            expected: RunCount { runs: 0, is_exact: true },
+            key: None,
+        };
+        assert_eq!(harness.store.begin_bulk(&new, 1_000_000).await.unwrap(), BulkBegin::Begun);
+    }
+    let session = exosphere_domain::ids::SessionId(1);
+    let pages = harness.store.running_bulks(session, "", 9).await.unwrap();
+    let (runs_of_page, next) = harness.store.runs_of_bulk(&pages[0], 9).await.unwrap();
+    assert_eq!((runs_of_page, next), (Vec::new(), None));
+    harness.store.end_page_of_bulk(&pages[0], next, 1_000_000).await.unwrap();
+    let step = BulkStep {
+        bulk: pages[1].id,
+        page: pages[1].page,
+        ended_before: Some(1),
+        change: Control::Delete,
+    };
+    let step = Operation::Control(runs["fan"].info.clone(), Control::Bulk(step.into()));
+    let reply = harness.commit_one(step).await;
+    assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
 }
 
 type Runs = BTreeMap<&'static str, Run>;

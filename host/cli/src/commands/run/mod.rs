@@ -2,6 +2,7 @@
 
 mod control;
 mod delete;
+pub mod filter;
 mod given;
 mod inputs;
 mod list;
@@ -12,7 +13,7 @@ mod state_ref;
 mod show;
 mod start;
 mod states;
-mod watch;
+pub mod watch;
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};

@@ -53,7 +53,8 @@ impl Watch {
 /// Follows a run to its end, prints the end, and returns an error if it was not a
 /// success.
 pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
-    say_on_interrupt(id)?;
+    let run = id.to_string();
+    say_on_interrupt("the run", &["run", "watch", &run], &["run", "cancel", &run])?;
     let progress = Progress::new();
     let end = poll(context, id, &progress);
     progress.finish();
@@ -84,13 +85,13 @@ pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
 /// The exit code of a command that an interrupt ended, as of a shell.
 const INTERRUPTED: i32 = 130;
 
-/// Lets an interrupt end this process with the words that the run continues without it.
-fn say_on_interrupt(id: RunId) -> Result<(), Error> {
-    let run = id.to_string();
+/// Lets an interrupt end this process with the words that what it watches continues without it, and
+/// the commands that follow it and stop it.
+pub fn say_on_interrupt(watched: &str, follow: &[&str], stop: &[&str]) -> Result<(), Error> {
     let words = format!(
-        "\nthe run continues; follow it with: {}\nstop it with: {}\n",
-        follow_up(&["run", "watch", &run]),
-        follow_up(&["run", "cancel", &run])
+        "\n{watched} continues; follow it with: {}\nstop it with: {}\n",
+        follow_up(follow),
+        follow_up(stop)
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let wait = move || {
@@ -116,31 +117,36 @@ fn poll(
     id: RunId,
     progress: &Progress,
 ) -> Result<(Answer, Known<RunStatus>), Error> {
-    let mut seen = None;
+    let (mut answer, mut run) = poll_once(context, id, None)?;
+    loop {
+        progress.show(&run.summary);
+        if is_over(&run.summary) {
+            return Ok((answer, run.summary.status));
+        }
+        thread::sleep(POLL_INTERVAL);
+        let seen = Some(run.summary.version);
+        (answer, run) = while_absent(|| poll_once(context, id, seen), || progress.absent())?;
+    }
+}
+
+/// Polls a host that was reachable before, and is perhaps restarting, until it answers.
+pub fn while_absent<T>(
+    poll: impl Fn() -> Result<T, Error>,
+    show_absence: impl Fn(),
+) -> Result<T, Error> {
     let mut absent_since = None;
     loop {
-        match poll_once(context, id, seen) {
-            Ok((answer, RunDetails { summary: run, .. })) if is_over(&run) => {
-                progress.show(&run);
-                return Ok((answer, run.status));
-            }
-            Ok((_, RunDetails { summary: run, .. })) => {
-                absent_since = None;
-                seen = Some(run.version);
-                progress.show(&run);
-                thread::sleep(POLL_INTERVAL);
-            }
-            // The host was reachable before, and is perhaps restarting.
+        match poll() {
             Err(
                 error @ (Error::Unreachable(_) | Error::Unanswered(_) | Error::Unavailable { .. }),
-            ) if seen.is_some() => {
+            ) => {
                 if absent_since.get_or_insert_with(Instant::now).elapsed() > MAX_ABSENCE {
                     return Err(error);
                 }
-                progress.absent();
+                show_absence();
                 thread::sleep(ABSENT_POLL_INTERVAL);
             }
-            Err(error) => return Err(error),
+            answered => return answered,
         }
     }
 }

@@ -10,6 +10,9 @@ use super::lanes::{Lane, LaneCost};
 /// docs/internals/performance-log.md).
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
+/// The number of states up to which a redrive of a bulk operation shares a batch with others of it.
+const MAX_ROWS_OF_SMALL_REDRIVE: u64 = 8;
+
 /// Returns the lane and the cost of an operation.
 pub(crate) fn lane_and_cost(operation: &Operation) -> LaneCost {
     let (lane, run, cost) = match operation {
@@ -42,6 +45,14 @@ fn of_control(control: &Control) -> (Lane, u64) {
             let (lane, rows) = of_control(control);
             (lane, rows + 1)
         }
+        // No caller waits for it.
+        Control::Bulk(step) => match of_control(&step.change) {
+            (Lane::Urgent, rows) => (Lane::Control, rows + 1),
+            (Lane::Background, rows) if rows <= MAX_ROWS_OF_SMALL_REDRIVE => {
+                (Lane::Control, rows + 1)
+            }
+            (lane, rows) => (lane, rows + 1),
+        },
     }
 }
 
@@ -97,13 +108,15 @@ pub(super) mod tests {
 
     use exosphere_domain::deadline::Deadlines;
     use exosphere_domain::graph::testing::GraphBuilder;
-    use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId};
+    use exosphere_domain::ids::{
+        BulkId, Fence, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId,
+    };
     use exosphere_domain::journal::Journal;
     use exosphere_domain::limits::Limits;
     use exosphere_domain::path::Path;
     use exosphere_domain::plan::{Changes, Deltas, root_state};
     use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Place};
-    use exosphere_store::RunInfo;
+    use exosphere_store::{BulkStep, RunInfo};
 
     use exosphere_domain::testing::SameId;
 
@@ -165,6 +178,13 @@ pub(super) mod tests {
             assert_eq!(control(urgent), Lane::Urgent);
         }
         assert_eq!(control(Control::Retry(StateId(1))), Lane::Control);
+        let bulk = |change| {
+            let (bulk, page, ended_before) = (BulkId(uuid::Uuid::nil()), 0, None);
+            control(Control::Bulk(BulkStep { bulk, page, ended_before, change }.into()))
+        };
+        let redrive = |states| Control::Redrive(RedrivePart::Whole(vec![StateId(1); states]));
+        assert_eq!(bulk(Control::Cancel), Lane::Control, "no caller waits for it");
+        assert_eq!((bulk(redrive(1)), bulk(redrive(250))), (Lane::Control, Lane::Background));
         let (root, counts) = root_state(&run.graph, &SameId);
         let new = NewRun {
             info: run,

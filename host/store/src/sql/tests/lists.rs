@@ -30,6 +30,17 @@ macro_rules! cases {
 const CASES: &[Case] = cases! {
     RUNS_BY_STATUS by "run_by_status" with "'n', 0, 0, 99999, 0, 50, 1, 1, 1, 1",
     RUNS_BY_GRAPH by "run_by_graph" with "'n', 0, 0, 99999, 0, 50, 1, 1, 1, 1, 'g'",
+    // Pages of bulk operations: one status, and those of runs that have ended.
+    RUNS_BY_STATUS by "run_by_status" with "'n', 0, 0, 99999, 0, 100, 0, 0, 1, 0",
+    RUNS_BY_GRAPH by "run_by_graph" with "'n', 0, 0, 99999, 0, 100, 0, 1, 1, 1, 'g'",
+    BULKS by "bulk_list" with "'n', 'g', 50",
+    BULK_IDS by "bulk_list" with "'n', '00', '00g', 10",
+    // By its id, or by namespace and id.
+    BULK by "bulk_" with "'n', 'b77'",
+    BULK_OF_KEY by "bulk_start_key" with "'n', 'key77'",
+    RUNNING_BULKS by "bulk_running" with "'a', 1, 200",
+    RUNNING_BULKS_OF by "bulk_running" with "'n'",
+    REMOVE_BULKS by "bulk_ended" with "500, 100",
     RUNS_BY_LABEL by "label_list"
         with "'n', 'k', 'v', 0, 0, 99999, 0, 50, '[\"FAILED\"]', 'g', '[\"a:b\"]'",
     LABEL_BOUND by "label_list" with "'n', 'k', 'v', 0, 0, 99999, 0, 1999",
@@ -72,6 +83,17 @@ const EXAMPLE_ROWS: &str = "
         CASE WHEN n % 40 > 0 THEN 1 END, CASE n % 80 WHEN 0 THEN 'trap' WHEN 40 THEN 'exit' END,
         CASE n % 80 WHEN 0 THEN 'm' WHEN 40 THEN 'other' END, 1, 0, 0, 0, 0, '[]', '[]', 0
     FROM generate_series(1, 30000) AS n;
+    INSERT INTO bulk (id, namespace, action, filter, reason, start_key, status, frozen_at, ended_at,
+        expected, is_exact)
+    SELECT 'b' || n, 'n', 'cancel', '{\"graph\":\"g\"}', '',
+        CASE WHEN n % 9 = 0 THEN 'key' || n END,
+        CASE WHEN n % 5000 = 0 THEN 'RUNNING' ELSE 'SUCCESS' END, n,
+        CASE WHEN n % 5000 > 0 THEN n END, 0, 1
+    FROM generate_series(1, 30000) AS n;
+    INSERT INTO bulk_run (bulk, run, outcome)
+        SELECT 'b' || n % 100, n, 'done' FROM generate_series(1, 20000) AS n;
+    VACUUM ANALYZE bulk;
+    VACUUM ANALYZE bulk_run;
     VACUUM ANALYZE run;
     VACUUM ANALYZE label;
     VACUUM ANALYZE state";
@@ -95,11 +117,17 @@ async fn lists_go_along_their_indices_on_postgres() {
         connection.execute(sqlx::raw_sql(statement)).await.unwrap();
     }
     for mode in ["force_custom_plan", "force_generic_plan"] {
-        for case in CASES {
-            let plan = plan(&mut connection, case, mode).await;
+        for (number, case) in CASES.iter().enumerate() {
+            let plan = plan(&mut connection, case, number, mode).await;
             let name = case.name;
             assert!(plan.contains(case.index), "{name} goes not by {}: {plan}", case.index);
-            let unwanted = ["Seq Scan on run", "Seq Scan on state", "Seq Scan on label", "Hash"];
+            let unwanted = [
+                "Seq Scan on run",
+                "Seq Scan on state",
+                "Seq Scan on label",
+                "Seq Scan on bulk",
+                "Hash",
+            ];
             assert!(!unwanted.iter().any(|it| plan.contains(it)), "{name}, {mode}: {plan}");
             let sorts = plan.matches("Sort  (").count();
             assert!(sorts <= max_sorts(name), "{name}, {mode}: {plan}");
@@ -108,8 +136,9 @@ async fn lists_go_along_their_indices_on_postgres() {
 }
 
 /// Returns the plan of a statement.
-async fn plan(connection: &mut PgConnection, case: &Case, mode: &str) -> String {
-    let Case { name, statement, values, .. } = case;
+async fn plan(connection: &mut PgConnection, case: &Case, number: usize, mode: &str) -> String {
+    let Case { statement, values, .. } = case;
+    let name = format!("case_{number}");
     let prepare =
         format!("SET plan_cache_mode = {mode}; PREPARE {name}_{mode} AS {}", statement.postgres);
     connection.execute(sqlx::raw_sql(AssertSqlSafe(prepare))).await.unwrap();
@@ -140,7 +169,15 @@ async fn lists_go_along_their_indices_on_sqlite() {
             index => index,
         };
         assert!(plan.contains(key), "{name} goes not by {key}: {plan}");
-        let unwanted = ["SCAN run", "SCAN state", "SCAN label", "SCAN l\n", "SCAN u\n"];
+        let unwanted = [
+            "SCAN run",
+            "SCAN state",
+            "SCAN label",
+            "SCAN bulk",
+            "SCAN l\n",
+            "SCAN u\n",
+            "SCAN b\n",
+        ];
         assert!(!unwanted.iter().any(|it| plan.contains(it)), "{name}: {plan}");
         let sorts = plan.matches("TEMP B-TREE").count();
         assert!(sorts <= max_sorts(name), "{name}: {plan}");
