@@ -153,7 +153,8 @@ mod tests {
         assert_eq!(listing.filter.created_after, Some(5));
         assert_eq!(listing.limit(), DEFAULT_PAGE_SIZE);
         assert!(listing.after(str::parse::<RunCursor>).unwrap().is_none());
-        let listing: Listing<RunFilter> = "after=5.7&limit=1000".parse().unwrap();
+        let listing: Listing<RunFilter> =
+            "after=5.00000000000000000000000000000007&limit=1000".parse().unwrap();
         assert!(listing.filter.is_empty() && listing.limit() == MAX_PAGE_SIZE);
         assert!(listing.after(str::parse::<RunCursor>).unwrap().is_some());
     }

@@ -17,7 +17,7 @@ use crate::audit::{self, AuditEntry};
 use crate::codec::{parse_json, read_int, read_text, to_json, to_name};
 use crate::dialect::{Cursor, Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
-use crate::reads::run_list::RunCursor;
+use crate::reads::run_list::RunPlace;
 use crate::reads::views::Page;
 use crate::{Store, in_transaction, sql};
 
@@ -223,10 +223,10 @@ impl Store {
         &self,
         page: &BulkPage,
         limit: u32,
-    ) -> Result<(Vec<RunKey>, Option<RunCursor>), StoreError> {
+    ) -> Result<(Vec<RunKey>, Option<RunPlace>), StoreError> {
         let filter: RunFilter = parse_json(&page.filter, "bulk", "filter", page.id)?;
         let filter = frozen(page.action, &filter, page.frozen_at);
-        let after = page.after.as_deref().map(str::parse::<RunCursor>).transpose();
+        let after = page.after.as_deref().map(str::parse::<RunPlace>).transpose();
         let after = after.map_err(|_| corrupt_row("bulk", "page_after", page.id))?;
         self.run_keys(&page.namespace, &filter, after, limit).await
     }
@@ -272,7 +272,7 @@ impl Store {
     pub async fn end_page_of_bulk(
         &self,
         page: &BulkPage,
-        next: Option<RunCursor>,
+        next: Option<RunPlace>,
         now: Millis,
     ) -> Result<(), StoreError> {
         let (id, page) = (page.id, page.page);
@@ -403,7 +403,7 @@ async fn end_page(
     tx: &mut impl Tx,
     id: BulkId,
     page: i64,
-    next: Option<RunCursor>,
+    next: Option<RunPlace>,
 ) -> Result<(), StoreError> {
     let (id, now) = (id.to_string(), tx.now());
     // A statement of its own: the next one sees what the transactions of the page have recorded.

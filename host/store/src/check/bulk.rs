@@ -11,7 +11,7 @@ use super::row_reader::{Columns, Joined, RowReader, json};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, params};
 use crate::error::StoreError;
-use crate::reads::run_list::RunCursor;
+use crate::reads::run_list::RunPlace;
 use crate::sql;
 
 pub(super) async fn check(
@@ -57,7 +57,7 @@ fn bulk(row: &mut RowReader<'_>) {
         row.report_value("status", "is SUCCESS, and the action failed on runs");
     }
     let page = row.count("page");
-    let after = row.maybe_parsed("page_after", |text| text.parse::<RunCursor>().ok());
+    let after = row.maybe_parsed("page_after", |text| text.parse::<RunPlace>().ok());
     if page == Some(0) && after.is_some() {
         row.report_value("page_after", "is present though the first page has not ended");
     }

@@ -11,9 +11,10 @@ use exosphere_domain::filter::RunFilter;
 use exosphere_domain::ids::{Millis, Name, RunId, RunKey};
 use exosphere_domain::label::{Label, Labels};
 use exosphere_domain::state::RunStatus;
+use uuid::Uuid;
 
 use super::views::{Page, RunView, run};
-use crate::codec::to_json;
+use crate::codec::{read_int, to_json};
 use crate::dialect::{Param, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
@@ -22,9 +23,9 @@ use crate::{Store, sql};
 /// Each costs two or three lookups.
 const MAX_EXAMINED_RUNS: i64 = 2000;
 
-/// The place of a run in a list: a page begins after it. Its text is opaque to callers.
+/// The place of a run in a list: a page begins after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunCursor {
+pub struct RunPlace {
     created_at: Millis,
     run: RunKey,
 }
@@ -34,13 +35,13 @@ pub struct RunCursor {
 #[error("this is not a cursor of a list of runs; give `next` of the page before")]
 pub struct BadCursor;
 
-impl RunCursor {
+impl RunPlace {
     /// The place before every run of a list.
-    const NEWEST: RunCursor = RunCursor { created_at: Millis::MAX, run: RunKey(i64::MAX) };
+    const NEWEST: RunPlace = RunPlace { created_at: Millis::MAX, run: RunKey(i64::MAX) };
 
     /// Returns the place before all runs that were started before a time.
     fn before(time: Millis) -> Self {
-        RunCursor { created_at: time, run: RunKey(i64::MIN) }
+        RunPlace { created_at: time, run: RunKey(i64::MIN) }
     }
 
     /// Returns the cursor as two parameters.
@@ -49,13 +50,13 @@ impl RunCursor {
     }
 }
 
-impl fmt::Display for RunCursor {
+impl fmt::Display for RunPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{:x}", self.created_at, self.run.0)
     }
 }
 
-impl FromStr for RunCursor {
+impl FromStr for RunPlace {
     type Err = BadCursor;
 
     fn from_str(text: &str) -> Result<Self, BadCursor> {
@@ -63,7 +64,35 @@ impl FromStr for RunCursor {
         let parts = text.split_once('.');
         let parts = parts.and_then(|(time, run)| Some((number(time)?, number(run)?)));
         let (created_at, run) = parts.ok_or(BadCursor)?;
-        Ok(RunCursor { created_at, run: RunKey(run) })
+        Ok(RunPlace { created_at, run: RunKey(run) })
+    }
+}
+
+/// The cursor of a list of runs, whose text is opaque to callers: the place of a run, which it names
+/// by its id. A run's number would tell how many runs other namespaces start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunCursor {
+    created_at: Millis,
+    run: RunId,
+}
+
+impl fmt::Display for RunCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{}", self.created_at, self.run.0.simple())
+    }
+}
+
+impl FromStr for RunCursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let (created_at, run) = text.split_once('.').ok_or(BadCursor)?;
+        let created_at = i64::from_str_radix(created_at, 16).map_err(|_| BadCursor)?;
+        let run = Uuid::parse_str(run).map_err(|_| BadCursor)?;
+        if created_at < 0 {
+            return Err(BadCursor);
+        }
+        Ok(RunCursor { created_at, run: RunId(run) })
     }
 }
 
@@ -87,14 +116,14 @@ pub struct ListedRun {
 
 /// A part of a list: from a place, which is included, up to another.
 struct Range {
-    from: RunCursor,
-    to: RunCursor,
+    from: RunPlace,
+    to: RunPlace,
 }
 
 impl Range {
-    fn new(filter: &RunFilter, after: Option<RunCursor>) -> Self {
-        let from = RunCursor::before(filter.created_after.unwrap_or(Millis::MIN));
-        let to = filter.created_before.map_or(RunCursor::NEWEST, RunCursor::before);
+    fn new(filter: &RunFilter, after: Option<RunPlace>) -> Self {
+        let from = RunPlace::before(filter.created_after.unwrap_or(Millis::MIN));
+        let to = filter.created_before.map_or(RunPlace::NEWEST, RunPlace::before);
         Range { from, to: after.map_or(to, |after| to.min(after)) }
     }
 }
@@ -108,10 +137,45 @@ impl Store {
         filter: &RunFilter,
         page: RunPageRequest,
     ) -> Result<Page<ListedRun>, StoreError> {
-        let (keys, next) = self.run_keys(namespace, filter, page.after, page.limit).await?;
+        let after = match page.after {
+            Some(cursor) => Some(self.place_of(namespace, cursor).await?),
+            None => None,
+        };
+        let (keys, next) = self.run_keys(namespace, filter, after, page.limit).await?;
         let keys: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let items = self.listed_runs(&keys, &filter.wanted_statuses()).await?;
-        Ok(Page { items, next: next.map(|next| next.to_string()) })
+        let next = match next {
+            Some(place) => Some(self.cursor_of(place, &items).await?.to_string()),
+            None => None,
+        };
+        Ok(Page { items, next })
+    }
+
+    /// Finds the place of a cursor. If its run was deleted, that is before all runs of the same
+    /// millisecond, some of which are listed again.
+    async fn place_of(&self, namespace: &Name, cursor: RunCursor) -> Result<RunPlace, StoreError> {
+        let id = cursor.run.to_string();
+        let run = params![namespace.as_str(), id.as_str()];
+        let key = self.reader.row(sql::RUN_KEY, &run, read_int).await?;
+        Ok(RunPlace { created_at: cursor.created_at, run: RunKey(key.unwrap_or(i64::MAX)) })
+    }
+
+    /// Returns the cursor of a place, whose run is usually the last of the page.
+    async fn cursor_of(
+        &self,
+        place: RunPlace,
+        items: &[ListedRun],
+    ) -> Result<RunCursor, StoreError> {
+        let last = items.last().filter(|last| last.run.key == place.run);
+        let run = match last {
+            Some(last) => last.run.id,
+            None => {
+                let ids = self.ids_of(&[place.run.0]).await?;
+                // A run that was deleted meanwhile has none.
+                ids.first().copied().unwrap_or(RunId(Uuid::nil()))
+            }
+        };
+        Ok(RunCursor { created_at: place.created_at, run })
     }
 
     /// Finds the keys of a page of runs that meet a filter, the newest first, and the place after the
@@ -120,9 +184,9 @@ impl Store {
         &self,
         namespace: &Name,
         filter: &RunFilter,
-        after: Option<RunCursor>,
+        after: Option<RunPlace>,
         limit: u32,
-    ) -> Result<(Vec<RunKey>, Option<RunCursor>), StoreError> {
+    ) -> Result<(Vec<RunKey>, Option<RunPlace>), StoreError> {
         let range = Range::new(filter, after);
         let (found, bound) = match filter.labels.as_slice() {
             [] => (self.runs_by_status(namespace, filter, &range, limit).await?, None),
@@ -150,7 +214,12 @@ impl Store {
         };
         let range = Range::new(&filter, None);
         let keys = self.runs_by_status(namespace, &filter, &range, limit).await?;
-        let keys = to_json(&keys.iter().map(|key| key.run.0).collect::<Vec<_>>())?;
+        self.ids_of(&keys.iter().map(|key| key.run.0).collect::<Vec<_>>()).await
+    }
+
+    /// Reads the ids of runs by their keys, the newest first.
+    async fn ids_of(&self, keys: &[i64]) -> Result<Vec<RunId>, StoreError> {
+        let keys = to_json(&keys)?;
         let read = |row: &dyn Row| {
             let text = row.text(0)?;
             Ok(RunId(text.parse().map_err(|_| corrupt_row("run", "uuid", text))?))
@@ -165,7 +234,7 @@ impl Store {
         filter: &RunFilter,
         range: &Range,
         limit: u32,
-    ) -> Result<Vec<RunCursor>, StoreError> {
+    ) -> Result<Vec<RunPlace>, StoreError> {
         let mut params = params![namespace.as_str()].to_vec();
         params.extend(range.from.params());
         params.extend(range.to.params());
@@ -179,7 +248,7 @@ impl Store {
                 sql::RUNS_BY_GRAPH
             }
         };
-        self.reader.rows(statement, &params, cursor).await
+        self.reader.rows(statement, &params, place).await
     }
 
     /// Finds runs by their labels. Returns also the place at which the page ends if its bound is
@@ -191,7 +260,7 @@ impl Store {
         (label, others): (&Label, &[Label]),
         mut range: Range,
         limit: u32,
-    ) -> Result<(Vec<RunCursor>, Option<RunCursor>), StoreError> {
+    ) -> Result<(Vec<RunPlace>, Option<RunPlace>), StoreError> {
         let label = params![namespace.as_str(), label.key(), label.value()];
         let params = |range: &Range, limit: i64| {
             let mut params = label.to_vec();
@@ -201,7 +270,7 @@ impl Store {
             params
         };
         let bound_params = params(&range, MAX_EXAMINED_RUNS - 1);
-        let bound = self.reader.row(sql::LABEL_BOUND, &bound_params, cursor).await?;
+        let bound = self.reader.row(sql::LABEL_BOUND, &bound_params, place).await?;
         range.from = bound.unwrap_or(range.from);
         let statuses = filter.wanted_statuses();
         let statuses = to_json(&statuses)?;
@@ -209,7 +278,7 @@ impl Store {
         let mut params = params(&range, i64::from(limit));
         params.extend(params![statuses.as_str()]);
         params.extend(params![filter.graph.as_ref().map(Name::as_str), others.as_str()]);
-        Ok((self.reader.rows(sql::RUNS_BY_LABEL, &params, cursor).await?, bound))
+        Ok((self.reader.rows(sql::RUNS_BY_LABEL, &params, place).await?, bound))
     }
 
     /// Reads the runs of a page with their labels. A run is left out if its status has changed
@@ -250,8 +319,8 @@ impl Store {
 }
 
 /// Reads the place of a run from the columns `created_at, id`.
-fn cursor(row: &dyn Row) -> Result<RunCursor, StoreError> {
-    Ok(RunCursor { created_at: row.int(0)?, run: RunKey(row.int(1)?) })
+fn place(row: &dyn Row) -> Result<RunPlace, StoreError> {
+    Ok(RunPlace { created_at: row.int(0)?, run: RunKey(row.int(1)?) })
 }
 
 /// Reads a label from the columns `run, key, value`.
@@ -268,12 +337,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_are_read_as_written() {
+    fn places_are_read_as_written() {
         for (created_at, run) in [(0, 0), (1_764_000_000_000, 7), (i64::MAX, i64::MAX)] {
-            let cursor = RunCursor { created_at, run: RunKey(run) };
-            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+            let place = RunPlace { created_at, run: RunKey(run) };
+            assert_eq!(place.to_string().parse(), Ok(place));
         }
         for text in ["", ".", "7", "7.", "-1.2", "1.-2", "x.1", "1.2.3", "ffffffffffffffff.1"] {
+            assert_eq!(text.parse::<RunPlace>(), Err(BadCursor), "{text}");
+        }
+    }
+
+    #[test]
+    fn cursors_name_runs_by_their_ids() {
+        let run = RunId(Uuid::from_u128(7));
+        let cursor = RunCursor { created_at: 255, run };
+        assert_eq!(cursor.to_string(), format!("ff.{:032x}", 7));
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for text in ["", ".", "ff", "ff.7", "ff.", "-1.00000000000000000000000000000007"] {
             assert_eq!(text.parse::<RunCursor>(), Err(BadCursor), "{text}");
         }
     }

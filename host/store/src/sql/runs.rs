@@ -258,6 +258,8 @@ statements! {
          LEFT JOIN run_inputs i ON i.run = u.id \
          LEFT JOIN run_start_store s ON s.run = u.id \
          WHERE u.id = $1";
+    /// Reads the key of a run of a namespace.
+    RUN_KEY = "SELECT u.id FROM run u WHERE u.uuid = $2 AND u.namespace = $1";
     /// Reads the ids of runs by their keys, the newest first.
     RUN_IDS =
         "SELECT u.uuid \
