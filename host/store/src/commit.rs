@@ -44,7 +44,7 @@ use crate::sql;
 use crate::types::{RunInfo, RunUpdate};
 use batch::{Batch, ClaimMode, ClaimShares, Committed, Finished, Operation, Reply, StagedQueues};
 use rows::BatchRows;
-use run_row::RunRow;
+use run_row::{LifeCycle, RunRow};
 use staging::StagedRow;
 use store_entries::Entries;
 
@@ -102,8 +102,8 @@ struct LoadedRun {
     row: RunRow,
     entries: Entries,
     info: Arc<RunInfo>,
-    /// The status and pause of the run before this commit.
-    before: (RunStatus, bool),
+    /// The life cycle of the run before this commit.
+    before: LifeCycle,
     /// Set if the run's row must be written.
     changed: bool,
     /// The deadline that the run misses in this commit.
@@ -172,7 +172,7 @@ impl<'b> CommitTx<'b> {
             return Ok(());
         }
         for row in RunRow::load(tx, infos.keys().copied()).await? {
-            let (run, before) = (row.id, (row.status, row.paused));
+            let (run, before) = (row.id, row.life_cycle());
             let (entries, info) = (Entries::default(), infos[&run].clone());
             let (changed, missed) = (false, None);
             self.runs.insert(run, LoadedRun { row, entries, info, before, changed, missed });
@@ -270,7 +270,8 @@ impl<'b> CommitTx<'b> {
         pending: &mut PendingWrites<'_>,
     ) -> Result<(), StoreError> {
         let changed = std::mem::take(&mut self.runs).into_values().filter(|run| run.changed);
-        let (mut rows, mut entries) = (Vec::new(), Vec::new());
+        // Rows whose life cycle changes, and the others.
+        let (mut rows, mut progress, mut entries) = (Vec::new(), Vec::new(), Vec::new());
         let mut cleared = Vec::new();
         for LoadedRun { mut row, entries: of_run, info, before, missed, .. } in changed {
             row.version += 1;
@@ -284,15 +285,15 @@ impl<'b> CommitTx<'b> {
                 row.store_bytes = 0;
             }
             let RunRow { id: run, version, status, paused, .. } = row;
-            let status_changed = before != (status, paused);
-            if before.0 == RunStatus::Running && status != RunStatus::Running {
+            let status_changed = (before.status, before.paused) != (status, paused);
+            if before.status == RunStatus::Running && status != RunStatus::Running {
                 self.done.ended.push(row.view(&info, missed));
             }
             let is_stopped = status == RunStatus::Cancelled || missed.is_some();
             let update = RunUpdate { run, version, status, paused, status_changed, is_stopped };
             self.done.run_updates.push(update);
             entries.push((run, of_run));
-            rows.push(row);
+            if row.life_cycle() == before { progress.push(row) } else { rows.push(row) }
         }
         store_entries::save(pending, entries);
         if !cleared.is_empty() {
@@ -302,6 +303,7 @@ impl<'b> CommitTx<'b> {
             tx.execute(sql::CLEAR_ENTRIES, &params![run.0]).await?;
         }
         pending.add(sql::SAVE_RUN, RunRow::params(&rows));
+        pending.add(sql::SAVE_RUN_PROGRESS, RunRow::progress_params(&progress));
         tx.flush(pending).await
     }
 }

@@ -28,7 +28,7 @@ Not here: what each problem means ([problems.md](problems.md)), and the guides.
 - Every answer with 429 or 503 has a `Retry-After`.
 - A start takes `Idempotency-Key` as a header or in its body. Uploads, graphs and settings need no
   key: the same content changes nothing the second time.
-- Every path that takes `GET` takes `PAGE_HEAD`. Another method is answered with 405 and `Allow`.
+- Every path that takes `GET` takes `HEAD`. Another method is answered with 405 and `Allow`.
 - The tables leave out the problems that nearly every operation has: 400 `bad-host`, 403
   `other-site` and 503 `full`; with a role also 500 `internal` and 503 `unavailable`; with a
   parameter in the path also 400 `bad-path`.

@@ -9,7 +9,7 @@ use crate::dialect::{ParamRows, Tx};
 use crate::error::StoreError;
 use crate::sql;
 
-pub(crate) use crate::sql::RunRow;
+pub(crate) use crate::sql::{LifeCycle, RunRow};
 
 impl RunRow {
     /// Reads the rows of existing runs, by number. On Postgres this locks them, in that order.

@@ -1,4 +1,4 @@
-//! Runs. Their columns are in two lists, `run_counters!` and `run_columns!`; the struct of a
+//! Runs. Their columns are in lists, `run_counters!`, `run_progress!` and `run_columns!`; the struct of a
 //! row, its reader and the texts of all statements come from these.
 //!
 //! CONTRIBUTING.md lists what belongs to a new counter. `commit::run_row` counts for
@@ -36,18 +36,10 @@ macro_rules! run_counters {
 }
 pub(crate) use run_counters;
 
-/// The columns of a run that a commit writes.
-macro_rules! run_columns {
+/// The columns of a run that each of its commits writes.
+macro_rules! run_progress {
     ($then:ident $($args:tt)*) => {
         run_counters! { $then $($args)*
-            /// The status of the run.
-            status: text RunStatus,
-            /// Set if the run is paused: none of its states is claimed.
-            paused: int bool,
-            /// The number of the event for which the run's states are still to be swept; 0 if none.
-            sweep_event: int i64,
-            /// The number of the event by which a redrive in parts began; 0 if none is under way.
-            redrive: int i64,
             /// The number of the run's latest event.
             version: int i64,
             /// The open states of the outermost scope.
@@ -58,10 +50,27 @@ macro_rules! run_columns {
             store_bytes: int i64,
             /// The number of the latest write to the run's store.
             store_version: int i64,
-            /// The time at which the run ended.
-            ended_at: int Option<i64>,
             /// The states of each node.
             node_counts: text NodeCounts,
+        }
+    };
+}
+
+/// The columns of a run that a commit writes: those that each one writes, and those of its life
+/// cycle, which are in indexes. SQLite writes an index whenever a statement sets one of its columns.
+macro_rules! run_columns {
+    ($then:ident $($args:tt)*) => {
+        run_progress! { $then $($args)*
+            /// The status of the run.
+            status: text RunStatus,
+            /// Set if the run is paused: none of its states is claimed.
+            paused: int bool,
+            /// The number of the event for which the run's states are still to be swept; 0 if none.
+            sweep_event: int i64,
+            /// The number of the event by which a redrive in parts began; 0 if none is under way.
+            redrive: int i64,
+            /// The time at which the run ended.
+            ended_at: int Option<i64>,
         }
     };
 }
@@ -91,11 +100,34 @@ macro_rules! add_columns {
     };
 }
 
+/// The columns of a run's life cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LifeCycle {
+    pub status: RunStatus,
+    pub paused: bool,
+    sweep_event: i64,
+    redrive: i64,
+    ended_at: Option<i64>,
+}
+
 impl RunRow {
+    /// Returns the life cycle of the run.
+    pub(crate) fn life_cycle(&self) -> LifeCycle {
+        let RunRow { status, paused, sweep_event, redrive, ended_at, .. } = *self;
+        LifeCycle { status, paused, sweep_event, redrive, ended_at }
+    }
+
     /// Returns the parameters of [`SAVE_RUN`].
     pub(crate) fn params(all: &[RunRow]) -> ParamRows<'static> {
         let rows = ParamRows::default().ints(all.iter().map(|row| row.id.0));
         run_columns!(add_columns rows all);
+        rows
+    }
+
+    /// Returns the parameters of [`SAVE_RUN_PROGRESS`].
+    pub(crate) fn progress_params(all: &[RunRow]) -> ParamRows<'static> {
+        let rows = ParamRows::default().ints(all.iter().map(|row| row.id.0));
+        run_progress!(add_columns rows all);
         rows
     }
 }
@@ -231,6 +263,17 @@ statements! {
         run_columns!(sets_from_n),
         " FROM ",
         run_columns!(unnest id: int,),
+        " WHERE run.id = n.id"
+    );
+    /// Writes the row of a run whose life cycle has not changed.
+    SAVE_RUN_PROGRESS =
+        concat!("UPDATE run SET ", run_progress!(sets_from_2), " WHERE id = $1"),
+    postgres concat!(
+        "UPDATE run \
+         SET ",
+        run_progress!(sets_from_n),
+        " FROM ",
+        run_progress!(unnest id: int,),
         " WHERE run.id = n.id"
     );
     PENDING_SWEEPS =
