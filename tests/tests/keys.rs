@@ -425,8 +425,13 @@ fn the_command_line_manages_keys() -> Result<()> {
         host.run("echo", &json!({}), &json!({}))?
     };
     let blind = create(&host, &json!({"label": "b", "role": "viewer"}))?;
-    let shown =
-        host.command()?.env("EXOSPHERE_KEY", blind).args(["run", "inputs", &run_id]).output()?;
+    let blind = |words: [&str; 3]| -> Result<std::process::Output> {
+        Ok(host.command()?.env("EXOSPHERE_KEY", &blind).args(words).output()?)
+    };
+    let refused = blind(["run", "result", &run_id])?;
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(refused.status.code() == Some(1) && why.contains("key create --payloads"), "{why}");
+    let shown = blind(["run", "inputs", &run_id])?;
     let note = String::from_utf8_lossy(&shown.stderr).into_owned();
     ensure!(shown.status.success() && note.contains("left out: inputs, store;"), "{shown:?}");
     // The last admin key stays.

@@ -262,11 +262,22 @@ impl Answer {
     /// Returns the names of the members that the host has left out, because the key may not see
     /// payloads.
     pub fn withheld(&self) -> Vec<String> {
-        let withheld = self.text.starts_with(r#"{"withheld":["#).then(|| self.value().ok());
+        let withheld = self.text.contains(r#""withheld":["#).then(|| self.value().ok());
         let names = withheld
             .flatten()
             .and_then(|mut answer| answer.get_mut("withheld")?.as_array().cloned());
         names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    }
+
+    /// Refuses an answer from which the host has left out what the command shows.
+    pub fn require(&self, member: &str) -> Result<(), Error> {
+        if self.withheld().iter().any(|withheld| withheld == member) {
+            return Err(Error::Failed(format!(
+                "this key may not see payloads, so the host has left out the {member}; an admin can \
+                 create another key: `exosphere key create --payloads`"
+            )));
+        }
+        Ok(())
     }
 
     /// Parses the answer as JSON of any shape.

@@ -14,6 +14,9 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The kind of the problem of a host whose database does not answer.
 const DATABASE_AWAY: &str = "/problems/unavailable";
 
+/// The status of a refusal that passes: a rate or a quota is used up.
+const TOO_MANY_REQUESTS: u16 = 429;
+
 /// The error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +64,7 @@ impl Error {
     /// Returns the process's exit code, as documented in `--help` and the README.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::Refused { problem, .. } if problem.status == TOO_MANY_REQUESTS => 7,
             Error::Failed(_) | Error::Start(_) | Error::Refused { .. } => 1,
             Error::Usage(_) => 2,
             Error::Unreachable(_) | Error::Unanswered(_) => 3,

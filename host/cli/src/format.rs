@@ -8,7 +8,10 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, pres
 use crate::sanitize;
 
 /// The headings of columns whose values people copy: they never wrap, and other columns give way.
-const UNWRAPPED: [&str; 5] = ["RUN", "STATE", "DIGEST", "PATH", "ID"];
+const UNWRAPPED: [&str; 7] = ["RUN", "STATE", "DIGEST", "PATH", "ID", "KEY", "OBJECT"];
+
+/// The longest word in a column of statuses, which is not broken.
+const LONGEST_STATUS: &str = "CANCELLED";
 
 /// The narrowest terminal for which columns are wrapped. A narrower one, also one that reports a
 /// width of 0, wraps lines itself.
@@ -44,7 +47,8 @@ fn arrange(table: &mut Table, header: &[&str], terminal: Option<u16>) -> String 
                 column.set_constraint(if UNWRAPPED.contains(heading) {
                     ColumnConstraint::ContentWidth
                 } else {
-                    let heading = u16::try_from(heading.len()).unwrap_or(u16::MAX);
+                    let word = if *heading == "STATUS" { LONGEST_STATUS } else { heading };
+                    let heading = u16::try_from(word.len()).unwrap_or(u16::MAX);
                     ColumnConstraint::LowerBoundary(Width::Fixed(heading.saturating_add(PADDING)))
                 });
             }

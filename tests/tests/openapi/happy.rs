@@ -187,7 +187,10 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         "listNamespaces" => get("/v1/operator/namespaces"),
         "showNamespace" => get(settings),
         "setNamespace" => Sent::new("PUT", settings).json(&json!({"limits": {"outputs": 9}})),
-        "pauseNamespace" => Sent::new("POST", format!("{other}/pause")).json(&json!({})),
+        "pauseNamespace" => {
+            world.host.namespace("other", &json!({}))?;
+            Sent::new("POST", format!("{other}/pause")).json(&json!({}))
+        }
         "resumeNamespace" => Sent::new("POST", format!("{other}/resume")),
         "listGrants" => get(&format!("{settings}/grants")),
         "showGrants" => get(&grants),

@@ -34,7 +34,7 @@ const RACES: [(&str, &str); 6] = [
 ];
 
 /// Operations that succeed for an object which does not exist: they make it, or show its defaults.
-const NEED_NO_OBJECT: [&str; 15] = [
+const NEED_NO_OBJECT: [&str; 14] = [
     "applyGraph",
     "validateGraph",
     "setSecret",
@@ -42,7 +42,6 @@ const NEED_NO_OBJECT: [&str; 15] = [
     "checkPlugin",
     "showNamespace",
     "setNamespace",
-    "pauseNamespace",
     "resumeNamespace",
     "listGrants",
     "showGrants",

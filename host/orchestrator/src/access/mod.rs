@@ -111,7 +111,9 @@ impl Host {
                 caller(&key, used, address)
             }
             Err(refusal) => {
-                if !is_delayed {
+                if is_delayed {
+                    wrong.note(address);
+                } else {
                     wrong.refuse(address).await?;
                 }
                 Err(refusal)

@@ -1,6 +1,6 @@
-//! Upkeep of the tables of access: records the last uses of keys, and deletes what the retention of
-//! the audit log has passed: its rows, and keys that were revoked or have expired. None of it delays
-//! a request.
+//! Upkeep of access: records the last uses of keys, logs the wrong ones, and deletes what is older
+//! than the retention of the audit log: its rows, and keys that were revoked or have expired. None
+//! of it delays a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(crate) fn start(inner: &Arc<HostInner>) {
                 return;
             }
             record_uses(&inner).await;
+            inner.wrong_keys.log_rest();
             if count.is_multiple_of(INTERVALS_PER_EXPIRY)
                 && let Err(error) = expire(&inner).await
             {

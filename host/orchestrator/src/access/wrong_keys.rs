@@ -53,8 +53,8 @@ impl Default for WrongKeys {
 }
 
 impl WrongKeys {
-    /// Counts a request with a wrong key, and waits if its address has sent too many.
-    pub(crate) async fn refuse(&self, address: IpAddr) -> Result<(), AccessError> {
+    /// Counts a request with a wrong key for the log.
+    pub(crate) fn note(&self, address: IpAddr) {
         if let Some(count) = self.log.lock().count(Instant::now()) {
             tracing::warn!(
                 count,
@@ -62,6 +62,18 @@ impl WrongKeys {
                 "requests with wrong keys were refused; the next ones are logged in a minute"
             );
         }
+    }
+
+    /// Logs the requests that no line has counted yet, a minute after the last line.
+    pub(crate) fn log_rest(&self) {
+        if let Some(count) = self.log.lock().rest(Instant::now()) {
+            tracing::warn!(count, "requests with wrong keys were refused since the last line");
+        }
+    }
+
+    /// Counts a request with a wrong key, and waits if its address has sent too many.
+    pub(crate) async fn refuse(&self, address: IpAddr) -> Result<(), AccessError> {
+        self.note(address);
         if self.count(peer(address), self.now()) { Ok(()) } else { self.wait().await }
     }
 
@@ -70,7 +82,7 @@ impl WrongKeys {
         if !self.exceeds(peer(address), self.now()) {
             return Ok(false);
         }
-        self.wait().await.map(|()| true)
+        self.wait().await.inspect_err(|_| self.note(address)).map(|()| true)
     }
 
     /// Counts a wrong key of an address, and returns whether it may send one.
@@ -105,7 +117,13 @@ impl Log {
     /// Counts a request. Returns the number to log, at most once a minute.
     fn count(&mut self, at: Instant) -> Option<u64> {
         self.count += 1;
-        if self.at.is_some_and(|last| at.saturating_duration_since(last) < LOG_INTERVAL) {
+        self.rest(at)
+    }
+
+    /// Returns the number to log, if there is one and the last line is a minute old.
+    fn rest(&mut self, at: Instant) -> Option<u64> {
+        let is_recent = |last| at.saturating_duration_since(last) < LOG_INTERVAL;
+        if self.count == 0 || self.at.is_some_and(is_recent) {
             return None;
         }
         self.at = Some(at);
@@ -166,5 +184,9 @@ mod tests {
             assert_eq!(log.count(begun + LOG_INTERVAL / 2), None);
         }
         assert_eq!(log.count(begun + LOG_INTERVAL), Some(5));
+        // What came after the last line is logged without another request.
+        assert_eq!(log.rest(begun + 3 * LOG_INTERVAL), None);
+        assert_eq!(log.count(begun + LOG_INTERVAL), None);
+        assert_eq!(log.rest(begun + 3 * LOG_INTERVAL), Some(1));
     }
 }

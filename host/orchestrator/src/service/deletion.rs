@@ -53,7 +53,7 @@ impl Host {
         let refused = |message| Err(Error::Conflict(message));
         match deleted? {
             GraphDeletion::Deleted { revisions, runs } => Ok(DeletedGraph { revisions, runs }),
-            GraphDeletion::Missing => Err(Error::not_found("graph", name)),
+            GraphDeletion::Missing => Err(self.graph_not_found(namespace, name).await?),
             GraphDeletion::Unfinished(runs) => refused(format!(
                 "the graph {name} has {runs} runs that have not ended; wait for them or cancel them: \
                  `exosphere run list --graph {name} --status RUNNING` shows them"
@@ -81,13 +81,14 @@ impl Host {
         let now = inner.db.clock.now();
         match self.store().remove_plugin(namespace, name, uploads, now).await? {
             PluginRemoval::Removed(digests) => Ok(digests),
-            PluginRemoval::Missing => Err(Error::not_found(
-                "plugin",
-                match uploads {
-                    Uploads::Digest(digest) => format!("{name} with the digest {digest}"),
-                    Uploads::All | Uploads::Unused => name.to_string(),
-                },
-            )),
+            PluginRemoval::Missing => Err(match uploads {
+                Uploads::Digest(digest) => {
+                    Error::not_found("plugin", format!("{name} with the digest {digest}"))
+                }
+                Uploads::All | Uploads::Unused => {
+                    self.plugin_not_found(namespace, name.as_str()).await?
+                }
+            }),
             PluginRemoval::Used(digest, graphs) => {
                 let graphs =
                     graphs.iter().map(|(graph, revision)| format!("{graph} (revision {revision})"));

@@ -58,7 +58,7 @@ impl Host {
         // Also after an error: the transaction may have succeeded.
         self.inner.pipeline.pauses.wake();
         match changed? {
-            GraphPause::Missing => Err(Error::not_found("graph", name)),
+            GraphPause::Missing => Err(self.graph_not_found(namespace, name).await?),
             GraphPause::Changed(_) | GraphPause::Unchanged => {
                 Ok(store.pause_of_graph(namespace, name).await?)
             }
@@ -77,6 +77,8 @@ impl Host {
         reason: &str,
     ) -> Result<NamespaceDetails, Error> {
         let pause = self.new_pause(reason)?;
+        // A mistyped name would leave the meant namespace running.
+        self.check_namespace(namespace).await?;
         self.change_namespace_pause(namespace, Some(&pause)).await
     }
 

@@ -29,7 +29,7 @@ impl Host {
     ) -> Result<Page<RevisionEntry>, Error> {
         let page = self.inner.db.store.revisions(namespace, name, before, limit).await?;
         if page.items.is_empty() && self.inner.db.store.graph_size(namespace, name).await? == 0 {
-            return Err(Error::not_found("graph", name));
+            return Err(self.graph_not_found(namespace, name).await?);
         }
         Ok(page)
     }

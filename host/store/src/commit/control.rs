@@ -108,7 +108,13 @@ impl CommitTx<'_> {
             return Ok(Reply::Refused(message));
         }
         let is_paused = row.paused;
-        if is_paused && self.pauses(tx, run.key).await?.with_graph {
+        let pauses = self.pauses(tx, run.key).await?;
+        if is_paused && !paused && pauses.of_graph && !pauses.with_graph {
+            // It stays paused, with its graph from now on.
+            tx.execute(sql::NEW_PAUSED_RUN_OF, &params![run.key.0]).await?;
+            return Ok(Reply::Done);
+        }
+        if is_paused && pauses.with_graph {
             if !paused {
                 let message = format!(
                     "the run is paused with its graph; resume that with \

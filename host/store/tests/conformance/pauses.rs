@@ -148,6 +148,15 @@ async fn a_run_paused_with_its_graph_is_not_resumed(kind: Kind) {
         "{refused:?}"
     );
     assert!(view(&harness, &run).await.paused);
+    // A pause of its own, which then ends, does not end that of the graph.
+    for paused in [true, false] {
+        assert_eq!(harness.commit_one(pause(&run.info, paused)).await, Reply::Done);
+        assert!(view(&harness, &run).await.paused);
+    }
+    assert!(harness.store.find_pause_with_graph(run.info.key).await.unwrap());
+    set(&harness, &template, None).await;
+    follow(&harness, &[&run]).await;
+    assert!(!view(&harness, &run).await.paused);
 }
 
 async fn a_retried_run_follows_its_graph(kind: Kind) {

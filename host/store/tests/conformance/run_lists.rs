@@ -170,8 +170,9 @@ async fn a_page_examines_a_bounded_number_of_runs(kind: Kind) {
          INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
              created_at, ended_at, open, failed, states, succeeded, pruned, errored, cancelled, \
              retries, requeues, store_keys, store_bytes, store_version) \
-         SELECT n.id, 'c0c0c0c0-0000-7000-8000-' || CAST(100000000000 + n.id AS TEXT), u.namespace, u.graph, u.revision, 'SUCCESS', \
-             1, '{{}}', u.created_at + 5, u.created_at + 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+         SELECT n.id, 'c0c0c0c0-0000-7000-8000-' || CAST(100000000000 + n.id AS TEXT), \
+             u.namespace, u.graph, u.revision, 'SUCCESS', 1, '{{}}', \
+             u.created_at + 5, u.created_at + 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
          FROM n CROSS JOIN run u WHERE u.id = {}",
         first + 4999,
         oldest.0

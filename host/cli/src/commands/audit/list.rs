@@ -7,6 +7,7 @@ use exosphere_domain::api_key::ApiKeyId;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
+use crate::again::next_command;
 use crate::commands::Context;
 use crate::error::Error;
 use crate::format::{cell, optional_cell, table, utc};
@@ -60,7 +61,7 @@ fn show(list: AuditList) -> String {
     });
     let mut text = table(["TIME", "KEY", "ADDRESS", "ACTION", "NAMESPACE", "OBJECT"], rows);
     if let Some(next) = list.next {
-        let _ = write!(text, "\n\nolder changes: repeat with --before {next}");
+        let _ = write!(text, "\n\nolder: {}", next_command("--before", &next));
     }
     text
 }

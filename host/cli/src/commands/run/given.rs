@@ -39,6 +39,9 @@ impl Given {
             None => {
                 let answer = context.client.call(Method::GET, &["runs", &run, "inputs"]).send()?;
                 context.output.answer(&answer, |answer| {
+                    if self.raw {
+                        answer.require("inputs")?;
+                    }
                     let given: RunInputs = answer.read()?;
                     Ok(if self.raw { one_line(&given.inputs) } else { start(&given) })
                 })
@@ -47,6 +50,7 @@ impl Given {
                 let path = ["runs", &run, "states", state, "inputs"];
                 let answer = context.client.call(Method::GET, &path).send()?;
                 context.output.answer(&answer, |answer| {
+                    answer.require("inputs")?;
                     let StateInputs { inputs, failure, .. } = answer.read()?;
                     let Some(inputs) = inputs else {
                         let why = failure.map_or_else(String::new, |why| {

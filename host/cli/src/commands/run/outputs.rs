@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use exosphere_api_types::StateOutputs;
 
-use crate::again::next_command;
 use crate::commands::Context;
-use crate::commands::run::result::Page;
+use crate::commands::run::result::{Continuations, Page};
 use crate::commands::run::state_ref::{StatePath, StateRef};
 use crate::error::Error;
 use crate::sanitize;
@@ -41,6 +40,7 @@ impl Outputs {
         let answer = self.page.read(context, &["runs", &run, "states", state, "outputs"])?;
         let first = self.page.after.as_ref().and_then(|after| after.parse().ok()).unwrap_or(0);
         context.output.answer(&answer, |answer| {
+            answer.require("outputs")?;
             let page: StateOutputs = answer.read()?;
             let mut text = String::new();
             for (index, output) in (first..).zip(&page.outputs) {
@@ -52,11 +52,13 @@ impl Outputs {
                 let body = sanitize::lines(&format!("{output:#}")).replace('\n', "\n  ");
                 let _ = write!(text, "{gap}output {index}\n  {body}");
             }
-            let next = page.next.map(|next| next_command("--after", &next));
-            match next {
-                Some(next) if self.raw => eprintln!("more: {next}"),
-                Some(next) => {
-                    let _ = write!(text, "\n\nmore: {next}\nall:  add --all instead of --after");
+            let continuations = page.next.as_ref().map(|next| {
+                self.page.continuations(&["run", "outputs", &page.state], next, self.raw)
+            });
+            match continuations {
+                Some(Continuations { more, .. }) if self.raw => eprintln!("more: {more}"),
+                Some(Continuations { more, all }) => {
+                    let _ = write!(text, "\n\nmore: {more}\nall:  {all}");
                 }
                 None if text.is_empty() && !self.raw => text.push_str("the state has no outputs"),
                 None => {}

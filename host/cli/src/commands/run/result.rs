@@ -6,7 +6,7 @@ use exosphere_api_types::{ResultOutput, RunResult, RunStatus};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
-use crate::again::{follow_up, next_command};
+use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::{Context, pages};
@@ -65,25 +65,51 @@ impl Page {
     }
 }
 
+/// The commands after a page.
+pub struct Continuations {
+    /// Prints the next page.
+    pub more: String,
+    /// Prints every output.
+    pub all: String,
+}
+
+impl Page {
+    /// Returns the commands that continue after this page. They name the object by its id: another
+    /// run may be the latest one by then.
+    pub fn continuations(&self, object: &[&str], next: &str, raw: bool) -> Continuations {
+        let mut words = object.to_vec();
+        if raw {
+            words.push("--raw");
+        }
+        let all = follow_up(&[&words[..], &["--all"]].concat());
+        let limit = self.limit.map(|limit| limit.to_string());
+        words.extend(limit.iter().flat_map(|limit| ["--limit", limit.as_str()]));
+        Continuations { more: follow_up(&[&words[..], &["--after", next]].concat()), all }
+    }
+}
+
 impl Show {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         let run = self.run.run(context)?.to_string();
         let answer = self.page.read(context, &["runs", &run, "result"])?;
         context.output.answer(&answer, |answer| {
+            answer.require("outputs")?;
             let result: RunResult = answer.read()?;
             let mut text = if self.raw { raw(&result.outputs) } else { outputs(&result.outputs) };
+            let continuations = result.next.as_ref().map(|next| {
+                self.page.continuations(&["run", "result", &result.run], next, self.raw)
+            });
             if self.raw {
-                if let Some(next) = &result.next {
-                    eprintln!("more: {}", next_command("--after", next));
+                if let Some(Continuations { more, .. }) = continuations {
+                    eprintln!("more: {more}");
                 }
                 return Ok(text);
             }
             if text.is_empty() {
                 text.push_str(nothing(result.status.known()));
             }
-            if let Some(next) = &result.next {
-                let next = next_command("--after", next);
-                let _ = write!(text, "\n\nmore: {next}\nall:  add --all instead of --after");
+            if let Some(Continuations { more, all }) = continuations {
+                let _ = write!(text, "\n\nmore: {more}\nall:  {all}");
             }
             Ok(text)
         })
