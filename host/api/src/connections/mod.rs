@@ -48,7 +48,7 @@ const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The shortest and the longest backoff after a failed `accept`.
-const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
 /// The longest wait for a connection that was told to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -93,7 +93,10 @@ pub(crate) async fn serve(
             }
             Err(error) if is_caused_by_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; the host closes an idle one");
+                // Once for a series of failures: they may come twenty times a second.
+                if backoff == ACCEPT_BACKOFF.0 {
+                    tracing::warn!(%error, "cannot accept a connection; the host closes an idle one");
+                }
                 registry.close_any();
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(ACCEPT_BACKOFF.1);
