@@ -199,6 +199,12 @@ impl Host {
         self.send("PUT", &format!("//v1/operator/namespaces/default/grants/{plugin}"), grants)
     }
 
+    /// Creates a key of the API, and returns it.
+    pub fn new_key(&self, request: &Value) -> Result<String> {
+        let created = self.send("POST", "//v1/operator/keys", request)?;
+        Ok(created["key"].as_str().context("a key is shown once")?.to_owned())
+    }
+
     /// Applies the settings of a namespace.
     pub fn namespace(&self, namespace: &str, settings: &Value) -> Result<Value> {
         self.send("PUT", &format!("//v1/operator/namespaces/{namespace}"), settings)

@@ -20,12 +20,6 @@ use serde_json::{Value, json};
 /// Maximum time until a key that was revoked on one host is refused on another.
 const MAX_REVOCATION_TIME: Duration = Duration::from_secs(1);
 
-/// Creates a key with the admin key of a host, and returns it.
-fn create(host: &Host, key: &Value) -> Result<String> {
-    let created = host.send("POST", "//v1/operator/keys", key)?;
-    Ok(created["key"].as_str().context("the answer has no key")?.to_owned())
-}
-
 fn id_of(key: &str) -> &str {
     &key[4..16]
 }
@@ -111,7 +105,7 @@ fn each_role_may_do_what_it_should() -> Result<()> {
     ];
     let roles = ["viewer", "operator", "deployer", "admin"];
     for (rank, role) in roles.iter().enumerate() {
-        let key = create(&host, &json!({"label": role, "role": role}))?;
+        let key = host.new_key(&json!({"label": role, "role": role}))?;
         for (least, method, path, allowed) in requests {
             let needed = roles.iter().position(|role| *role == least).context("a role")?;
             let expected = if rank >= needed { allowed } else { 403 };
@@ -130,7 +124,7 @@ fn other_namespaces_do_not_exist_for_a_key() -> Result<()> {
     let run = host.run("echo", &json!({}), &json!({}))?;
     host.namespace("a", &json!({}))?;
     for role in ["viewer", "admin"] {
-        let key = create(&host, &json!({"label": "a", "role": role, "namespaces": ["a"]}))?;
+        let key = host.new_key(&json!({"label": "a", "role": role, "namespaces": ["a"]}))?;
         ensure!(status(&host, &key, "GET", "/v1/namespaces/a/runs")? == 200);
         for (path, absent) in [
             (format!("{RUNS}/{run}"), format!("/v1/namespaces/absent/runs/{run}")),
@@ -166,7 +160,7 @@ fn payloads_are_withheld_from_a_key() -> Result<()> {
     host.wait_for(&run)?;
     let state = path_of(&host.list(&run, "")?[0])?.to_owned();
     let key = |payloads: bool| {
-        create(&host, &json!({"label": "v", "role": "operator", "payloads": payloads}))
+        host.new_key(&json!({"label": "v", "role": "operator", "payloads": payloads}))
     };
     let (blind, seeing) = (key(false)?, key(true)?);
     let start = "/v1/namespaces/default/graphs/echo/runs?wait_ms=10000".to_owned();
@@ -198,7 +192,7 @@ fn a_revoked_key_is_refused_on_every_host() -> Result<()> {
     with_cluster(Postgres::shared()?, "revoked", &hosts, |cluster| {
         let (first, second) = (cluster.host(0)?, cluster.host(1)?);
         for round in 0..5 {
-            let key = create(first, &json!({"label": "r", "role": "viewer"}))?;
+            let key = first.new_key(&json!({"label": "r", "role": "viewer"}))?;
             until("the key to be known", || {
                 Ok((status(second, &key, "GET", RUNS)? == 200).then_some(()))
             })?;
@@ -220,7 +214,7 @@ fn a_revoked_key_is_refused_on_every_host() -> Result<()> {
 fn a_stolen_database_reveals_no_key() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
-    let key = create(&host, &json!({"label": "stolen", "role": "admin"}))?;
+    let key = host.new_key(&json!({"label": "stolen", "role": "admin"}))?;
     host.kill()?;
     let mut stolen = Vec::new();
     for file in ["exosphere.db", "exosphere.db-wal"] {
@@ -246,7 +240,7 @@ fn wrong_keys_are_slow_and_logged_once() -> Result<()> {
     })?;
     // Well-formed keys that this host does not have: of another host.
     let other = Host::start()?;
-    let wrong = create(&other, &json!({"label": "w", "role": "admin"}))?;
+    let wrong = other.new_key(&json!({"label": "w", "role": "admin"}))?;
     let answers = |key: &str, time: Duration| -> Result<u64> {
         let (end, client) = (Instant::now() + time, client(key, MAX_WAIT)?);
         let mut count = 0;
@@ -282,7 +276,7 @@ fn wrong_keys_are_slow_and_logged_once() -> Result<()> {
 #[test]
 fn a_key_keeps_to_its_rate() -> Result<()> {
     let host = Host::start()?;
-    let key = create(&host, &json!({"label": "r", "role": "viewer", "requests_per_second": 1}))?;
+    let key = host.new_key(&json!({"label": "r", "role": "viewer", "requests_per_second": 1}))?;
     let mut refused = None;
     for _ in 0..10 {
         let answer = send(&host, &key, "GET", RUNS, &json!({}))?;
@@ -324,7 +318,7 @@ fn exposed_hosts_are_refused_with_a_remedy() -> Result<()> {
 #[test]
 fn changes_are_audited_without_payloads() -> Result<()> {
     let host = Host::start()?;
-    let key = create(&host, &json!({"label": "d", "role": "deployer"}))?;
+    let key = host.new_key(&json!({"label": "d", "role": "deployer"}))?;
     host.push("lab")?;
     let slow = json!({"nodes": [{
         "node_name": "wait", "identifier": "only", "inputs": {"ms": 61_234}, "next_nodes": [],
@@ -424,7 +418,7 @@ fn the_command_line_manages_keys() -> Result<()> {
         host.apply("echo", &echo())?;
         host.run("echo", &json!({}), &json!({}))?
     };
-    let blind = create(&host, &json!({"label": "b", "role": "viewer"}))?;
+    let blind = host.new_key(&json!({"label": "b", "role": "viewer"}))?;
     let blind = |words: [&str; 3]| -> Result<std::process::Output> {
         Ok(host.command()?.env("EXOSPHERE_KEY", &blind).args(words).output()?)
     };

@@ -13,7 +13,7 @@ use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{ApiKeyRow, AuditFilter, AuditRow, Host, KeyRequest};
 
 use crate::answer::Answer;
-use crate::lists::{names_page_size, page_size};
+use crate::lists::{full_page_size, page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
@@ -75,7 +75,7 @@ pub(crate) async fn list(
     let after = after.map(|id| id.parse()).transpose();
     let after = after
         .map_err(|error: BadApiKeyId| Problem::new(Kind::BadQuery, format!("after: {error}")))?;
-    let page = host.keys(after, names_page_size(limit)).await?;
+    let page = host.keys(after, full_page_size(limit)).await?;
     let keys = page.items.into_iter().map(details).collect();
     Ok(Answer(KeyList { keys, next: page.next }))
 }

@@ -15,11 +15,10 @@ use serde_json::{Map, Value};
 
 use crate::problem::Problem;
 
-/// The number of items per page of a list by name, unless the caller asks for fewer.
-const MAX_NAMES_PER_PAGE: u32 = 1000;
-
-/// The default and the largest number of runs or states per page.
+/// The default number of runs or states per page.
 const DEFAULT_PAGE_SIZE: u32 = 50;
+
+/// The largest number of items per page, and the default where items are small.
 const MAX_PAGE_SIZE: u32 = 1000;
 
 /// The path of the query in the problems of a request.
@@ -36,12 +35,7 @@ pub(crate) const LIST_DETAILS: &str = "The list has what meets every condition. 
 
 /// Returns the part of a list by name that a request asks for.
 pub(crate) fn page_request(ListQuery { after, limit }: ListQuery) -> PageRequest {
-    PageRequest { after, limit: names_page_size(limit) }
-}
-
-/// Returns the number of items of a page of a list by name.
-pub(crate) fn names_page_size(limit: Option<u32>) -> u32 {
-    limit.unwrap_or(MAX_NAMES_PER_PAGE).clamp(1, MAX_NAMES_PER_PAGE)
+    PageRequest { after, limit: full_page_size(limit) }
 }
 
 /// Returns the number of items of a page that a request asks for.
@@ -49,8 +43,9 @@ pub(crate) fn page_size(limit: Option<u32>) -> u32 {
     limit.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
 }
 
-/// Returns the number of outputs of a page.
-pub(crate) fn outputs_page_size(limit: Option<u32>) -> u32 {
+/// Returns the number of items of a page that is as large as it may be, unless the caller asks for
+/// fewer.
+pub(crate) fn full_page_size(limit: Option<u32>) -> u32 {
     limit.unwrap_or(MAX_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
 }
 

@@ -140,18 +140,16 @@ pub(crate) fn problems(
     if path.contains('{') {
         problems.insert(Kind::BadPath);
     }
-    if requirement.needs != Needs::Nothing {
-        problems.extend([Kind::NoKey, Kind::WrongKey, Kind::TooManyRequests]);
-    }
     // To a key of other namespaces, the namespace is one that does not exist.
     let is_in_namespace = path.contains("{namespace}");
     if is_in_namespace {
         problems.insert(Kind::NotFound);
     }
-    let every_role = Needs::Role(Role::Viewer);
-    if requirement.needs != Needs::Nothing && !(is_in_namespace && requirement.needs == every_role)
-    {
-        problems.insert(Kind::Forbidden);
+    if let Needs::Role(least) = requirement.needs {
+        problems.extend([Kind::NoKey, Kind::WrongKey, Kind::TooManyRequests]);
+        if least > Role::Viewer || !is_in_namespace {
+            problems.insert(Kind::Forbidden);
+        }
     }
     if requirement.quota != QuotaClass::Exempt {
         problems.extend([Kind::Internal, Kind::Unavailable]);

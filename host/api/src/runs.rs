@@ -22,7 +22,7 @@ use exosphere_orchestrator::{
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer};
-use crate::lists::{LIST_DETAILS, Listing, outputs_page_size};
+use crate::lists::{LIST_DETAILS, Listing, full_page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
@@ -240,7 +240,7 @@ pub(crate) async fn result(
     let after: OutputCursor = after
         .map_err(|error: BadOutputCursor| Problem::new(Kind::BadQuery, format!("after: {error}")))?
         .unwrap_or_default();
-    let page = host.run_result(&namespace, run, after, outputs_page_size(limit)).await?;
+    let page = host.run_result(&namespace, run, after, full_page_size(limit)).await?;
     let (result, permit) = views::run_result(page);
     Ok(answer::respond(&result, permit))
 }

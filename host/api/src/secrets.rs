@@ -55,7 +55,7 @@ pub(crate) async fn list(
     Query(SecretListQuery { after, limit }): Query<SecretListQuery>,
 ) -> Result<Answer<SecretList>, Problem> {
     let after = after.map(|cursor| read_cursor(&cursor)).transpose()?;
-    let limit = lists::outputs_page_size(limit);
+    let limit = lists::full_page_size(limit);
     let page = host.secrets(&namespace, after.as_ref(), limit).await?;
     let secrets = page.items.into_iter().map(entry).collect();
     Ok(Answer(SecretList { secrets, next: page.next }))

@@ -11,7 +11,7 @@ use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{Host, StatePageRequest};
 
 use crate::answer::{self, Answer};
-use crate::lists::{LIST_DETAILS, Listing, outputs_page_size};
+use crate::lists::{LIST_DETAILS, Listing, full_page_size};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Get, Post};
@@ -128,7 +128,7 @@ pub(crate) async fn outputs(
     Path((namespace, run, state)): Path<(Name, RunId, String)>,
     Query(OutputsQuery { after, limit }): Query<OutputsQuery>,
 ) -> Result<Response, Problem> {
-    let range = (after.unwrap_or(0), outputs_page_size(limit));
+    let range = (after.unwrap_or(0), full_page_size(limit));
     let page = host.state_outputs(&namespace, run, &state, range).await?;
     let (outputs, permit) = views::state_outputs(page, &state);
     Ok(answer::respond(&outputs, permit))

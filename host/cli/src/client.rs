@@ -91,19 +91,9 @@ impl Client {
         self.to(method, &["v1", "operator", "namespaces", self.namespace.as_str()], path)
     }
 
-    /// Starts a call of `/v1/operator/namespaces`.
-    pub fn all_namespaces(&self) -> Call<'_> {
-        self.to(Method::GET, &["v1", "operator", "namespaces"], &[])
-    }
-
-    /// Starts a call of `/v1/operator/{path}`: keys, and the audit log.
-    pub fn access(&self, method: Method, path: &[&str]) -> Call<'_> {
+    /// Starts a call of `/v1/operator/{path}`, which concerns all namespaces.
+    pub fn of_all(&self, method: Method, path: &[&str]) -> Call<'_> {
         self.to(method, &["v1", "operator"], path)
-    }
-
-    /// Starts a call of `/v1/operator/hosts`.
-    pub fn hosts(&self) -> Call<'_> {
-        self.to(Method::GET, &["v1", "operator", "hosts"], &[])
     }
 
     /// Reads a setting, changes it and writes it back with `If-Match`. On a concurrent

@@ -13,6 +13,7 @@ mod output;
 mod sanitize;
 mod format;
 mod again;
+mod progress;
 mod time;
 mod client;
 mod commands;

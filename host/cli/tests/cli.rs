@@ -128,6 +128,7 @@ fn each_failure_has_its_exit_code() {
     for (status, body, code) in [
         (404, r#"{"detail":"no such plugin"}"#, 1),
         (413, "", 1),
+        (429, r#"{"type":"/problems/too-many-requests","status":429,"detail":"a rate"}"#, 7),
         (500, r#"{"detail":"an error in the host's log: 42"}"#, 6),
         (503, "<html>", 7),
         (503, r#"{"type":"/problems/stopping","detail":"not started"}"#, 7),

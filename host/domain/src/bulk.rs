@@ -9,14 +9,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::change_reason::check_reason;
 use crate::filter::{Filter, RunFilter};
 use crate::graph::problems::{Object, Problems, boolean, element, nearest, quoted, string};
 use crate::ids::{BulkId, Millis};
 use crate::run_ref::RunRef;
 use crate::state::RunStatus;
-
-/// The longest reason of an operation, in characters.
-pub const MAX_REASON_CHARS: usize = 500;
 
 /// The action of a bulk operation, on each of its runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -233,12 +231,7 @@ fn read_action(value: &Value) -> Result<BulkAction, String> {
 
 fn read_reason(value: &Value) -> Result<&str, String> {
     let reason = string(value)?;
-    if reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
-        return Err(format!(
-            "use at most {MAX_REASON_CHARS} characters, none of them a control character"
-        ));
-    }
-    Ok(reason)
+    check_reason(reason).map(|()| reason)
 }
 
 /// A reference to one bulk operation of a namespace, as people write it.
@@ -304,6 +297,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::change_reason::MAX_REASON_CHARS;
 
     fn read(value: &Value) -> Result<BulkRequest, Vec<(String, String)>> {
         let mut problems = Problems::default();

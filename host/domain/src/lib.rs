@@ -9,6 +9,7 @@ pub mod unicode;
 pub mod json;
 pub mod ids;
 pub mod role;
+pub mod change_reason;
 pub mod run_ref;
 pub mod access;
 pub mod api_key;

@@ -56,15 +56,6 @@ impl FromStr for Role {
     }
 }
 
-/// The rights of a caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Rights {
-    /// The caller's role.
-    pub role: Role,
-    /// Set if the caller may see payloads: inputs, outputs, logs and the store.
-    pub payloads: bool,
-}
-
 /// The rights that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Needs {

@@ -9,8 +9,10 @@
 //! Not here: SQL, WebAssembly, HTTP, and the meaning of an outcome.
 
 mod config;
+mod private_file;
 mod data_folder;
 mod keys;
+mod rates;
 mod access;
 mod inner;
 mod service;

@@ -53,7 +53,7 @@ impl World<'_> {
             host,
             succeeded: ended(host, succeeded)?,
             failed: failing(host)?,
-            slow_key: new_key(host, &slow_key)?,
+            slow_key: host.new_key(&slow_key)?,
         })
     }
 
@@ -67,12 +67,6 @@ impl World<'_> {
     fn failing(&self) -> Result<Run> {
         failing(self.host)
     }
-}
-
-/// Creates a key, and returns it.
-pub fn new_key(host: &Host, request: &Value) -> Result<String> {
-    let created = host.send("POST", "//v1/operator/keys", request)?;
-    Ok(created["key"].as_str().context("a key is shown once")?.to_owned())
 }
 
 /// Returns a graph of one node, which is not retried.
@@ -191,7 +185,10 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
             world.host.namespace("other", &json!({}))?;
             Sent::new("POST", format!("{other}/pause")).json(&json!({}))
         }
-        "resumeNamespace" => Sent::new("POST", format!("{other}/resume")),
+        "resumeNamespace" => {
+            world.host.namespace("other", &json!({}))?;
+            Sent::new("POST", format!("{other}/resume"))
+        }
         "listGrants" => get(&format!("{settings}/grants")),
         "showGrants" => get(&grants),
         "setGrants" => Sent::new("PUT", &grants).json(&json!({"config": {"a": "b"}})),
@@ -206,7 +203,7 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
             return Ok(vec![(201, create)]);
         }
         "revokeKey" => {
-            let key = new_key(world.host, &json!({"label": "revoked", "role": "viewer"}))?;
+            let key = world.host.new_key(&json!({"label": "revoked", "role": "viewer"}))?;
             let id = key.split('_').nth(1).context("a key has an id")?;
             Sent::new("DELETE", format!("{KEYS}/{id}"))
         }

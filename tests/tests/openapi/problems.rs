@@ -10,7 +10,7 @@ use exosphere_tests::{Host, component};
 use serde_json::{Value, json};
 
 use crate::document::{Document, Operation, ROLES};
-use crate::happy::{ARGUMENTS, NAMESPACE, World, bulk, new_key, one_node, requests};
+use crate::happy::{ARGUMENTS, NAMESPACE, World, bulk, one_node, requests};
 use crate::sent::{Answer, Sent};
 
 /// Kinds that a single request cannot provoke, with the tests that show them.
@@ -34,7 +34,7 @@ const RACES: [(&str, &str); 6] = [
 ];
 
 /// Operations that succeed for an object which does not exist: they make it, or show its defaults.
-const NEED_NO_OBJECT: [&str; 14] = [
+const NEED_NO_OBJECT: [&str; 13] = [
     "applyGraph",
     "validateGraph",
     "setSecret",
@@ -42,7 +42,6 @@ const NEED_NO_OBJECT: [&str; 14] = [
     "checkPlugin",
     "showNamespace",
     "setNamespace",
-    "resumeNamespace",
     "listGrants",
     "showGrants",
     "setGrants",
@@ -78,7 +77,7 @@ fn provoke(
         "forbidden" => {
             let keys = forbidden_keys(operation);
             let keys =
-                keys.iter().map(|request| new_key(host, request)).collect::<Result<Vec<_>>>()?;
+                keys.iter().map(|request| host.new_key(request)).collect::<Result<Vec<_>>>()?;
             let sent = keys.into_iter().map(|key| happy.clone().key(key).answer(host));
             return sent.collect();
         }
@@ -196,7 +195,7 @@ fn not_found(operation: &Operation, happy: &Sent, host: &Host) -> Result<Vec<Sen
     if operation.path.contains("{namespace}") {
         let of_another =
             json!({"label": "other", "role": "admin", "namespaces": ["another-namespace"]});
-        all.push(happy.clone().key(new_key(host, &of_another)?));
+        all.push(happy.clone().key(host.new_key(&of_another)?));
     }
     Ok(all)
 }

@@ -6,7 +6,7 @@ use exosphere_tests::Host;
 use serde_json::{Value, json};
 
 use crate::document::{Document, Operation, ROLES};
-use crate::happy::{PAYLOAD, World, new_key, requests};
+use crate::happy::{PAYLOAD, World, requests};
 use crate::sent::{Answer, Sent};
 
 /// Sends the happy requests of an operation with a key.
@@ -23,7 +23,7 @@ fn sent_with(key: &str, operation: &Operation, world: &World<'_>) -> Result<Vec<
 fn every_operation_needs_its_role() -> Result<()> {
     let host = Host::start()?;
     let (document, world) = (Document::of(&host)?, World::of(&host)?);
-    let keys = ROLES.iter().map(|role| new_key(&host, &json!({"label": role, "role": role})));
+    let keys = ROLES.iter().map(|role| host.new_key(&json!({"label": role, "role": role})));
     let keys = keys.collect::<Result<Vec<_>>>()?;
     for operation in document.operations()? {
         let id = &operation.id;
@@ -55,7 +55,7 @@ fn other_namespaces_do_not_exist() -> Result<()> {
     let host = Host::start()?;
     let (document, world) = (Document::of(&host)?, World::of(&host)?);
     let other = json!({"label": "other", "role": "admin", "namespaces": ["elsewhere"]});
-    let key = new_key(&host, &other)?;
+    let key = host.new_key(&other)?;
     for operation in document.operations()?.iter().filter(|it| it.role != "public") {
         let is_in_namespace = operation.path.contains("{namespace}");
         let kind = if is_in_namespace { "not-found" } else { "forbidden" };
@@ -74,7 +74,7 @@ fn payloads_are_shown_only_where_documented() -> Result<()> {
     let host = Host::start()?;
     let (document, world) = (Document::of(&host)?, World::of(&host)?);
     let key = |payloads: bool| {
-        new_key(&host, &json!({"label": "p", "role": "admin", "payloads": payloads}))
+        host.new_key(&json!({"label": "p", "role": "admin", "payloads": payloads}))
     };
     let (blind, seeing) = (key(false)?, key(true)?);
     let mut shown = Vec::new();

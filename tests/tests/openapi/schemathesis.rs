@@ -12,7 +12,7 @@ use exosphere_tests::both_databases::on_both;
 use exosphere_tests::{Host, checkout};
 use serde_json::{Value, json};
 
-use crate::happy::{ARGUMENTS, World, bulk, new_key};
+use crate::happy::{ARGUMENTS, World, bulk};
 
 /// The checks of each answer. None asks for a request to be accepted: a graph or a grant must
 /// also make sense.
@@ -84,7 +84,7 @@ fn run(program: &Path, host: &Host) -> Result<()> {
     command.args(["--url", host.url(), "--checks", CHECKS, "--no-color"]);
     let key = json!({"label": "schemathesis", "role": "admin", "payloads": true,
         "requests_per_second": 100_000});
-    command.args(["--header", &format!("Authorization: Bearer {}", new_key(host, &key)?)]);
+    command.args(["--header", &format!("Authorization: Bearer {}", host.new_key(&key)?)]);
     command.args(["--generation-database", "none", "--continue-on-failure"]);
     match std::env::var("EXOSPHERE_SCHEMATHESIS_SECONDS") {
         Ok(seconds) => {

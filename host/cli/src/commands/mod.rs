@@ -20,6 +20,7 @@ use std::path::Path;
 use exosphere_api_types::{NamespaceList, Problem};
 use exosphere_domain::graph::problems::nearest;
 use exosphere_domain::ids::Name;
+use reqwest::Method;
 
 use crate::args::Global;
 use crate::client::{Client, Trust};
@@ -59,7 +60,8 @@ impl Context {
     }
 
     fn with_nearest_namespace(&self, problem: Problem) -> Problem {
-        let listed = pages::read_all(|| self.client.all_namespaces(), "namespaces");
+        let listed =
+            pages::read_all(|| self.client.of_all(Method::GET, &["namespaces"]), "namespaces");
         let names = listed.and_then(|list| list.read::<NamespaceList>());
         // A caller who may not list namespaces is told of none.
         let names = names.map(|list| list.namespaces).unwrap_or_default();

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use exosphere_domain::access::Access;
 use exosphere_domain::api_key::{ApiKey, ApiKeyId};
 use exosphere_domain::ids::Millis;
-use exosphere_domain::rate_limit::{Micros, RateLimit, RateState};
+use exosphere_domain::rate_limit::{RateLimit, RateState};
 use exosphere_store::ApiKeyRow;
 use parking_lot::Mutex;
 
 use super::is_secret_of;
 use crate::cache::{Cache, MAX_CACHE_ENTRIES};
+use crate::rates::micros_between;
 
 /// Age at which one caller reads the row again, while the others use it.
 const REFRESH_AGE: Duration = Duration::from_millis(500);
@@ -121,15 +122,13 @@ impl KeyCache {
     /// Counts a request with a valid key.
     fn count(&self, entry: &mut CachedKey, time: Moment, default_rate: u32) -> Counted {
         let Moment { now, at } = time;
-        let micros = at.saturating_duration_since(self.begun).as_micros();
-        let micros = Micros::try_from(micros).unwrap_or(Micros::MAX);
         if now.saturating_sub(entry.recorded_at) >= USE_PRECISION_MS {
             entry.recorded_at = now;
             self.uses.lock().insert(entry.row.id, now);
         }
         let per_second = entry.row.requests_per_second.unwrap_or(default_rate);
         let limit = RateLimit::new(u64::from(per_second), 1, u64::from(per_second));
-        match limit.admit(&mut entry.rate.lock(), micros) {
+        match limit.admit(&mut entry.rate.lock(), micros_between(self.begun, at)) {
             Ok(()) => Ok(entry.access.clone()),
             Err(wait) => Err(RateExceeded { per_second, wait: Duration::from_micros(wait) }),
         }

@@ -5,12 +5,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use exosphere_domain::rate_limit::{Micros, RateLimit, RateState};
+use exosphere_domain::rate_limit::{Micros, RateLimit};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::AccessError;
-use crate::cache::{Cache, MAX_CACHE_ENTRIES};
+use crate::rates::Rates;
 
 /// Wrong keys that an address may send without delay: this many per second after a burst.
 const WRONG_KEYS_PER_SECOND: u64 = 1;
@@ -27,11 +27,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The addresses that send wrong keys.
 pub(crate) struct WrongKeys {
-    addresses: Cache<IpAddr, RateState>,
+    addresses: Rates<IpAddr>,
     limit: RateLimit,
     delayed: Semaphore,
     log: Mutex<Log>,
-    begun: Instant,
 }
 
 /// The requests since the last log line.
@@ -43,11 +42,10 @@ struct Log {
 impl Default for WrongKeys {
     fn default() -> Self {
         WrongKeys {
-            addresses: Cache::from_entry_count(MAX_CACHE_ENTRIES),
+            addresses: Rates::default(),
             limit: RateLimit::new(WRONG_KEYS_PER_SECOND, 1, WRONG_KEYS_BURST),
             delayed: Semaphore::new(MAX_DELAYED),
             log: Mutex::new(Log { count: 0, at: None }),
-            begun: Instant::now(),
         }
     }
 }
@@ -74,12 +72,12 @@ impl WrongKeys {
     /// Counts a request with a wrong key, and waits if its address has sent too many.
     pub(crate) async fn refuse(&self, address: IpAddr) -> Result<(), AccessError> {
         self.note(address);
-        if self.count(peer(address), self.now()) { Ok(()) } else { self.wait().await }
+        if self.count(peer(address), self.addresses.now()) { Ok(()) } else { self.wait().await }
     }
 
     /// Waits if an address has sent too many wrong keys. Returns whether it did.
     pub(crate) async fn delay(&self, address: IpAddr) -> Result<bool, AccessError> {
-        if !self.exceeds(peer(address), self.now()) {
+        if !self.exceeds(peer(address), self.addresses.now()) {
             return Ok(false);
         }
         self.wait().await.inspect_err(|_| self.note(address)).map(|()| true)
@@ -87,29 +85,18 @@ impl WrongKeys {
 
     /// Counts a wrong key of an address, and returns whether it may send one.
     fn count(&self, peer: IpAddr, now: Micros) -> bool {
-        let admit = |state: &mut RateState| self.limit.admit(state, now).is_ok();
-        self.addresses.update(&peer, admit).unwrap_or_else(|| {
-            let mut state = RateState::default();
-            let is_admitted = admit(&mut state);
-            self.addresses.insert(peer, state, 0);
-            is_admitted
-        })
+        self.addresses.admit(&peer, &self.limit, now).is_ok()
     }
 
     /// Returns whether an address has sent too many wrong keys.
     fn exceeds(&self, peer: IpAddr, now: Micros) -> bool {
-        let exceeds = |state: &mut RateState| self.limit.admit(&mut state.clone(), now).is_err();
-        self.addresses.update(&peer, exceeds).unwrap_or(false)
+        self.addresses.exceeds(&peer, &self.limit, now)
     }
 
     async fn wait(&self) -> Result<(), AccessError> {
         let _permit = self.delayed.try_acquire().map_err(|_| AccessError::TooManyWrong)?;
         tokio::time::sleep(DELAY).await;
         Ok(())
-    }
-
-    fn now(&self) -> Micros {
-        Micros::try_from(self.begun.elapsed().as_micros()).unwrap_or(Micros::MAX)
     }
 }
 

@@ -1,16 +1,17 @@
 //! Key files. A file is complete as soon as it has its name, and no other user can read
 //! it.
 //!
-//! Not here: the use of the keys.
+//! Not here: how such files are written (`private_file`), and the use of the keys.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use exosphere_store::{BadKeys, KEY_BYTES, Keyring, MAX_KEYS};
 use zeroize::Zeroizing;
+
+use crate::private_file;
 
 /// The reason why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,13 +80,14 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Creates a key file. Hosts that share it may start at the same time; the first file wins.
 fn create(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = Keyring::generate().to_bytes();
-    let draft = with_ending(file, &crate::system::random_id().to_string());
-    let named = write(&draft, &bytes, None).and_then(|()| fs::hard_link(&draft, file));
+    let draft = private_file::with_ending(file, &crate::system::random_id().to_string());
+    let named =
+        private_file::write(&draft, &bytes, None).and_then(|()| fs::hard_link(&draft, file));
     fs::remove_file(&draft)?;
     match named {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_bytes(file),
         Err(error) => Err(error),
-        Ok(()) => sync_folder(file).map(|()| bytes),
+        Ok(()) => private_file::sync_folder(file).map(|()| bytes),
     }
 }
 
@@ -95,15 +97,8 @@ pub(crate) fn replace(file: &Path, keys: &Keyring) -> Result<(), KeyFileError> {
     let replaced = || {
         // A link must continue to name the file.
         let file = fs::canonicalize(file)?;
-        let draft = with_ending(&file, "new");
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let owner = fs::metadata(&file)?;
-        write(&draft, &keys.to_bytes(), Some((owner.uid(), owner.gid())))?;
-        fs::rename(&draft, &file)?;
-        sync_folder(&file)
+        private_file::replace(&file, &keys.to_bytes(), Some((owner.uid(), owner.gid())))
     };
     replaced().map_err(unusable(file))
 }
@@ -113,44 +108,13 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "it is unlocked when it is c
 
 pub(crate) fn lock(file: &Path) -> Result<Lock, KeyFileError> {
     // The folder is locked, since the file itself is replaced.
-    let folder = fs::canonicalize(file).and_then(|file| File::open(folder_of(&file)));
+    let folder = fs::canonicalize(file).and_then(|file| File::open(private_file::folder_of(&file)));
     let folder = folder.map_err(unusable(file))?;
     match folder.try_lock() {
         Ok(()) => Ok(Lock(folder)),
         Err(TryLockError::WouldBlock) => Err(KeyFileError::Locked(file.display().to_string())),
         Err(TryLockError::Error(error)) => Err(unusable(file)(error)),
     }
-}
-
-/// Writes a new file to disk, readable by its owner alone: the user of this process, or
-/// `owner`.
-fn write(file: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    let metadata = new.metadata()?;
-    if let Some((user, group)) = owner.filter(|owner| *owner != (metadata.uid(), metadata.gid())) {
-        fchown(&new, Some(user), Some(group))?;
-    }
-    new.write_all(bytes)?;
-    new.sync_all()
-}
-
-/// Syncs the folder of a file, so that its name survives a crash of the machine.
-fn sync_folder(file: &Path) -> io::Result<()> {
-    File::open(folder_of(file))?.sync_all()
-}
-
-fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-fn with_ending(file: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(file);
-    name.push(".");
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -172,7 +136,7 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         // A draft that a killed process has left.
-        fs::write(with_ending(&file, "new"), "half").unwrap();
+        fs::write(private_file::with_ending(&file, "new"), "half").unwrap();
         let both = Keyring::generate().with_older(&created);
         replace(&link, &both).unwrap();
         assert!(read(&link).unwrap().ids().eq(both.ids()));

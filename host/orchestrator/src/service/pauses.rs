@@ -2,6 +2,7 @@
 //!
 //! Not here: pauses of single runs (`run_control`), and how runs follow (`execution/pauses.rs`).
 
+use exosphere_domain::change_reason::check_reason;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Name;
 use exosphere_domain::state::RunStatus;
@@ -11,9 +12,6 @@ use crate::Host;
 use crate::error::Error;
 use crate::execution::pauses;
 use crate::service::namespaces::NamespaceDetails;
-
-/// The longest reason of a pause, in characters.
-const MAX_REASON_CHARS: usize = 500;
 
 /// The pause of a run: its own, or that of its graph or namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +75,6 @@ impl Host {
         reason: &str,
     ) -> Result<NamespaceDetails, Error> {
         let pause = self.new_pause(reason)?;
-        // A mistyped name would leave the meant namespace running.
-        self.check_namespace(namespace).await?;
         self.change_namespace_pause(namespace, Some(&pause)).await
     }
 
@@ -92,6 +88,8 @@ impl Host {
         namespace: &Name,
         pause: Option<&NewPause>,
     ) -> Result<NamespaceDetails, Error> {
+        // A mistyped name would leave the meant namespace as it is, and make another one.
+        self.check_namespace(namespace).await?;
         let (store, now) = (self.store(), self.inner.db.clock.now());
         let changed = store.pause_namespace(namespace, pause, now).await;
         pauses::read_namespaces(&self.inner).await?;
@@ -125,13 +123,7 @@ impl Host {
 
     /// Returns the caller's pause, after checking its reason.
     fn new_pause(&self, reason: &str) -> Result<NewPause, Error> {
-        let is_too_long = reason.chars().count() > MAX_REASON_CHARS;
-        if is_too_long || reason.chars().any(char::is_control) {
-            let message = format!(
-                "use at most {MAX_REASON_CHARS} characters, none of them a control character"
-            );
-            return Err(Error::invalid("the pause", "$.reason", message));
-        }
+        check_reason(reason).map_err(|message| Error::invalid("the pause", "$.reason", message))?;
         Ok(NewPause { by: self.key_id(), reason: reason.to_owned() })
     }
 }

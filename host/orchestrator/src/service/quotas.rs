@@ -2,18 +2,18 @@
 //!
 //! Not here: uploads and graphs, whose own transactions check their quotas (`exosphere-store`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::quota::{Quota, QuotaBreach, QuotaValues};
-use exosphere_domain::rate_limit::{Micros, RateLimit, RateState};
+use exosphere_domain::rate_limit::RateLimit;
 use exosphere_store::{Expected, Setting, StoreError, quotas_version};
 
 use crate::Host;
 use crate::cache::namespaces::NamespaceLimits;
-use crate::cache::{Cache, MAX_CACHE_ENTRIES};
 use crate::error::Error;
+use crate::rates::Rates;
 
 /// Time after which a caller may find fewer open states.
 const OPEN_STATES_RETRY: Duration = Duration::from_secs(5);
@@ -30,30 +30,14 @@ pub struct NamespaceQuotas {
 }
 
 /// The rates at which namespaces start runs on this host.
-pub(crate) struct StartRates {
-    states: Cache<Name, RateState>,
-    begun: Instant,
-}
-
-impl Default for StartRates {
-    fn default() -> Self {
-        StartRates { states: Cache::from_entry_count(MAX_CACHE_ENTRIES), begun: Instant::now() }
-    }
-}
+#[derive(Default)]
+pub(crate) struct StartRates(Rates<Name>);
 
 impl StartRates {
     /// Counts a start, or returns how long to wait for the next one.
     fn admit(&self, namespace: &Name, per_minute: u64) -> Result<(), Duration> {
-        let now = Micros::try_from(self.begun.elapsed().as_micros()).unwrap_or(Micros::MAX);
         let limit = RateLimit::new(per_minute, 60, per_minute);
-        let admit = |state: &mut RateState| limit.admit(state, now);
-        let admitted = self.states.update(namespace, admit).unwrap_or_else(|| {
-            let mut state = RateState::default();
-            let admitted = admit(&mut state);
-            self.states.insert(namespace.clone(), state, 0);
-            admitted
-        });
-        admitted.map_err(Duration::from_micros)
+        self.0.admit(namespace, &limit, self.0.now()).map_err(Duration::from_micros)
     }
 }
 

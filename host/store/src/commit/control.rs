@@ -107,26 +107,28 @@ impl CommitTx<'_> {
             let message = format!("the run is over already: it is {}", row.status);
             return Ok(Reply::Refused(message));
         }
-        let is_paused = row.paused;
-        let pauses = self.pauses(tx, run.key).await?;
-        if is_paused && !paused && pauses.of_graph && !pauses.with_graph {
-            // It stays paused, with its graph from now on.
-            tx.execute(sql::NEW_PAUSED_RUN_OF, &params![run.key.0]).await?;
-            return Ok(Reply::Done);
-        }
-        if is_paused && pauses.with_graph {
-            if !paused {
-                let message = format!(
-                    "the run is paused with its graph; resume that with \
-                     `exosphere graph resume {}`",
-                    run.graph_name
-                );
-                return Ok(Reply::Refused(message));
+        if row.paused {
+            let PausesOfRun { of_graph, with_graph } = self.pauses(tx, run.key).await?;
+            match (paused, with_graph) {
+                // From now on it is paused by itself, also after its graph is resumed.
+                (true, true) => drop(tx.execute(sql::END_PAUSED_RUN, &params![run.key.0]).await?),
+                (false, true) => {
+                    let message = format!(
+                        "the run is paused with its graph; resume that with \
+                         `exosphere graph resume {}`",
+                        run.graph_name
+                    );
+                    return Ok(Reply::Refused(message));
+                }
+                // It stays paused, with its graph from now on.
+                (false, false) if of_graph => {
+                    tx.execute(sql::NEW_PAUSED_RUN_OF, &params![run.key.0]).await?;
+                    return Ok(Reply::Done);
+                }
+                _ => {}
             }
-            // From now on it is paused by itself, also after its graph is resumed.
-            tx.execute(sql::END_PAUSED_RUN, &params![run.key.0]).await?;
         }
-        if is_paused == paused {
+        if self.run(run.key)?.row.paused == paused {
             return Ok(Reply::Done);
         }
         self.run(run.key)?.row.paused = paused;

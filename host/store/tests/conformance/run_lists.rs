@@ -16,6 +16,7 @@ use crate::test_database::Kind;
 on_both! {
     each_filter_finds_what_a_scan_finds,
     a_page_examines_a_bounded_number_of_runs,
+    a_list_continues_after_a_deleted_run,
     labels_belong_to_a_new_run_only,
 }
 
@@ -195,6 +196,30 @@ async fn a_page_examines_a_bounded_number_of_runs(kind: Kind) {
         ..RunFilter::default()
     };
     assert_eq!(list(&harness, &template, &running, 50).await.0.len(), 1);
+}
+
+/// The run that a cursor names is deleted before the next page is read.
+async fn a_list_continues_after_a_deleted_run(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
+    let mut keys = Vec::new();
+    for _ in 0..4 {
+        keys.push(run(&harness, &template, &[], RunStatus::Success).await);
+        harness.advance(10).await;
+    }
+    let filter = RunFilter::default();
+    let page = async |after| {
+        let request = RunPageRequest { after, limit: 2 };
+        let page = harness.store.runs(&template.namespace, &filter, request).await.unwrap();
+        let found = page.items.iter().map(|run| run.run.key).collect::<Vec<_>>();
+        (found, page.next.map(|next| next.parse::<RunCursor>().unwrap()))
+    };
+    let (first, next) = page(None).await;
+    assert_eq!(first, [keys[3], keys[2]]);
+    let named = harness.store.run_info(keys[2]).await.unwrap().unwrap();
+    let deletion = Operation::Control(named.into(), Control::Delete);
+    assert_eq!(harness.commit_one(deletion).await, Reply::Done);
+    assert_eq!(page(next).await.0, [keys[1], keys[0]]);
 }
 
 /// A second start with the same key adds no labels to the first run.

@@ -37,7 +37,7 @@ pub struct List {
 
 impl List {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let call = context.client.access(Method::GET, &["audit"]).query(&[
+        let call = context.client.of_all(Method::GET, &["audit"]).query(&[
             ("key", self.key.map(|key| key.to_string())),
             ("namespace", self.in_namespace.as_ref().map(Name::to_string)),
             ("action", self.action.clone()),

@@ -1,6 +1,7 @@
 //! `exosphere host list`: every host that has worked on the database.
 
 use exosphere_api_types::{HostDetails, HostList};
+use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::Context;
@@ -15,7 +16,7 @@ pub struct List {}
 
 impl List {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        context.output.answer(&context.client.hosts().send()?, show)
+        context.output.answer(&context.client.of_all(Method::GET, &["hosts"]).send()?, show)
     }
 }
 

@@ -60,7 +60,7 @@ impl Create {
             requests_per_second: self.requests_per_second,
             expires_in_ms: self.expires_in,
         };
-        let answer = context.client.access(Method::POST, &["keys"]).json(&request).send()?;
+        let answer = context.client.of_all(Method::POST, &["keys"]).json(&request).send()?;
         context.output.answer(&answer, |answer| {
             let created: KeyCreated = answer.read()?;
             eprintln!(

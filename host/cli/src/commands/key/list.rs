@@ -12,7 +12,7 @@ pub struct List {}
 
 impl List {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let answer = pages::read_all(|| context.client.access(Method::GET, &["keys"]), "keys")?;
+        let answer = pages::read_all(|| context.client.of_all(Method::GET, &["keys"]), "keys")?;
         context.output.answer(&answer, |answer| Ok(super::keys(answer.read::<KeyList>()?.keys)))
     }
 }

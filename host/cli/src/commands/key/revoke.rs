@@ -26,7 +26,7 @@ fn key_id(text: &str) -> Result<ApiKeyId, String> {
 impl Revoke {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         let path = ["keys", self.id.as_str()];
-        let answer = context.client.access(Method::DELETE, &path).send()?;
+        let answer = context.client.of_all(Method::DELETE, &path).send()?;
         context.output.answer(&answer, |answer| Ok(super::keys(vec![answer.read::<KeyDetails>()?])))
     }
 }

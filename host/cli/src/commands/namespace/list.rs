@@ -1,6 +1,7 @@
 //! `exosphere namespace list`: every namespace that is in use.
 
 use exosphere_api_types::NamespaceList;
+use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::{Context, pages};
@@ -13,7 +14,8 @@ pub struct List {}
 
 impl List {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let answer = pages::read_all(|| context.client.all_namespaces(), "namespaces")?;
+        let answer =
+            pages::read_all(|| context.client.of_all(Method::GET, &["namespaces"]), "namespaces")?;
         context.output.answer(&answer, show)
     }
 }

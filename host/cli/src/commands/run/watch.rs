@@ -3,13 +3,11 @@
 //! It uses long polls: the host answers when the run has changed. If the host stops, the
 //! command waits for it to return, because the run continues then.
 
-mod progress;
-
 use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use exosphere_api_types::{Known, RunDetails, RunStatus, RunSummary};
+use exosphere_api_types::{Known, RunCounts, RunDetails, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
@@ -19,9 +17,8 @@ use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::{result, show};
 use crate::error::Error;
+use crate::progress::Progress;
 use crate::sanitize;
-
-use progress::Progress;
 
 /// The longest wait of one poll at the host, in milliseconds.
 const POLL_WAIT_MS: u64 = 20_000;
@@ -119,7 +116,7 @@ fn poll(
 ) -> Result<(Answer, Known<RunStatus>), Error> {
     let (mut answer, mut run) = poll_once(context, id, None)?;
     loop {
-        progress.show(&run.summary);
+        show_progress(progress, &run.summary);
         if is_over(&run.summary) {
             return Ok((answer, run.summary.status));
         }
@@ -163,4 +160,44 @@ fn poll_once(
     let answer = call.query(&[("after", after), ("wait_ms", wait)]).send()?;
     let run = answer.read()?;
     Ok((answer, run))
+}
+
+fn show_progress(progress: &Progress, run: &RunSummary) {
+    let (counts, ended) = (run.counts, ended_states(&run.counts));
+    let words = format!("{ended}/{} states{}", counts.states, remarks(&counts));
+    progress.show((ended, counts.states), words, counts.open == 0);
+}
+
+/// Returns the number of states that will not run again by themselves.
+fn ended_states(counts: &RunCounts) -> u64 {
+    let RunCounts { success, pruned, errored, cancelled, .. } = counts;
+    [pruned, errored, cancelled].into_iter().fold(*success, |sum, n| sum.saturating_add(*n))
+}
+
+/// Returns remarks on retries, prunes and failures, if there are any.
+fn remarks(counts: &RunCounts) -> String {
+    let RunCounts { retries, pruned, errored, .. } = *counts;
+    [(retries, "retries"), (pruned, "pruned"), (errored, "errored")]
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, label)| format!(", {n} {label}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remarks_name_only_nonzero_counts() {
+        let mut counts = RunCounts { states: 9, success: 3, ..RunCounts::default() };
+        assert_eq!((ended_states(&counts), remarks(&counts).as_str()), (3, ""));
+        counts = RunCounts { pruned: 1, errored: 2, retries: 4, cancelled: 1, ..counts };
+        assert_eq!(
+            (ended_states(&counts), remarks(&counts).as_str()),
+            (7, ", 4 retries, 1 pruned, 2 errored")
+        );
+        counts.cancelled = u64::MAX;
+        assert_eq!(ended_states(&counts), u64::MAX);
+    }
 }
