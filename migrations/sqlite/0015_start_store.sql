@@ -1,4 +1,4 @@
--- What a run was started with.
+-- The store with which a run was started.
 
 -- The store of the run at its start, a JSON object of texts; NULL if it was empty or is large, and
 -- for runs of before. The entries of the run do not tell it: later states overwrite them, and the end of a run

@@ -37,9 +37,9 @@ authentication_timeout = 3s
 log_line_prefix = '%m [%p] %d '
 ";
 
-/// The keeper: waits for the end of its standard input, which the end of the test closes, then
+/// The cleaner: waits for the end of its standard input, which the end of the test closes, then
 /// stops the server and removes its folder.
-const KEEPER_SCRIPT: &str = r#"
+const CLEANER_SCRIPT: &str = r#"
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
 if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
@@ -67,18 +67,18 @@ pub struct Postgres {
     tools: Tools,
     port: u16,
     server: Mutex<Option<Child>>,
-    keeper: Child,
+    cleaner: Child,
 }
 
 impl Postgres {
     /// Starts a new server.
     pub fn start() -> Result<Postgres> {
         let tools = Tools::find()?;
-        // The keeper removes the folder.
+        // The cleaner removes the folder.
         let folder = tempfile::Builder::new().prefix("exosphere-pg-").tempdir()?.keep();
-        let keeper = keep(&folder)?;
+        let cleaner = start_cleaner(&folder)?;
         let server = Mutex::new(None);
-        let mut postgres = Postgres { folder, tools, port: 0, server, keeper };
+        let mut postgres = Postgres { folder, tools, port: 0, server, cleaner };
         postgres.initialise()?;
         // Another process may take the free port first.
         let mut started = postgres.start_on_a_free_port();
@@ -229,16 +229,16 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         let _ = self.stop(Mode::Immediate);
         // Closes its standard input first.
-        let _ = self.keeper.wait();
+        let _ = self.cleaner.wait();
     }
 }
 
-/// Starts the keeper in a process group of its own, which a Ctrl-C does not reach.
-fn keep(folder: &Path) -> Result<Child> {
-    let mut keeper = Command::new("sh");
-    keeper.args(["-c", KEEPER_SCRIPT]).arg(folder).stdin(Stdio::piped());
-    keeper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    keeper.spawn().context("cannot run sh")
+/// Starts the cleaner in a process group of its own, which a Ctrl-C does not reach.
+fn start_cleaner(folder: &Path) -> Result<Child> {
+    let mut cleaner = Command::new("sh");
+    cleaner.args(["-c", CLEANER_SCRIPT]).arg(folder).stdin(Stdio::piped());
+    cleaner.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    cleaner.spawn().context("cannot run sh")
 }
 
 /// The programs of Postgres.
@@ -364,11 +364,11 @@ mod tests {
 
     /// A killed test does not drop its server.
     #[test]
-    fn the_keeper_cleans_up_after_kills() -> Result<()> {
+    fn killed_tests_leave_no_server() -> Result<()> {
         let mut postgres = Postgres::start()?;
         let folder = postgres.folder.clone();
         let pid = postgres.postmaster().context("the server is running")?;
-        drop(postgres.keeper.stdin.take());
+        drop(postgres.cleaner.stdin.take());
         let mut server = postgres.server.lock().take().context("the server is running")?;
         until("the end of Postgres", || Ok(server.try_wait()?))?;
         until("the end of its folder", || Ok((!folder.exists()).then_some(())))?;

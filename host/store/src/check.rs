@@ -28,7 +28,7 @@ mod bulk;
 use crate::error::{OpenError, StoreError};
 use crate::open::Database;
 
-pub use report::{Checked, Kind, MAX_REPORTED_PER_KIND, More, Report, Rule, Violation};
+pub use report::{CheckedRows, Kind, MAX_REPORTED_PER_KIND, More, Report, Rule, Violation};
 
 use report::Findings;
 use snapshot::{PgSnapshot, Snapshot, SqliteSnapshot};

@@ -50,7 +50,7 @@ pub use catalog::{
     description,
 };
 pub use check::{
-    CheckError, Checked, Kind, MAX_REPORTED_PER_KIND, More, Report, Rule, Violation, check,
+    CheckError, CheckedRows, Kind, MAX_REPORTED_PER_KIND, More, Report, Rule, Violation, check,
     ensure_current_schema,
 };
 pub use commit::batch::{

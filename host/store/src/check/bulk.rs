@@ -7,7 +7,7 @@ use exosphere_domain::ids::Name;
 use uuid::Uuid;
 
 use super::report::{Findings, kind};
-use super::row_reader::{Columns, Joined, RowReader, json};
+use super::row_reader::{Columns, JoinedValue, RowReader, json};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, params};
 use crate::error::StoreError;
@@ -67,15 +67,15 @@ fn run_of_page(row: &mut RowReader<'_>) {
     row.int("run");
     row.parsed("outcome", BulkOutcome::parse);
     match row.joined_text("status") {
-        Joined::Missing => {
+        JoinedValue::Missing => {
             let message = "belongs to an operation that does not exist";
             row.findings.add(kind!(Orphan, bulk_run.bulk), &row.key, None, message);
         }
-        Joined::Value(status)
+        JoinedValue::Value(status)
             if BulkStatus::parse(&status).is_some_and(|status| status != BulkStatus::Running) =>
         {
             row.report_value("bulk", format_args!("is an operation that is over: {status}"));
         }
-        Joined::Value(_) | Joined::Unreadable => {}
+        JoinedValue::Value(_) | JoinedValue::Unreadable => {}
     }
 }

@@ -9,7 +9,7 @@ use exosphere_domain::node::NodeDescription;
 use exosphere_domain::quota::QuotaValues;
 
 use super::report::{Findings, kind};
-use super::row_reader::{Columns, Joined, RowReader, check_json_object, json};
+use super::row_reader::{Columns, JoinedValue, RowReader, check_json_object, json};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, Statement, params};
 use crate::error::StoreError;
@@ -124,9 +124,9 @@ fn component(row: &mut RowReader<'_>) {
         names.sort();
         let names: Vec<_> = names.iter().map(Name::as_str).collect();
         let exported = match row.joined_text("exported_nodes") {
-            Joined::Value(exported) => Some(exported),
-            Joined::Missing => Some(String::new()),
-            Joined::Unreadable => None,
+            JoinedValue::Value(exported) => Some(exported),
+            JoinedValue::Missing => Some(String::new()),
+            JoinedValue::Unreadable => None,
         };
         if exported.is_some_and(|exported| exported != names.join(",")) {
             row.report_value("nodes", "are not those that table exported has");
@@ -143,7 +143,7 @@ fn component(row: &mut RowReader<'_>) {
 /// Checks an exported node.
 fn exported(row: &mut RowReader<'_>) {
     row.text("node");
-    if matches!(row.joined_text("component_digest"), Joined::Missing) {
+    if matches!(row.joined_text("component_digest"), JoinedValue::Missing) {
         let message = "names a component that does not exist";
         row.findings.add(kind!(Orphan, exported.digest), &row.key, None, message);
     }
@@ -154,7 +154,7 @@ fn plugin(row: &mut RowReader<'_>) {
     row.parsed("namespace", name);
     row.parsed("name", name);
     row.parsed("digest", |text| text.parse::<Digest>().ok());
-    if matches!(row.joined_text("component_digest"), Joined::Missing) {
+    if matches!(row.joined_text("component_digest"), JoinedValue::Missing) {
         let message = "names a component that does not exist";
         row.findings.add(kind!(Orphan, plugin.digest), &row.key, None, message);
     }
@@ -166,10 +166,10 @@ fn graph(row: &mut RowReader<'_>) {
     row.parsed("name", name);
     let (Some(id), Some(current)) = (row.int("id"), row.int("current")) else { return };
     let message = match row.joined_int("revision_graph") {
-        Joined::Unreadable => return,
-        Joined::Value(graph) if graph == id => return,
-        Joined::Value(graph) => format!("is revision {current}, which is of graph {graph}"),
-        Joined::Missing => format!("is revision {current}, which does not exist"),
+        JoinedValue::Unreadable => return,
+        JoinedValue::Value(graph) if graph == id => return,
+        JoinedValue::Value(graph) => format!("is revision {current}, which is of graph {graph}"),
+        JoinedValue::Missing => format!("is revision {current}, which does not exist"),
     };
     row.findings.add(kind!(Orphan, graph.current), &row.key, None, message);
 }
@@ -178,7 +178,7 @@ fn graph(row: &mut RowReader<'_>) {
 fn revision(row: &mut RowReader<'_>) {
     row.findings.checked.revisions += 1;
     row.count("number");
-    if row.int("graph").is_some() && matches!(row.joined_int("graph_id"), Joined::Missing) {
+    if row.int("graph").is_some() && matches!(row.joined_int("graph_id"), JoinedValue::Missing) {
         let message = "names a graph that does not exist";
         row.findings.add(kind!(Orphan, revision.graph), &row.key, None, message);
     }
@@ -238,7 +238,7 @@ fn capability(row: &mut RowReader<'_>) {
 
 /// Checks a counter against the highest number in use.
 fn number(row: &mut RowReader<'_>) {
-    let (Some(next), Joined::Value(highest)) = (row.int("next"), row.joined_int("highest")) else {
+    let (Some(next), JoinedValue::Value(highest)) = (row.int("next"), row.joined_int("highest")) else {
         return;
     };
     if next <= highest {

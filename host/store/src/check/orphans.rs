@@ -5,7 +5,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::outcome::AttemptOutcome;
 
 use super::report::{Findings, Kind, kind};
-use super::row_reader::{Columns, Joined, RowReader, check_json, check_json_object};
+use super::row_reader::{Columns, JoinedValue, RowReader, check_json, check_json_object};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, Statement, params};
 use crate::error::StoreError;
@@ -168,11 +168,11 @@ fn attempt(row: &mut RowReader<'_>) {
     row.maybe_parsed("logs", check_json);
     let number = row.int("number");
     match (row.joined_int("last_attempt"), number) {
-        (Joined::Missing, _) => {
+        (JoinedValue::Missing, _) => {
             let message = "belongs to a state that does not exist";
             row.findings.add(kind!(Orphan, attempt.state), &row.key, None, message);
         }
-        (Joined::Value(last), Some(number)) if number < 1 || number > last => {
+        (JoinedValue::Value(last), Some(number)) if number < 1 || number > last => {
             row.report_value("number", format_args!("is {number}, and the last attempt is {last}"));
         }
         _ => {}

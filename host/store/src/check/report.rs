@@ -106,7 +106,7 @@ pub struct More {
 
 /// Counts of the checked rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Checked {
+pub struct CheckedRows {
     /// Revisions of graphs.
     pub revisions: u64,
     /// Runs.
@@ -127,7 +127,7 @@ pub struct Checked {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Counts of the checked rows.
-    pub checked: Checked,
+    pub checked: CheckedRows,
     /// The number of violations.
     pub count: u64,
     /// The first violations of each kind, grouped by kind.
@@ -139,7 +139,7 @@ pub struct Report {
 /// A report that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub checked: Checked,
+    pub checked: CheckedRows,
     kinds: BTreeMap<Kind, Found>,
 }
 

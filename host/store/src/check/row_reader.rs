@@ -34,7 +34,7 @@ impl Columns {
 }
 
 /// A value that a statement joins from another row.
-pub(super) enum Joined<T> {
+pub(super) enum JoinedValue<T> {
     /// The row is missing.
     Missing,
     /// The row is there, and its value cannot be decoded: the check of its own table reports that.
@@ -43,12 +43,12 @@ pub(super) enum Joined<T> {
     Value(T),
 }
 
-impl<T> From<Result<Option<T>, StoreError>> for Joined<T> {
+impl<T> From<Result<Option<T>, StoreError>> for JoinedValue<T> {
     fn from(value: Result<Option<T>, StoreError>) -> Self {
         match value {
-            Ok(Some(value)) => Joined::Value(value),
-            Ok(None) => Joined::Missing,
-            Err(_) => Joined::Unreadable,
+            Ok(Some(value)) => JoinedValue::Value(value),
+            Ok(None) => JoinedValue::Missing,
+            Err(_) => JoinedValue::Unreadable,
         }
     }
 }
@@ -99,12 +99,12 @@ impl RowReader<'_> {
     }
 
     /// Reads a number of a joined row.
-    pub(super) fn joined_int(&self, column: &str) -> Joined<i64> {
+    pub(super) fn joined_int(&self, column: &str) -> JoinedValue<i64> {
         self.row.maybe_int(self.columns.position(column)).into()
     }
 
     /// Reads a text of a joined row.
-    pub(super) fn joined_text(&self, column: &str) -> Joined<String> {
+    pub(super) fn joined_text(&self, column: &str) -> JoinedValue<String> {
         self.row.maybe_text(self.columns.position(column)).into()
     }
 

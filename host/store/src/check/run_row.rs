@@ -6,7 +6,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::RunStatus;
 
 use super::report::{Findings, kind};
-use super::row_reader::{Columns, Joined, RowReader, check_json_object};
+use super::row_reader::{Columns, JoinedValue, RowReader, check_json_object};
 use crate::dialect::Row;
 use crate::sql::{self, run_counters};
 
@@ -141,22 +141,22 @@ fn check_owners(row: &mut RowReader<'_>) {
     let (graph, revision) = (row.int("graph"), row.int("revision"));
     let (id, run) = (row.key.clone(), row.run);
     match (row.joined_text("graph_namespace"), row.row.text(2)) {
-        (Joined::Missing, _) => {
+        (JoinedValue::Missing, _) => {
             let message = "names a graph that does not exist";
             row.findings.add(kind!(Orphan, run.graph), &id, run, message);
         }
-        (Joined::Value(other), Ok(namespace)) if other != namespace => {
+        (JoinedValue::Value(other), Ok(namespace)) if other != namespace => {
             let message = format!("is {namespace:?}, and that of its graph is {other:?}");
             row.findings.add(kind!(Namespace, run.namespace), &id, run, message);
         }
         _ => {}
     }
     match (row.joined_int("revision_graph"), graph, revision) {
-        (Joined::Missing, ..) => {
+        (JoinedValue::Missing, ..) => {
             let message = "names a revision that does not exist";
             row.findings.add(kind!(Orphan, run.revision), &id, run, message);
         }
-        (Joined::Value(other), Some(graph), Some(revision)) if other != graph => {
+        (JoinedValue::Value(other), Some(graph), Some(revision)) if other != graph => {
             let message = format!("is {revision}, which is of graph {other} and not of {graph}");
             row.findings.add(kind!(Namespace, run.revision), &id, run, message);
         }
