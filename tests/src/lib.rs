@@ -12,6 +12,7 @@ pub mod honest_traffic;
 pub mod proxy;
 pub mod cluster;
 pub mod both_databases;
+pub mod events;
 pub mod tenant;
 pub mod process_stats;
 pub mod guest;

@@ -22,6 +22,7 @@ mod plugins;
 mod graphs;
 mod states;
 mod runs;
+mod live;
 mod namespaces;
 mod grants;
 mod pauses;
@@ -45,6 +46,7 @@ pub use keys::{
 };
 pub use known::Known;
 pub use lists::{ListQuery, PageQuery};
+pub use live::{LiveListQuery, LiveQuery, RunListChange};
 pub use namespaces::{
     EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceQuotas, NamespaceSettings,
     QuotaSettings,
@@ -57,7 +59,7 @@ pub use plugins::{
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
     NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDeleted, RunDetails, RunInputs, RunList,
-    RunQuery, RunRedriven, RunResult, RunStarted, RunSummary, StartQuery, StartRun,
+    RunQuery, RunRedriven, RunResult, RunSnapshot, RunStarted, RunSummary, StartQuery, StartRun,
 };
 pub use secrets::{SecretEntry, SecretList, SecretListQuery, SecretValue};
 pub use states::{

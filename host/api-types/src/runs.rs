@@ -1,4 +1,5 @@
-//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive.
+//! `/runs`: start, list, show, inputs, result, pause, cancel, redrive. Not here: the events of live
+//! views (`live`).
 
 use std::collections::BTreeMap;
 
@@ -173,6 +174,23 @@ pub struct RunDetails {
     pub nodes: Vec<NodeCounts>,
 }
 
+/// A snapshot of a run, as its live view shows it: the run without its store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunSnapshot {
+    /// The status and the counts of the run.
+    #[serde(flatten)]
+    pub summary: RunSummary,
+    /// The first states that failed, at most 10, without the details of their failures.
+    #[serde(default)]
+    pub failures: Vec<StateSummary>,
+    /// The pause of the run: its own, or that of its graph or namespace; null if it is not paused.
+    #[serde(default)]
+    pub pause: Option<RunPause>,
+    /// The states of each node, in the order of the graph.
+    #[serde(default)]
+    pub nodes: Vec<NodeCounts>,
+}
+
 /// The states of a run at one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeCounts {
@@ -327,6 +345,7 @@ impl Typed for RunResult {}
 impl Typed for StartRun {}
 impl Typed for RunList {}
 impl Typed for RunDetails {}
+impl Typed for RunSnapshot {}
 impl Typed for RunStarted {}
 impl Typed for RunRedriven {}
 impl Typed for RunDeleted {}

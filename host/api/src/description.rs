@@ -27,7 +27,7 @@ pub(crate) struct Description {
     /// The path in the document, if it is not that of the route.
     pub path: Option<&'static str>,
     /// The query parameters.
-    pub query: Option<fn() -> Vec<Parameter>>,
+    pub query: Vec<fn() -> Vec<Parameter>>,
     /// The headers of a request.
     pub headers: Vec<HeaderParameter>,
     /// The body of a request.
@@ -80,6 +80,9 @@ impl TypeSchema {
 /// The longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 
+/// The longest id of an event, in bytes.
+const MAX_EVENT_ID_BYTES: usize = 64;
+
 /// Problems of every body.
 const BODY_PROBLEMS: [Kind; 3] = [Kind::BrokenBody, Kind::TooSlow, Kind::TooLarge];
 
@@ -111,17 +114,13 @@ impl Route {
 
     /// Takes the query parameters of a type.
     pub(crate) fn query<Q: IntoParams>(mut self) -> Self {
-        self.description.query = Some(|| Q::into_params(|| Some(ParameterIn::Query)));
+        self.description.query.push(|| Q::into_params(|| Some(ParameterIn::Query)));
         self.fails(&[Kind::BadQuery])
     }
 
     /// Takes the query parameters of a filter, and those of a page.
-    pub(crate) fn lists<F: IntoParams>(mut self) -> Self {
-        self.description.query = Some(|| {
-            let query = || Some(ParameterIn::Query);
-            [F::into_params(query), PageQuery::into_params(query)].concat()
-        });
-        self.fails(&[Kind::BadQuery])
+    pub(crate) fn lists<F: IntoParams>(self) -> Self {
+        self.query::<F>().query::<PageQuery>()
     }
 
     /// Takes a JSON body of a type.
@@ -151,6 +150,23 @@ impl Route {
     /// Answers with bytes of a media type.
     pub(crate) fn answers_bytes(mut self, status: u16, media_type: &'static str) -> Self {
         self.description.answers.push((status, Content::Bytes(media_type)));
+        self
+    }
+
+    /// Answers with a stream of events.
+    pub(crate) fn streams(self) -> Self {
+        self.answers_bytes(200, "text/event-stream")
+    }
+
+    /// Takes `Last-Event-ID`, and continues a stream after that event.
+    pub(crate) fn resumable(mut self) -> Self {
+        self.description.headers.push(HeaderParameter {
+            name: "Last-Event-ID",
+            about: "The id of the last event that the caller has got. An event with this id is not \
+                    sent again.",
+            pattern: "^[!-~]+$",
+            max_bytes: MAX_EVENT_ID_BYTES,
+        });
         self
     }
 

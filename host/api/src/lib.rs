@@ -14,6 +14,7 @@ mod tls;
 mod access;
 mod withhold;
 mod body;
+mod permits;
 mod uploads;
 mod route;
 mod description;
@@ -33,6 +34,7 @@ mod problem_kind;
 mod plugins;
 mod graphs;
 mod runs;
+mod live;
 mod states;
 mod bulk;
 mod operator;
@@ -49,6 +51,7 @@ use exosphere_api_types::Health;
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::role::Needs;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use utoipa::openapi::OpenApi;
 
 pub use connections::ConnectionLimits;
@@ -56,6 +59,7 @@ pub use route::{QuotaClass, Requirement, Verb};
 pub use tls::{Tls, TlsError};
 
 use answer::Answer;
+use live::Live;
 use problem::Problem;
 use problem_kind::Kind;
 use route::Verb::Get;
@@ -88,6 +92,7 @@ impl From<QueryRejection> for Problem {
 fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
     vec![
         ("Runs", "Starts of graphs, and their progress.", runs::routes()),
+        ("Live", "Runs as they change, as server-sent events.", live::routes()),
         ("States", "The executions of nodes in a run.", states::routes()),
         ("Bulk", "One action on every run that meets a filter.", bulk::routes()),
         ("Graphs", "Nodes wired to each other.", graphs::routes()),
@@ -134,12 +139,13 @@ pub fn openapi_document() -> OpenApi {
 
 /// Returns the router with every route. Checks of every request are not here: `connections` does
 /// them before routing.
-fn router(host: Host, asks_for_keys: bool) -> Router {
+fn router(host: Host, asks_for_keys: bool, live: Live) -> Router {
     let routes = routes().into_iter().flat_map(|(_, _, routes)| routes).collect();
+    let uploads = uploads::Uploads::default();
     route::router(routes)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(ApiState { host, uploads: uploads::Uploads::default(), asks_for_keys })
+        .with_state(ApiState { host, uploads, live, asks_for_keys })
 }
 
 /// The settings of the API, as an operator makes them.
@@ -162,7 +168,13 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
     let ApiSettings { connections, tls, asks_for_keys } = settings;
-    let router = router(host, asks_for_keys);
+    // Streams end when the others may finish.
+    let (open, closed) = watch::channel(());
+    let router = router(host, asks_for_keys, Live::new(connections.max_connections, closed));
+    let stop = async {
+        stop.await;
+        drop(open);
+    };
     connections::serve(listener, (router, local), (connections, tls), stop).await;
     Ok(())
 }

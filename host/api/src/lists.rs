@@ -63,18 +63,39 @@ impl<F> Listing<F> {
         self.page.limit.unwrap_or(DEFAULT_PAGE_SIZE)
     }
 
+    /// Returns the number of items of a list without pages, which has at most `max`.
+    pub(crate) fn limit_up_to(&self, default: u32, max: u32) -> Result<u32, Problem> {
+        match self.page.limit {
+            Some(limit) if limit > max => {
+                let message = format!("this list has at most {max} items; give a lower limit");
+                Err(bad_parameter("limit", message))
+            }
+            limit => Ok(limit.unwrap_or(default)),
+        }
+    }
+
+    /// Refuses a cursor, for a list without pages.
+    pub(crate) fn refuse_after(&self) -> Result<(), Problem> {
+        match self.page.after {
+            None => Ok(()),
+            Some(_) => Err(bad_parameter("after", "this list has no pages; leave it out")),
+        }
+    }
+
     /// Returns the cursor, parsed by `read`.
     pub(crate) fn after<C, E: Display>(
         &self,
         read: impl FnOnce(&str) -> Result<C, E>,
     ) -> Result<Option<C>, Problem> {
         let after = self.page.after.as_deref().map(read).transpose();
-        after.map_err(|error| {
-            let mut problems = Problems::default();
-            problems.add(format!("{QUERY}.after"), error.to_string());
-            Problem::bad_query(problems.into_list())
-        })
+        after.map_err(|error| bad_parameter("after", error.to_string()))
     }
+}
+
+fn bad_parameter(name: &str, message: impl Into<String>) -> Problem {
+    let mut problems = Problems::default();
+    problems.add(format!("{QUERY}.{name}"), message);
+    Problem::bad_query(problems.into_list())
 }
 
 impl<S: Sync, F: Filter + Send> FromRequestParts<S> for Listing<F> {

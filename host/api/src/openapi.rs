@@ -169,7 +169,7 @@ fn by_status(problems: &BTreeSet<Kind>) -> BTreeMap<u16, Vec<Kind>> {
 /// Returns the parameters of an operation: those of its path, of its query, and its headers.
 fn parameters(path: &str, description: &Description) -> Vec<Parameter> {
     let mut parameters: Vec<_> = path_names(path).map(path_parameter).collect();
-    parameters.extend(description.query.map(|query| query()).unwrap_or_default());
+    parameters.extend(description.query.iter().flat_map(|query| query()));
     parameters.extend(description.headers.iter().map(|header| {
         let schema = ObjectBuilder::new()
             .schema_type(Type::String)

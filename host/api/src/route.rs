@@ -20,6 +20,7 @@ use exosphere_orchestrator::domain::role::Needs;
 
 use crate::access::{self, Decision};
 use crate::description::Description;
+use crate::live::Live;
 use crate::offload::{offload, offload_long};
 use crate::uploads::Uploads;
 use crate::withhold::withhold;
@@ -29,6 +30,7 @@ use crate::withhold::withhold;
 pub(crate) struct ApiState {
     pub host: Host,
     pub uploads: Uploads,
+    pub live: Live,
     /// Set if routes need keys.
     pub asks_for_keys: bool,
 }
@@ -42,6 +44,12 @@ impl FromRef<ApiState> for Host {
 impl FromRef<ApiState> for Uploads {
     fn from_ref(state: &ApiState) -> Uploads {
         state.uploads.clone()
+    }
+}
+
+impl FromRef<ApiState> for Live {
+    fn from_ref(state: &ApiState) -> Live {
+        state.live.clone()
     }
 }
 

@@ -4,11 +4,7 @@
 //! Not here: the received size and the rate of a body (`body`), and the longest upload
 //! (`AdmissionLimits` of the sandbox).
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -17,6 +13,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::body::{announced, read, too_large};
+use crate::permits::{Permit, Permits};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 
@@ -32,29 +29,17 @@ const RETRY_AFTER_S: u64 = 5;
 /// that is still sending reads no response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The number of uploads under way, by namespace.
-#[derive(Clone, Default)]
-pub(crate) struct Uploads(Arc<Mutex<HashMap<Name, usize>>>);
+/// The uploads under way.
+#[derive(Clone)]
+pub(crate) struct Uploads(Permits);
 
-/// The permit of one upload, released on drop.
-pub(crate) struct UploadPermit {
-    uploads: Uploads,
-    namespace: Name,
+impl Default for Uploads {
+    fn default() -> Self {
+        Uploads(Permits::new(MAX_UPLOADS, MAX_UPLOADS_PER_NAMESPACE))
+    }
 }
 
 impl Uploads {
-    /// Acquires an upload permit, if one is free.
-    fn try_acquire(&self, namespace: &Name) -> Option<UploadPermit> {
-        let mut counts = self.0.lock();
-        let (all, own_count) = (counts.values().sum::<usize>(), counts.get(namespace).copied());
-        let own_count = own_count.unwrap_or_default();
-        if all >= MAX_UPLOADS || own_count >= MAX_UPLOADS_PER_NAMESPACE {
-            return None;
-        }
-        counts.insert(namespace.clone(), own_count + 1);
-        Some(UploadPermit { uploads: self.clone(), namespace: namespace.clone() })
-    }
-
     /// Receives an upload: its bytes, and its permit, to be held until they are
     /// processed.
     pub(crate) async fn receive(
@@ -63,7 +48,7 @@ impl Uploads {
         headers: &HeaderMap,
         mut body: Body,
         max_bytes: u64,
-    ) -> Result<(UploadPermit, Vec<u8>), Problem> {
+    ) -> Result<(Permit, Vec<u8>), Problem> {
         let received = self.read(namespace, headers, &mut body, max_bytes).await;
         if received.is_err() {
             let rest = async { while let Some(Ok(_)) = body.frame().await {} };
@@ -78,25 +63,13 @@ impl Uploads {
         headers: &HeaderMap,
         body: &mut Body,
         max_bytes: u64,
-    ) -> Result<(UploadPermit, Vec<u8>), Problem> {
+    ) -> Result<(Permit, Vec<u8>), Problem> {
         if announced(headers).is_some_and(|length| length > max_bytes) {
             return Err(upload_too_large(max_bytes));
         }
-        let permit = self.try_acquire(namespace).ok_or_else(too_many)?;
+        let permit = self.0.try_acquire(namespace).ok_or_else(too_many)?;
         let bytes = read(body, max_bytes, || upload_too_large(max_bytes)).await?;
         Ok((permit, bytes))
-    }
-}
-
-impl Drop for UploadPermit {
-    fn drop(&mut self) {
-        let mut counts = self.uploads.0.lock();
-        if let Some(own) = counts.get_mut(&self.namespace) {
-            *own -= 1;
-            if *own == 0 {
-                counts.remove(&self.namespace);
-            }
-        }
     }
 }
 
@@ -110,26 +83,4 @@ fn too_many() -> Problem {
          {MAX_UPLOADS_PER_NAMESPACE} of one namespace; try again in {RETRY_AFTER_S} s"
     );
     Problem::new(Kind::TooManyUploads, message).retry_after(RETRY_AFTER_S)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn uploads_are_capped_per_namespace_too() {
-        let uploads = Uploads::default();
-        let [a, b, c]: [Name; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
-        let mut held: Vec<_> =
-            (0..MAX_UPLOADS_PER_NAMESPACE).map(|_| uploads.try_acquire(&a).unwrap()).collect();
-        assert!(uploads.try_acquire(&a).is_none());
-        held.extend((0..MAX_UPLOADS_PER_NAMESPACE).map(|_| uploads.try_acquire(&b).unwrap()));
-        assert!(uploads.try_acquire(&c).is_none(), "the host is at its limit");
-        held.truncate(MAX_UPLOADS_PER_NAMESPACE);
-        assert!(uploads.try_acquire(&a).is_none() && uploads.try_acquire(&c).is_some());
-        held.clear();
-        assert!(uploads.0.lock().is_empty());
-    }
 }

@@ -9,7 +9,7 @@ use exosphere_api_types::{
     GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails,
     NamespaceQuotas, NodeCounts, NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants,
     PluginReport, PluginSummary, ResolvedNode, ResultOutput, RevisionSummary, RunCounts,
-    RunDetails, RunInputs, RunPause, RunResult, RunSummary, StateDetails, StateInputs,
+    RunDetails, RunInputs, RunPause, RunResult, RunSnapshot, RunSummary, StateDetails, StateInputs,
     StateOutputs, StateSummary,
 };
 use exosphere_orchestrator as host;
@@ -214,7 +214,14 @@ pub(crate) fn run_summary(run: host::RunView, labels: Labels) -> RunSummary {
 
 /// Returns a run, and the memory permit to be held until it has been sent.
 pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host::AnswerPermit>) {
-    let host::RunDetails { run, labels, graph, failures, store, pause, permit } = details;
+    let host::RunDetails { snapshot, store, permit } = details;
+    let RunSnapshot { summary, failures, pause, nodes } = run_snapshot(snapshot);
+    (RunDetails { summary, store, failures, pause, nodes }, permit)
+}
+
+/// Returns a run without its store.
+pub(crate) fn run_snapshot(snapshot: host::RunSnapshot) -> RunSnapshot {
+    let host::RunSnapshot { run, labels, graph, failures, pause } = snapshot;
     let id = run.id;
     let failures = failures.into_iter().map(|state| state_summary(id, &graph, state));
     let failures = failures.collect();
@@ -222,7 +229,7 @@ pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host
     let nodes = nodes.collect();
     let pause = pause.map(run_pause);
     let summary = run_summary(run, labels);
-    (RunDetails { summary, store, failures, pause, nodes }, permit)
+    RunSnapshot { summary, failures, pause, nodes }
 }
 
 fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
@@ -479,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_start_answers_with_the_whole_run() {
-        let details = host::RunDetails {
+        let snapshot = host::RunSnapshot {
             run: run(RunStatus::Running),
             labels: [Label::new("team", "a").unwrap()].into_iter().collect(),
             graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
@@ -487,10 +494,10 @@ mod tests {
                 state(Status::Errored, Some("{\"a\":1e400}")),
                 state(Status::Errored, None),
             ],
-            store: [("k".to_owned(), "v".to_owned())].into(),
             pause: Some(host::RunPause::Run),
-            permit: None,
         };
+        let store = [("k".to_owned(), "v".to_owned())].into();
+        let details = host::RunDetails { snapshot, store, permit: None };
         let details = run_details(details).0;
         let text = to_text(&RunStarted { details, started_before: true }).unwrap();
         let text = String::from_utf8(text).unwrap();

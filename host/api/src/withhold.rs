@@ -46,7 +46,7 @@ pub(crate) async fn withhold(response: Response) -> Response {
 
 /// Returns a JSON text without the members that hold payloads. Returns `None` if it is not an
 /// object that the host has written.
-fn without_payloads(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_payloads(text: &[u8]) -> Option<Vec<u8>> {
     let mut filter = Filter { text, at: 0, kept: Vec::new(), withheld: BTreeSet::new() };
     filter.value(0)?;
     let rest = filter.kept.strip_prefix(b"{")?;

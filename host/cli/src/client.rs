@@ -172,8 +172,30 @@ impl Call<'_> {
         Call { request: request.body(body).timeout(UPLOAD_TIMEOUT), streams: true, ..self }
     }
 
+    /// Continues a stream of events after one.
+    pub fn last_event(self, id: Option<&str>) -> Self {
+        match id {
+            Some(id) => Call { request: self.request.header("Last-Event-ID", id), ..self },
+            None => self,
+        }
+    }
+
     /// Sends the call and waits for the answer.
     pub fn send(self) -> Result<Answer, Error> {
+        let host = self.client.host.clone();
+        let response = self.open()?;
+        let version = response.headers().get(ETAG).cloned();
+        let text = read(response).map_err(|error| unanswered(&host, &error))??;
+        Answer::new(text, version, &host)
+    }
+
+    /// Sends the call, and returns the answer as a stream.
+    pub fn stream(self) -> Result<impl Read, Error> {
+        self.open()
+    }
+
+    /// Sends the call, and returns the response, unless it is a refusal.
+    fn open(self) -> Result<Response, Error> {
         let host = &self.client.host;
         let response = self.request.send().map_err(|error| {
             if self.streams {
@@ -188,11 +210,10 @@ impl Call<'_> {
             }
         })?;
         let status = response.status();
-        let version = response.headers().get(ETAG).cloned();
-        let text = read(response).map_err(|error| unanswered(host, &error))??;
         if status.is_success() {
-            return Answer::new(text, version, host);
+            return Ok(response);
         }
+        let text = read(response).map_err(|error| unanswered(host, &error))??;
         let problem: Problem = from_stored(&text).unwrap_or_default();
         let mut problem = Problem { status: status.as_u16(), ..problem };
         if problem.title.is_empty() && problem.detail.is_empty() {

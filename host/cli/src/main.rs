@@ -9,6 +9,7 @@
 
 mod args;
 mod error;
+mod events;
 mod output;
 mod sanitize;
 mod format;

@@ -37,7 +37,7 @@ pub trait Filter: Sized {
 }
 
 /// A filter of runs: those that meet every condition. A missing condition is met by every run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(
     feature = "openapi",

@@ -1,6 +1,7 @@
-//! Watchers of runs: callers that wait for events of a run, and who of them an event wakes.
+//! Watchers of runs: callers that wait for events of a run or of any run, and which of them an event
+//! wakes.
 //!
-//! Not here: the wait of a caller (`service::watch`).
+//! Not here: the wait of a caller (`service::watch`, `service::live`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(crate) struct Latest {
 #[derive(Default)]
 pub(crate) struct Watchers {
     runs: Mutex<HashMap<RunKey, Watched>>,
+    /// Watchers of every run, for lists.
+    any: watch::Sender<()>,
 }
 
 /// The watchers of a run.
@@ -89,6 +92,11 @@ impl Watchers {
         }
     }
 
+    /// Watches all runs from now on.
+    pub(crate) fn watch_all(&self) -> watch::Receiver<()> {
+        self.any.subscribe()
+    }
+
     /// Returns the runs that have watchers.
     pub(crate) fn runs(&self) -> Vec<RunKey> {
         self.runs.lock().keys().copied().collect()
@@ -97,6 +105,9 @@ impl Watchers {
     /// Notifies the watchers. For a run that ended here they receive the whole run, so
     /// that they need not read it.
     pub(crate) fn publish(&self, run_updates: &[RunUpdate], ended: Vec<RunView>) {
+        if !run_updates.is_empty() {
+            self.any.send_if_modified(|()| true);
+        }
         let mut runs = self.runs.lock();
         if runs.is_empty() {
             return;

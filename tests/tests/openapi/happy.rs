@@ -110,6 +110,8 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
             let start = start.json(&json!({"idempotency_key": "happy", "inputs": {"value": [1]}}));
             return Ok(vec![(201, start.clone()), (200, start)]);
         }
+        "followRuns" => own("GET", "/runs/live").query("graph=echo&limit=2&for_ms=0"),
+        "followRun" => own("GET", &format!("{run}/live")).query("for_ms=0"),
         "listRuns" => own("GET", "/runs").query("graph=echo&status=SUCCESS&limit=1"),
         "showRun" => own("GET", &run),
         "cancelRun" => Sent::new("POST", format!("{}/cancel", world.running()?)),

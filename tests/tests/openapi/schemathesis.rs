@@ -66,8 +66,8 @@ fn write_settings(folder: &Path, world: &World<'_>) -> Result<()> {
     // Two operations share one path: the check, and the plugin that may have its name.
     text += "[[operations]]\ninclude-path-regex = \"/plugins/(check|.name.)$\"\n";
     text += "checks.allow_header_conformance.enabled = false\n";
-    // A longer wait for the end of a run would take all the time.
-    text += "[parameters]\n\"query.wait_ms\" = 1\n";
+    // A longer wait for the end of a run, or a longer stream, would take all the time.
+    text += "[parameters]\n\"query.wait_ms\" = 1\n\"query.for_ms\" = 1\n";
     for (name, _) in &values {
         text += &format!("\"path.{name}\" = {{ dictionary = \"{name}\", probability = 0.7 }}\n");
     }

@@ -88,9 +88,30 @@ impl KeyCache {
         time: Moment,
         default_rate: u32,
     ) -> Option<Counted> {
-        let Moment { now, at } = time;
+        let counted = self.with_fresh(key.id(), time.at, |entry| {
+            let is_valid = is_secret_of(key, &entry.row) && entry.row.is_valid(time.now);
+            is_valid.then(|| self.count(entry, time, default_rate))
+        });
+        counted.flatten()
+    }
+
+    /// Returns the access of a key that was valid before; nothing if the cache does not tell.
+    pub(crate) fn access(&self, id: ApiKeyId, time: Moment) -> Option<Arc<Access>> {
+        let access = self.with_fresh(id, time.at, |entry| {
+            entry.row.is_valid(time.now).then(|| entry.access.clone())
+        });
+        access.flatten()
+    }
+
+    /// Looks at the row of a key, unless it must be read again before it is used.
+    fn with_fresh<T>(
+        &self,
+        id: ApiKeyId,
+        at: Instant,
+        look: impl FnOnce(&mut CachedKey) -> T,
+    ) -> Option<T> {
         let changed_at = *self.changed_at.lock();
-        let counted = self.entries.update(&key.id(), |entry| {
+        let looked = self.entries.update(&id, |entry| {
             let age = at.saturating_duration_since(entry.read_at);
             let must_refresh = age >= REFRESH_AGE && !entry.is_refreshing;
             let is_outdated = changed_at.is_some_and(|changed_at| changed_at >= entry.read_at);
@@ -98,10 +119,9 @@ impl KeyCache {
                 entry.is_refreshing = true;
                 return None;
             }
-            let is_valid = is_secret_of(key, &entry.row) && entry.row.is_valid(now);
-            is_valid.then(|| self.count(entry, time, default_rate))
+            Some(look(entry))
         });
-        counted.flatten()
+        looked.flatten()
     }
 
     /// Caches the row of a valid key that was read at a time, and counts a request with it.
@@ -135,7 +155,7 @@ impl KeyCache {
     }
 
     /// Caches a row that was read at a time, and returns its access.
-    fn insert(&self, row: ApiKeyRow, read_at: Instant) -> Arc<Access> {
+    pub(crate) fn insert(&self, row: ApiKeyRow, read_at: Instant) -> Arc<Access> {
         let known = self.entries.update(&row.id, |entry| (entry.rate.clone(), entry.recorded_at));
         let (rate, recorded_at) = known.unwrap_or_default();
         let access = Arc::new(row.access.clone());

@@ -127,6 +127,26 @@ impl Host {
         Host { inner: self.inner.clone(), caller: Some(caller) }
     }
 
+    /// Returns whether the caller of this handle still has the key and the rights with which its
+    /// request began. A request that goes on for long asks for it once a second.
+    pub async fn is_still_admitted(&self) -> bool {
+        let Some(caller) = &self.caller else { return true };
+        let Some(id) = caller.actor.key else { return true };
+        let (inner, read_at) = (&self.inner, Instant::now());
+        let time = Moment { now: inner.db.clock.now(), at: read_at };
+        if let Some(access) = inner.caches.api_keys.access(id, time) {
+            return access == caller.access;
+        }
+        match inner.db.store.api_key(id).await {
+            Ok(Some(row)) if row.is_valid(time.now) => {
+                inner.caches.api_keys.insert(row, read_at) == caller.access
+            }
+            Ok(_) => false,
+            // The database is away, so that nothing can be read with the key either.
+            Err(_) => true,
+        }
+    }
+
     /// Returns whether the caller of this handle may see payloads.
     pub fn may_show_payloads(&self) -> bool {
         self.caller.as_ref().is_none_or(|caller| caller.access.payloads)

@@ -12,6 +12,7 @@ pub(crate) mod start;
 pub(crate) mod run_control;
 pub(crate) mod queries;
 mod watch;
+pub(crate) mod live;
 pub(crate) mod given;
 pub(crate) mod results;
 pub(crate) mod lookup;

@@ -30,9 +30,9 @@ const MAX_SHOWN_OUTPUTS: u32 = 1000;
 /// Maximum number of identifiers that a refusal names.
 const MAX_NAMED_IDENTIFIERS: usize = 20;
 
-/// The details of a run.
+/// A snapshot of a run: its progress, without its store.
 #[derive(Debug)]
-pub struct RunDetails {
+pub struct RunSnapshot {
     /// The status and the counters of the run.
     pub run: RunView,
     /// The labels of the run.
@@ -41,10 +41,17 @@ pub struct RunDetails {
     pub graph: Arc<Graph>,
     /// The first failed states of the run.
     pub failures: Vec<StateView>,
-    /// The store of the run, with the entries that it has so far.
-    pub store: BTreeMap<String, String>,
     /// The pause of the run, if it is paused in any way.
     pub pause: Option<RunPause>,
+}
+
+/// The details of a run.
+#[derive(Debug)]
+pub struct RunDetails {
+    /// The progress of the run.
+    pub snapshot: RunSnapshot,
+    /// The store of the run, with the entries that it has so far.
+    pub store: BTreeMap<String, String>,
     /// Permit to hold until the details have been sent, if the store is large.
     pub permit: Option<AnswerPermit>,
 }
@@ -125,14 +132,8 @@ impl Host {
     pub(super) async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
         let inner = &self.inner;
         let info = inner.caches.runs.get(&inner.db.store, run.key).await?;
-        let failures = match run.counters.errored {
-            0 => Vec::new(),
-            _ => {
-                let limit = MAX_NAMED_FAILURES;
-                let page = StatePageRequest { after: None, limit, has_details: true };
-                inner.db.store.states(run.key, &StateFilter::errored(), None, &page).await?.items
-            }
-        };
+        let snapshot = self.run_snapshot(run, true).await?;
+        let run = &snapshot.run;
         let (entries, permit) = match run.counters.store_keys {
             0 => (Vec::new(), None),
             _ => {
@@ -142,10 +143,28 @@ impl Host {
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
+        Ok(RunDetails { snapshot, store, permit })
+    }
+
+    /// Adds the graph and failed states to a run, with the details of their failures or without.
+    pub(super) async fn run_snapshot(
+        &self,
+        run: RunView,
+        has_details: bool,
+    ) -> Result<RunSnapshot, Error> {
+        let inner = &self.inner;
+        let info = inner.caches.runs.get(&inner.db.store, run.key).await?;
+        let failures = match run.counters.errored {
+            0 => Vec::new(),
+            _ => {
+                let page = StatePageRequest { after: None, limit: MAX_NAMED_FAILURES, has_details };
+                inner.db.store.states(run.key, &StateFilter::errored(), None, &page).await?.items
+            }
+        };
         let pause = self.pause_of_run(&info, &run).await?;
         let run = RunView { paused: pause.is_some(), ..run };
         let (labels, graph) = (info.labels.clone(), info.graph.clone());
-        Ok(RunDetails { run, labels, graph, failures, store, pause, permit })
+        Ok(RunSnapshot { run, labels, graph, failures, pause })
     }
 
     /// Reads the immutable part of a run, if the run is of this namespace.

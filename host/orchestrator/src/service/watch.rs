@@ -16,7 +16,7 @@ use crate::service::queries::RunDetails;
 use crate::watchers::{Latest, WaitFor};
 
 /// Poll interval while waiting for a run that another host may be executing.
-const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Host {
     /// Waits until a run has an event after number `after` or the wait is over, and reads
@@ -46,7 +46,7 @@ impl Host {
         if wait.is_zero() || wait_for.is_reached(&latest(&run)) {
             return Ok(run);
         }
-        self.await_run(namespace, id, events, run.run.version, wait_for, wait).await
+        self.await_run(namespace, id, events, run.snapshot.run.version, wait_for, wait).await
     }
 
     /// Waits until a watched run, which was read at version `seen`, meets the condition
@@ -81,12 +81,12 @@ impl Host {
             if wait_for.is_reached(&latest(&run)) || Instant::now() >= end {
                 return Ok(run);
             }
-            seen = run.run.version;
+            seen = run.snapshot.run.version;
         }
     }
 }
 
-fn latest(run: &RunDetails) -> Latest {
-    let has_ended = run.run.status != RunStatus::Running;
-    Latest { version: run.run.version, over: has_ended, run: None }
+fn latest(details: &RunDetails) -> Latest {
+    let run = &details.snapshot.run;
+    Latest { version: run.version, over: run.status != RunStatus::Running, run: None }
 }

@@ -1,13 +1,13 @@
 //! `exosphere run watch`: follows a run to its end.
 //!
-//! It uses long polls: the host answers when the run has changed. If the host stops, the
-//! command waits for it to return, because the run continues then.
+//! It reads the live view of the run. If the host stops, the command waits for it to return, because
+//! the run continues then.
 
 use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use exosphere_api_types::{Known, RunCounts, RunDetails, RunStatus, RunSummary};
+use exosphere_api_types::{Known, RunCounts, RunSnapshot, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
 use reqwest::Method;
 
@@ -17,13 +17,10 @@ use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::{result, show};
 use crate::error::Error;
+use crate::events;
 use crate::progress::Progress;
 use crate::sanitize;
 
-/// The longest wait of one poll at the host, in milliseconds.
-const POLL_WAIT_MS: u64 = 20_000;
-/// The poll interval for a run that changes all the time.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest wait for a host that has stopped.
 const MAX_ABSENCE: Duration = Duration::from_secs(60);
 /// The poll interval while the host is unreachable.
@@ -53,7 +50,7 @@ pub fn follow(context: &Context, id: RunId) -> Result<(), Error> {
     let run = id.to_string();
     say_on_interrupt("the run", &["run", "watch", &run], &["run", "cancel", &run])?;
     let progress = Progress::new();
-    let end = poll(context, id, &progress);
+    let end = follow_to_end(context, id, &progress);
     progress.finish();
     let (answer, status) = end?;
     context.output.answer(&answer, |answer| {
@@ -109,21 +106,21 @@ fn is_over(run: &RunSummary) -> bool {
     run.status.known().map_or(run.ended_at.is_some(), |status| status != RunStatus::Running)
 }
 
-fn poll(
+/// Follows a run to its end, and reads it then.
+fn follow_to_end(
     context: &Context,
     id: RunId,
     progress: &Progress,
 ) -> Result<(Answer, Known<RunStatus>), Error> {
-    let (mut answer, mut run) = poll_once(context, id, None)?;
-    loop {
+    let run = id.to_string();
+    let see = |run: RunSnapshot| {
         show_progress(progress, &run.summary);
-        if is_over(&run.summary) {
-            return Ok((answer, run.summary.status));
-        }
-        thread::sleep(POLL_INTERVAL);
-        let seen = Some(run.summary.version);
-        (answer, run) = while_absent(|| poll_once(context, id, seen), || progress.absent())?;
-    }
+        Ok(is_over(&run.summary).then_some(run.summary.status))
+    };
+    let call = || context.client.call(Method::GET, &["runs", &run, "live"]);
+    let status = events::follow(call, see, || progress.absent())?;
+    let read = || context.client.call(Method::GET, &["runs", &run]).send();
+    Ok((while_absent(read, || progress.absent())?, status))
 }
 
 /// Polls a host that was reachable before, and is perhaps restarting, until it answers.
@@ -146,20 +143,6 @@ pub fn while_absent<T>(
             answered => return answered,
         }
     }
-}
-
-/// Polls the run for a version newer than `seen`; the host waits a while for one.
-fn poll_once(
-    context: &Context,
-    id: RunId,
-    seen: Option<i64>,
-) -> Result<(Answer, RunDetails), Error> {
-    let call = context.client.call(Method::GET, &["runs", &id.to_string()]);
-    let after = seen.map(|version| version.to_string());
-    let wait = seen.map(|_| POLL_WAIT_MS.to_string());
-    let answer = call.query(&[("after", after), ("wait_ms", wait)]).send()?;
-    let run = answer.read()?;
-    Ok((answer, run))
 }
 
 fn show_progress(progress: &Progress, run: &RunSummary) {
