@@ -58,8 +58,9 @@ pub use plugins::{
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDeleted, RunDetails, RunInputs, RunList,
-    RunQuery, RunRedriven, RunResult, RunSnapshot, RunStarted, RunSummary, StartQuery, StartRun,
+    AttemptLog, LogQuery, NodeCounts, ResultOutput, ResultQuery, RunCounts, RunDeleted, RunDetails,
+    RunInputs, RunList, RunLogs, RunQuery, RunRedriven, RunResult, RunSnapshot, RunStarted,
+    RunSummary, StartQuery, StartRun,
 };
 pub use secrets::{SecretEntry, SecretList, SecretListQuery, SecretValue};
 pub use states::{

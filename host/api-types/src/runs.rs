@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::json::{AnyJson, Json};
 use crate::known::{Known, or_default};
 use crate::pauses::RunPause;
-use crate::states::StateSummary;
+use crate::states::{LogLine, StateSummary};
 
 /// A request to start a run. Each member may be absent or null.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -328,6 +328,58 @@ pub struct RunResult {
     pub next: Option<String>,
 }
 
+/// The query parameters of the logs of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LogQuery {
+    /// Only logs of the state at this path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Only logs of attempts that ended at this time or later, in milliseconds since 1970 (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0)]
+    pub since: Option<i64>,
+    /// The cursor: `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The maximum number of attempts of the page, from 1 to 1000 [default: 1000].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of the logs of a run, in the order in which the attempts ended. An attempt that is running
+/// is not among them yet, and neither is one that logged nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunLogs {
+    /// The attempts with a log.
+    #[serde(default)]
+    pub attempts: Vec<AttemptLog>,
+    /// The cursor of the next page, for `after`; null on the last page.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// The log of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptLog {
+    /// The path of the state in its run.
+    pub path: String,
+    /// The identifier of the node in the graph; null if the graph has no such node.
+    #[serde(default)]
+    pub identifier: Option<String>,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// The time at which the attempt ended, in milliseconds since 1970 (UTC).
+    pub ended_at: i64,
+    /// The outcome of the attempt.
+    pub outcome: String,
+    /// The lines, in the order in which they were written.
+    #[serde(default)]
+    #[schema(value_type = Vec<LogLine>)]
+    pub logs: Json<Vec<LogLine>>,
+}
+
 /// An output of one of a run's last states.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResultOutput {
@@ -340,6 +392,8 @@ pub struct ResultOutput {
     pub output: Json,
 }
 
+impl Typed for RunLogs {}
+impl Typed for AttemptLog {}
 impl Typed for RunInputs {}
 impl Typed for RunResult {}
 impl Typed for StartRun {}

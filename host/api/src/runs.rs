@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
-    AnyJson, ResultQuery, RunDeleted, RunDetails, RunFilter, RunInputs, RunList, RunQuery,
-    RunRedriven, RunResult, RunStarted, StartQuery, StartRun,
+    AnyJson, LogQuery, ResultQuery, RunDeleted, RunDetails, RunFilter, RunInputs, RunList, RunLogs,
+    RunQuery, RunRedriven, RunResult, RunStarted, StartQuery, StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole_number};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
@@ -17,7 +17,8 @@ use exosphere_orchestrator::domain::label::Labels;
 use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::domain::run_ref::RunRef;
 use exosphere_orchestrator::{
-    BadOutputCursor, Error, Host, OutputCursor, RunCursor, RunPageRequest, StartRequest,
+    BadLogCursor, BadOutputCursor, Error, Host, LogRequest, OutputCursor, RunCursor,
+    RunPageRequest, StartRequest,
 };
 use serde_json::{Map, Value};
 
@@ -70,6 +71,13 @@ pub(crate) fn routes() -> Vec<Route> {
             .details("The last states are those at nodes that no other node follows.")
             .query::<ResultQuery>()
             .answers::<RunResult>(200)
+            .fails(&[Kind::NotFound])
+            .shows_payloads()
+            .offloaded(),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}/logs", Role::Viewer, QuotaClass::Read, logs)
+            .describe("listRunLogs", "Lists the logs of a run, in the order in which its attempts ended")
+            .query::<LogQuery>()
+            .answers::<RunLogs>(200)
             .fails(&[Kind::NotFound])
             .shows_payloads()
             .offloaded(),
@@ -243,6 +251,19 @@ pub(crate) async fn result(
     let page = host.run_result(&namespace, run, after, full_page_size(limit)).await?;
     let (result, permit) = views::run_result(page);
     Ok(answer::respond(&result, permit))
+}
+
+pub(crate) async fn logs(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+    Query(LogQuery { state, since, after, limit }): Query<LogQuery>,
+) -> Result<Response, Problem> {
+    let after = after.map(|cursor| cursor.parse()).transpose();
+    let after = after
+        .map_err(|error: BadLogCursor| Problem::new(Kind::BadQuery, format!("after: {error}")))?;
+    let request = LogRequest { state, since, after, limit: full_page_size(limit) };
+    let (logs, permit) = views::run_logs(host.run_logs(&namespace, run, request).await?);
+    Ok(answer::respond(&logs, permit))
 }
 
 pub(crate) async fn cancel(

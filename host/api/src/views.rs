@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_api_types::{
-    AnyJson, AttemptDetails, Capability, Edge, EffectiveSettings, Failure, FieldDiff, GraphApplied,
-    GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels, NamespaceDetails,
-    NamespaceQuotas, NodeCounts, NodeDetails, NodeDiff, Pause, PluginDetails, PluginGrants,
-    PluginReport, PluginSummary, ResolvedNode, ResultOutput, RevisionSummary, RunCounts,
-    RunDetails, RunInputs, RunPause, RunResult, RunSnapshot, RunSummary, StateDetails, StateInputs,
-    StateOutputs, StateSummary,
+    AnyJson, AttemptDetails, AttemptLog, Capability, Edge, EffectiveSettings, Failure, FieldDiff,
+    GraphApplied, GraphDetails, GraphDiff, GraphSummary, HostDetails, Json, Labels,
+    NamespaceDetails, NamespaceQuotas, NodeCounts, NodeDetails, NodeDiff, Pause, PluginDetails,
+    PluginGrants, PluginReport, PluginSummary, ResolvedNode, ResultOutput, RevisionSummary,
+    RunCounts, RunDetails, RunInputs, RunLogs, RunPause, RunResult, RunSnapshot, RunSummary,
+    StateDetails, StateInputs, StateOutputs, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
@@ -284,6 +284,20 @@ pub(crate) fn state_inputs(given: host::StateGiven) -> (StateInputs, Option<host
         details: why.details.map(|details| Json::Parsed(AnyJson(details))),
     });
     (StateInputs { state, inputs, failure }, permit)
+}
+
+/// Returns a page of the logs of a run, and the memory permit to be held until it has been sent.
+pub(crate) fn run_logs(page: host::LogPage) -> (RunLogs, Option<host::AnswerPermit>) {
+    let host::LogPage { run: _, graph, logs, permit } = page;
+    let attempts = logs.items.into_iter().map(|log| AttemptLog {
+        path: path_text(&graph, &log.path),
+        identifier: graph.get(log.node).map(|node| node.identifier.to_string()),
+        attempt: log.attempt,
+        ended_at: log.ended_at,
+        outcome: log.outcome,
+        logs: Json::Text(log.logs),
+    });
+    (RunLogs { attempts: attempts.collect(), next: logs.next }, permit)
 }
 
 /// Returns a page of the outputs of a state, and the memory permit to be held until it has been

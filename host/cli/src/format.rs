@@ -142,6 +142,13 @@ pub fn utc(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Formats the time of day of a time (milliseconds since 1970) in UTC, to the millisecond.
+pub fn time_of_day(ms: i64) -> String {
+    let (seconds, ms) = (ms.div_euclid(1_000).rem_euclid(86_400), ms.rem_euclid(1_000));
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{hour:02}:{minute:02}:{second:02}.{ms:03}")
+}
+
 /// Returns the date of a day counted from 1970-01-01. Years begin in March, so that the leap
 /// day is the last of a year. They are counted in spans of 400 years, which all have the same
 /// length.

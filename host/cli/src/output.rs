@@ -22,6 +22,11 @@ impl Output {
         Output { json }
     }
 
+    /// Returns whether the output is JSON.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints an answer: its JSON unchanged, or the text that `show` makes of it.
     pub fn answer(
         self,

@@ -51,11 +51,11 @@ pub use exosphere_sandbox::{
     HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
-    ApiKeyRow, AttemptRow, AuditFilter, AuditRow, BadCursor, BadKeys, BulkView, CheckError,
-    Expected, FailureView, GraphEntry, GraphRow, HostView, KeyId, Keyring, ListedRun, LostSecrets,
-    Page, PageRequest, Pause, PluginEntry, PluginRow, Report, RevisionEntry, RunCount, RunCounters,
-    RunCursor, RunPageRequest, RunStart, RunView, SecretName, StatePageRequest, StateView, Uploads,
-    Violation,
+    ApiKeyRow, AttemptLog, AttemptRow, AuditFilter, AuditRow, BadCursor, BadKeys, BadLogCursor,
+    BulkView, CheckError, Expected, FailureView, GraphEntry, GraphRow, HostView, KeyId, Keyring,
+    ListedRun, LogCursor, LostSecrets, Page, PageRequest, Pause, PluginEntry, PluginRow, Report,
+    RevisionEntry, RunCount, RunCounters, RunCursor, RunPageRequest, RunStart, RunView, SecretName,
+    StatePageRequest, StateView, Uploads, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
@@ -67,6 +67,7 @@ pub use service::given::{RunGiven, StateGiven};
 pub use service::keys::{CreatedKey, KeyRequest};
 pub use service::large_json::AnswerPermit;
 pub use service::live::{RunFollower, RunsFollower};
+pub use service::logs::{LogPage, LogRequest};
 pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
 pub use service::pauses::RunPause;
 pub use service::queries::{RunDetails, RunSnapshot, StateDetails};

@@ -228,6 +228,7 @@ mod namespaces;
 mod pauses;
 mod access;
 mod bulk;
+mod logs;
 mod secrets;
 pub(crate) mod check;
 
@@ -241,6 +242,7 @@ pub(crate) use deadlines::*;
 pub(crate) use deletion::*;
 pub(crate) use entries::*;
 pub(crate) use labels::*;
+pub(crate) use logs::*;
 pub(crate) use namespaces::*;
 pub(crate) use pauses::*;
 pub(crate) use run_lists::*;

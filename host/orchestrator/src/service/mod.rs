@@ -13,6 +13,7 @@ pub(crate) mod run_control;
 pub(crate) mod queries;
 mod watch;
 pub(crate) mod live;
+pub(crate) mod logs;
 pub(crate) mod given;
 pub(crate) mod results;
 pub(crate) mod lookup;

@@ -148,7 +148,17 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
 async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let visit = &mut |row: &dyn Row| {
         findings.checked.attempts += 1;
-        let columns = &["state", "number", "outcome", "kind", "details", "logs", "last_attempt"];
+        let columns = &[
+            "state",
+            "number",
+            "outcome",
+            "kind",
+            "details",
+            "logs",
+            "log_run",
+            "last_attempt",
+            "run",
+        ];
         attempt(&mut part_reader(row, columns, "attempt", findings));
     };
     snapshot.visit_each(sql::CHECK_ATTEMPTS, &params![], visit).await
@@ -174,6 +184,21 @@ fn attempt(row: &mut RowReader<'_>) {
         }
         (JoinedValue::Value(last), Some(number)) if number < 1 || number > last => {
             row.report_value("number", format_args!("is {number}, and the last attempt is {last}"));
+        }
+        _ => {}
+    }
+    log_run(row);
+}
+
+/// Checks that an attempt names its run if it has a log, and none else.
+fn log_run(row: &mut RowReader<'_>) {
+    let (has_logs, named) = (row.maybe_text("logs").is_some(), row.maybe_int("log_run"));
+    match row.joined_int("run") {
+        JoinedValue::Value(run) if has_logs && named != Some(run) => {
+            row.report_value("log_run", format_args!("is {named:?}, and the run is {run}"));
+        }
+        _ if !has_logs && named.is_some() => {
+            row.report_value("log_run", "is present though the attempt has no log");
         }
         _ => {}
     }

@@ -211,7 +211,8 @@ fn new_attempts<'r>(
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
         .maybe_texts(details)
-        .maybe_texts(finished_states().map(|finished| finished.logs.as_deref()));
+        .maybe_texts(finished_states().map(|finished| finished.logs.as_deref()))
+        .maybe_ints(finished_states().map(|f| f.logs.is_some().then_some(f.run.key.0)));
     let rows = with_usage(rows, finished_states().map(|finished| finished.usage.as_ref()));
     pending.add(sql::NEW_ATTEMPT, rows);
     let over_limit: Vec<_> =

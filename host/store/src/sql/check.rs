@@ -355,7 +355,7 @@ statements! {
          ORDER BY s.id";
     CHECK_OUTPUTS = "SELECT state, number, body FROM output";
     CHECK_ATTEMPTS =
-        "SELECT a.state, a.number, a.outcome, a.kind, a.details, a.logs, s.attempt \
+        "SELECT a.state, a.number, a.outcome, a.kind, a.details, a.logs, a.log_run, s.attempt, s.run \
          FROM attempt a \
          LEFT JOIN state s ON s.id = a.state";
 }

@@ -437,21 +437,21 @@ statements! {
     postgres concat!("SELECT (", state_bytes!(), ")::BIGINT");
     NEW_ATTEMPT = concat!(
         "INSERT INTO attempt (state, number, session, began_at, ended_at, outcome, kind, \
-             message, details, logs, ",
+             message, details, logs, log_run, ",
         usage_columns!(names),
         ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
     ),
     postgres concat!(
         "INSERT INTO attempt (state, number, session, began_at, ended_at, outcome, kind, \
-             message, details, logs, ",
+             message, details, logs, log_run, ",
         usage_columns!(names),
         ") \
          SELECT * \
          FROM ",
         usage_columns!(
             arrays state: int, number: int, session: int, began_at: int, ended_at: int,
-            outcome: text, kind: text, message: text, details: text, logs: text,
+            outcome: text, kind: text, message: text, details: text, logs: text, log_run: int,
         )
     );
     DELETE_OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = $1 AND number <= $2",

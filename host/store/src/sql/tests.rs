@@ -22,6 +22,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         runs::ALL,
         run_lists::ALL,
         labels::ALL,
+        logs::ALL,
         states::ALL,
         unites::ALL,
         claims::ALL,

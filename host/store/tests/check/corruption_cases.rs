@@ -508,6 +508,10 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE output SET body = '[1]' WHERE state = <fan:0000>", &["value output.body -"]),
     Case("UPDATE output SET body = '{' WHERE state = <fan:0000>", &["value output.body -"]),
     Case(
+        "UPDATE attempt SET log_run = 999 WHERE state = <again:0000> AND number = 2",
+        &["value attempt.log_run -"],
+    ),
+    Case(
         "UPDATE attempt SET outcome = 'LOST' WHERE state = <again:0000> AND number = 2",
         &["value attempt.outcome -"],
     ),
@@ -520,7 +524,7 @@ pub const VALUES: &[Case] = &[
         &["value attempt.kind -"],
     ),
     Case(
-        "UPDATE attempt SET logs = '{' WHERE state = <again:0000> AND number = 1",
+        "UPDATE attempt SET logs = '{', log_run = (SELECT run FROM state s WHERE s.id = attempt.state) WHERE state = <again:0000> AND number = 1",
         &["value attempt.logs -"],
     ),
     Case(

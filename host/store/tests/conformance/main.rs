@@ -49,6 +49,7 @@ mod exporters;
 mod staging;
 mod run_lists;
 mod state_lists;
+mod logs;
 mod deletion;
 mod deadlines;
 mod pauses;

@@ -13,6 +13,7 @@ mod state_ref;
 mod show;
 mod start;
 mod states;
+pub mod logs;
 pub mod watch;
 
 use clap::Subcommand;
@@ -32,6 +33,7 @@ pub enum Command {
     Inputs(given::Given),
     Outputs(outputs::Outputs),
     Result(result::Show),
+    Logs(logs::Logs),
     Retry(retry::Retry),
     /// Retry every errored state of a run
     ///
@@ -59,6 +61,7 @@ impl Command {
             Command::Inputs(given) => given.run(context),
             Command::Outputs(outputs) => outputs.run(context),
             Command::Result(result) => result.run(context),
+            Command::Logs(logs) => logs.run(context),
             Command::Retry(retry) => retry.run(context),
             Command::Redrive(control) => control.redrive(context),
             Command::Pause(control) => control.run(context, "pause"),

@@ -102,7 +102,7 @@ pub fn say_on_interrupt(watched: &str, follow: &[&str], stop: &[&str]) -> Result
 
 /// Returns whether a run is over. A status that this client does not know is one of the end if the
 /// run has ended.
-fn is_over(run: &RunSummary) -> bool {
+pub fn is_over(run: &RunSummary) -> bool {
     run.status.known().map_or(run.ended_at.is_some(), |status| status != RunStatus::Running)
 }
 
@@ -125,7 +125,7 @@ fn follow_to_end(
 
 /// Polls a host that was reachable before, and is perhaps restarting, until it answers.
 pub fn while_absent<T>(
-    poll: impl Fn() -> Result<T, Error>,
+    mut poll: impl FnMut() -> Result<T, Error>,
     show_absence: impl Fn(),
 ) -> Result<T, Error> {
     let mut absent_since = None;

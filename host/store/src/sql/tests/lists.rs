@@ -47,6 +47,7 @@ const CASES: &[Case] = cases! {
     RUN_VIEWS by "run_pkey" with "'[1,2,3]'",
     RUN_IDS by "run_pkey" with "'[1,2,3]'",
     LABELS by "label_pkey" with "'[1,2,3]'",
+    RUN_LOGS by "attempt_log" with "1, 0, 0, 0, NULL, 1000, 999999",
     STATES by "state_path"
         with "1, '[0]', '[\"SUCCESS\"]', '5', '5', 50, 9999, '6', NULL, NULL, 0",
     STATES_BOUND by "state_path" with "1, '5', '5', 4999",
