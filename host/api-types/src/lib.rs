@@ -78,3 +78,4 @@ pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::quota::QuotaValues;
 pub use exosphere_domain::role::Role;
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};
+pub use exosphere_domain::wait_reason::{ReasonCount, RunWhy, StateWhy, WaitReason, WaitingMember};

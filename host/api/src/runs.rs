@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use exosphere_api_types::{
     AnyJson, LogQuery, ResultQuery, RunDeleted, RunDetails, RunFilter, RunInputs, RunList, RunLogs,
-    RunQuery, RunRedriven, RunResult, RunStarted, StartQuery, StartRun,
+    RunQuery, RunRedriven, RunResult, RunStarted, RunWhy, StartQuery, StartRun,
 };
 use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, whole_number};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
@@ -74,6 +74,11 @@ pub(crate) fn routes() -> Vec<Route> {
             .fails(&[Kind::NotFound])
             .shows_payloads()
             .offloaded(),
+        route(Get, "/v1/namespaces/{namespace}/runs/{run}/why", Role::Viewer, QuotaClass::Read, why)
+            .describe("whyRun", "Counts the reasons why the open states of a run wait")
+            .details("The run is its id, the first digits of it (at least 4), or `latest`.")
+            .answers::<RunWhy>(200)
+            .fails(&[Kind::NotFound, Kind::Conflict]),
         route(Get, "/v1/namespaces/{namespace}/runs/{run}/logs", Role::Viewer, QuotaClass::Read, logs)
             .describe("listRunLogs", "Lists the logs of a run, in the order in which its attempts ended")
             .query::<LogQuery>()
@@ -251,6 +256,14 @@ pub(crate) async fn result(
     let page = host.run_result(&namespace, run, after, full_page_size(limit)).await?;
     let (result, permit) = views::run_result(page);
     Ok(answer::respond(&result, permit))
+}
+
+pub(crate) async fn why(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunRef)>,
+) -> Result<Answer<RunWhy>, Problem> {
+    let run = host.find_run(&namespace, &run).await?;
+    Ok(Answer(host.why_run(&namespace, run).await?))
 }
 
 pub(crate) async fn logs(

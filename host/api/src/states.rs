@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use exosphere_api_types::{
     OutputsQuery, RunDetails, StateDetails, StateFilter, StateInputs, StateList, StateOutputs,
+    StateWhy,
 };
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::path;
@@ -46,6 +47,16 @@ pub(crate) fn routes() -> Vec<Route> {
         .fails(&[Kind::NotFound])
         .shows_payloads()
         .offloaded(),
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/states/{state}/why",
+            Role::Viewer,
+            QuotaClass::Read,
+            why,
+        )
+        .describe("whyState", "Returns the reason why a state waits")
+        .answers::<StateWhy>(200)
+        .fails(&[Kind::NotFound]),
         route(
             Get,
             "/v1/namespaces/{namespace}/runs/{run}/states/{state}/inputs",
@@ -113,6 +124,13 @@ pub(crate) async fn show(
     let details = host.state(&namespace, run, &state).await?;
     let (state, permit) = views::state_details(details);
     Ok(answer::respond(&state, permit))
+}
+
+pub(crate) async fn why(
+    State(host): State<Host>,
+    Path((namespace, run, state)): Path<(Name, RunId, String)>,
+) -> Result<Answer<StateWhy>, Problem> {
+    Ok(Answer(host.why_state(&namespace, run, &state).await?))
 }
 
 pub(crate) async fn inputs(

@@ -41,6 +41,7 @@ pub mod node_counts;
 pub mod repeat;
 pub mod plan;
 pub mod unite;
+pub mod wait_reason;
 pub mod manual_retry;
 pub mod render;
 #[cfg(feature = "openapi")]

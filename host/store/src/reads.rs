@@ -1,5 +1,6 @@
 //! Reads of committed data, apart from the catalog: for executions (`inputs`) and for people
-//! (`results`, `views`, `lists`, `run_list`, `state_list`, `logs`).
+//! (`results`, `views`, `lists`, `run_list`, `state_list`, `logs`,
+//! `open_states`).
 
 pub(crate) mod inputs;
 pub(crate) mod results;
@@ -8,3 +9,4 @@ pub(crate) mod lists;
 pub(crate) mod run_list;
 pub(crate) mod state_list;
 pub(crate) mod logs;
+pub(crate) mod open_states;

@@ -229,6 +229,7 @@ mod pauses;
 mod access;
 mod bulk;
 mod logs;
+mod open_states;
 mod secrets;
 pub(crate) mod check;
 
@@ -244,6 +245,7 @@ pub(crate) use entries::*;
 pub(crate) use labels::*;
 pub(crate) use logs::*;
 pub(crate) use namespaces::*;
+pub(crate) use open_states::*;
 pub(crate) use pauses::*;
 pub(crate) use run_lists::*;
 pub(crate) use runs::*;

@@ -114,6 +114,8 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         "followRun" => own("GET", &format!("{run}/live")).query("for_ms=0"),
         "listRuns" => own("GET", "/runs").query("graph=echo&status=SUCCESS&limit=1"),
         "showRun" => own("GET", &run),
+        "whyRun" => own("GET", &format!("{run}/why")),
+        "whyState" => own("GET", &format!("{state}/why")),
         "listRunLogs" => own("GET", &format!("{run}/logs")).query("limit=5"),
         "cancelRun" => Sent::new("POST", format!("{}/cancel", world.running()?)),
         "pauseRun" => Sent::new("POST", format!("{}/pause", world.running()?)),

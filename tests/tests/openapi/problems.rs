@@ -223,6 +223,7 @@ fn conflict(operation: &Operation, world: &World<'_>) -> Result<Sent> {
         "removePlugin" => "/plugins/lab".to_owned(),
         // The first digits of every id are those of the same time.
         "showRun" => format!("/runs/{}", &world.succeeded.id[..4]),
+        "whyRun" => format!("/runs/{}/why", &world.succeeded.id[..4]),
         "followRun" => format!("/runs/{}/live", &world.succeeded.id[..4]),
         // Two operations, whose first digits are those of the same time.
         "showBulk" | "cancelBulk" => {

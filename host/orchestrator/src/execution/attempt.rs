@@ -116,6 +116,7 @@ impl Attempt<'_> {
             None => {
                 // From now on the attempt waits for a slot, not for a thread.
                 self.waited = Duration::ZERO;
+                let _wait = inner.pipeline.executor.wait(self.claimed.state.id, namespace);
                 tokio::select! {
                     slot = slot => slot,
                     () = self.cancel.cancelled() => None,

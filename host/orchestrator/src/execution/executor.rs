@@ -37,6 +37,8 @@ pub(crate) struct Executor {
 #[derive(Default)]
 struct Tasks {
     running: HashMap<StateId, RunningTask>,
+    /// The states of these tasks that wait for a slot, with their namespaces.
+    waiting: HashMap<StateId, NamespaceKey>,
     /// Recently cancelled runs, newest last. Their states must not start, even if they
     /// were claimed before the cancellation.
     cancelled: VecDeque<RunKey>,
@@ -52,6 +54,18 @@ struct RunningTask {
     /// Ends the execution, which then reports its usage.
     cancel: Cancel,
     task: AbortHandle,
+}
+
+/// The wait of a claimed state for a slot.
+pub(super) struct WaitGuard<'e> {
+    executor: &'e Executor,
+    state: StateId,
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.executor.lock().waiting.remove(&self.state);
+    }
 }
 
 /// Maximum number of cancelled runs that are remembered. The sweep covers claimed states of
@@ -110,6 +124,28 @@ impl Executor {
     /// Returns the run and the node of each state under execution.
     pub(crate) fn running(&self) -> Vec<(RunKey, NodeIx)> {
         self.lock().running.values().map(|running| (running.run, running.node)).collect()
+    }
+
+    /// Records that a claimed state waits for a slot, until the guard is dropped.
+    pub(super) fn wait(&self, state: StateId, namespace: NamespaceKey) -> WaitGuard<'_> {
+        self.lock().waiting.insert(state, namespace);
+        WaitGuard { executor: self, state }
+    }
+
+    /// Returns whether a claimed state waits for a slot.
+    pub(crate) fn is_waiting(&self, state: StateId) -> bool {
+        self.lock().waiting.contains_key(&state)
+    }
+
+    /// Returns the number of claimed states of a namespace that wait for a slot.
+    pub(crate) fn waiting_of(&self, namespace: NamespaceKey) -> u32 {
+        let tasks = self.lock();
+        tasks.waiting.values().filter(|of| **of == namespace).count() as u32
+    }
+
+    /// Returns the number of free slots.
+    pub(crate) fn free_slots(&self) -> u32 {
+        self.slots.free()
     }
 
     /// Returns the runs that have states under execution.

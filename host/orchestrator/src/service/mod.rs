@@ -14,6 +14,7 @@ pub(crate) mod queries;
 mod watch;
 pub(crate) mod live;
 pub(crate) mod logs;
+mod why;
 pub(crate) mod given;
 pub(crate) mod results;
 pub(crate) mod lookup;

@@ -23,6 +23,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         run_lists::ALL,
         labels::ALL,
         logs::ALL,
+        open_states::ALL,
         states::ALL,
         unites::ALL,
         claims::ALL,

@@ -14,6 +14,7 @@ mod show;
 mod start;
 mod states;
 pub mod logs;
+pub mod why;
 pub mod watch;
 
 use clap::Subcommand;
@@ -34,6 +35,7 @@ pub enum Command {
     Outputs(outputs::Outputs),
     Result(result::Show),
     Logs(logs::Logs),
+    Why(why::Why),
     Retry(retry::Retry),
     /// Retry every errored state of a run
     ///
@@ -62,6 +64,7 @@ impl Command {
             Command::Outputs(outputs) => outputs.run(context),
             Command::Result(result) => result.run(context),
             Command::Logs(logs) => logs.run(context),
+            Command::Why(why) => why.run(context),
             Command::Retry(retry) => retry.run(context),
             Command::Redrive(control) => control.redrive(context),
             Command::Pause(control) => control.run(context, "pause"),

@@ -1,0 +1,60 @@
+//! `exosphere run why`: the reason why a state waits, or those of a run.
+
+use exosphere_api_types::{RunWhy, StateWhy};
+use reqwest::Method;
+
+use crate::client::Answer;
+use crate::commands::Context;
+use crate::commands::run::state_ref::{StatePath, StateRef};
+use crate::error::Error;
+use crate::format::{cell, optional_cell, table};
+use crate::sanitize;
+
+/// Say why a run, or one of its states, waits
+///
+/// For a run, the reasons of its open states are counted, each with an example.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  exosphere run why latest
+  exosphere run why latest split.count[3]")]
+pub struct Why {
+    /// The run, or the state as RUN/STATE
+    run: StateRef,
+    /// The path of the state, as `run states` prints it
+    state: Option<StatePath>,
+}
+
+impl Why {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        let run = self.run.run(context)?.to_string();
+        let (path, show): (_, fn(&Answer) -> Result<String, Error>) =
+            match self.run.state(&self.state)? {
+                Some(state) => (vec!["runs", &run, "states", state, "why"], show_state),
+                None => (vec!["runs", &run, "why"], show_run),
+            };
+        let answer = context.client.call(Method::GET, &path).send()?;
+        context.output.answer(&answer, show)
+    }
+}
+
+fn show_state(answer: &Answer) -> Result<String, Error> {
+    let why: StateWhy = answer.read()?;
+    Ok(sanitize::line(&why.sentence))
+}
+
+fn show_run(answer: &Answer) -> Result<String, Error> {
+    let why: RunWhy = answer.read()?;
+    let mut text = sanitize::line(&why.sentence);
+    if why.reasons.iter().map(|count| count.states).sum::<u64>() > 1 {
+        let rows = why.reasons.iter().map(|count| {
+            [cell(count.states), cell(count.why.kind()), optional_cell(count.example.as_ref())]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(["STATES", "REASON", "EXAMPLE"], rows));
+    }
+    if why.unexamined > 0 {
+        text.push_str(&format!("\n\n{} more states wait for a time", why.unexamined));
+    }
+    Ok(text)
+}

@@ -1,0 +1,234 @@
+//! "Why is it waiting?": finds the reason of a state, and counts the reasons of a run.
+//!
+//! Not here: the reasons and their words (`exosphere_domain::wait_reason`).
+
+mod surroundings;
+mod unite;
+
+use std::collections::BTreeMap;
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::graph::Node;
+use exosphere_domain::ids::{Millis, Name, RunId};
+use exosphere_domain::state::{RunStatus, Status};
+use exosphere_domain::wait_reason::{ReasonCount, RunWhy, StateWhy, WaitReason};
+use exosphere_store::{Holder, OpenState, RunInfo, RunView};
+
+use crate::Host;
+use crate::error::Error;
+use surroundings::Surroundings;
+
+/// The number of claimed states of a run that are looked at: more than its hosts can hold.
+const MAX_QUEUED: u32 = 10_000;
+
+/// The number of states that wait for a time and are looked at one by one.
+const MAX_DELAYED: u32 = 5_000;
+
+impl Host {
+    /// Returns the reason why a state waits.
+    pub async fn why_state(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        path: &str,
+    ) -> Result<StateWhy, Error> {
+        let run = self.run_view(namespace, id).await?;
+        let info = self.inner.caches.runs.get(&self.inner.db.store, run.key).await?;
+        let (state, _) = self.find_state(&info, path).await?;
+        let state = self.inner.db.store.open_state(state).await?;
+        let state = state.ok_or_else(|| Error::not_found("state", path))?;
+        let around = Surroundings::read(self, &info, &run).await?;
+        let why = self.reason_of(&around, &state).await?;
+        let path = around.path_text(&state);
+        let sentence = match &why {
+            Some(why) => format!("{path} {}", why.sentence(around.now)),
+            None => format!("{path} has ended: {}", state.status.as_str()),
+        };
+        Ok(StateWhy { path, status: state.status.as_str().to_owned(), why, sentence })
+    }
+
+    /// Counts the reasons why the open states of a run wait.
+    pub async fn why_run(&self, namespace: &Name, id: RunId) -> Result<RunWhy, Error> {
+        let run = self.run_view(namespace, id).await?;
+        let info = self.inner.caches.runs.get(&self.inner.db.store, run.key).await?;
+        let around = Surroundings::read(self, &info, &run).await?;
+        let mut reasons = Reasons::default();
+        let unexamined = self.count_reasons(&around, &mut reasons).await?;
+        let reasons = reasons.into_list();
+        let sentence = sentence_of_run(&around, &reasons);
+        let (run, status) = (id.to_string(), run.status.as_str().to_owned());
+        Ok(RunWhy { run, status, reasons, unexamined, sentence })
+    }
+
+    /// Counts the reasons of a run's open states. Returns the number of states that wait for a time
+    /// and were not looked at.
+    async fn count_reasons(
+        &self,
+        around: &Surroundings<'_>,
+        reasons: &mut Reasons,
+    ) -> Result<u64, Error> {
+        let (store, run) = (&self.inner.db.store, around.info.key);
+        let counts = || around.info.graph.nodes().map(|(at, _)| around.run.node_counts.get(at));
+        let active: u64 = counts().map(|count| count.active).sum();
+        let waiting: u64 = counts().map(|count| count.waiting).sum();
+        if let Some(ending) = around.cancelling() {
+            reasons.add(ending, None, active + waiting);
+            return Ok(0);
+        }
+        let queued = store.queued_states(run, MAX_QUEUED).await?;
+        let mut left = active.saturating_sub(queued.len() as u64);
+        for state in &queued {
+            reasons.add(around.of_leaf(state), Some(around.path_text(state)), 1);
+        }
+        let mut unexamined = 0;
+        if around.pause.is_none() {
+            let later = store.delayed_states(run, MAX_DELAYED).await?;
+            for state in &later {
+                reasons.add(around.of_leaf(state), Some(around.path_text(state)), 1);
+            }
+            let mut all = later.len() as u64;
+            if all == u64::from(MAX_DELAYED) {
+                all = store.delayed_count(run).await?;
+                unexamined = all.saturating_sub(later.len() as u64);
+            }
+            left = left.saturating_sub(all);
+        }
+        if left > 0 {
+            let ready = store.ready_states(around.info.namespace_key, run, 1).await?;
+            let example = ready.first().map(|state| around.path_text(state));
+            let why = around.pause.clone().unwrap_or_else(|| around.of_ready(around.now));
+            reasons.add(why, example, left);
+        }
+        if waiting > 0 {
+            let unite = self.oldest_unite(around).await?;
+            let (why, example) = match unite {
+                Some((why, path)) => (why, Some(path)),
+                None => {
+                    let oldest = Vec::new();
+                    (WaitReason::Unite { open: 0, failed: 0, arrived: 0, oldest }, None)
+                }
+            };
+            reasons.add(why, example, waiting);
+        }
+        Ok(unexamined)
+    }
+
+    /// Returns the reason of a state; `None` if it has ended.
+    async fn reason_of(
+        &self,
+        around: &Surroundings<'_>,
+        state: &OpenState,
+    ) -> Result<Option<WaitReason>, Error> {
+        match state.status {
+            Status::Success | Status::Pruned | Status::Errored | Status::Cancelled => Ok(None),
+            _ if around.cancelling().is_some() => Ok(around.cancelling()),
+            Status::Waiting => {
+                let leaves = self.leaves(around).await?;
+                Ok(Some(self.why_unite(around, state, &leaves, unite::MAX_DEPTH).await?))
+            }
+            Status::Created | Status::Queued => Ok(Some(around.of_leaf(state))),
+        }
+    }
+}
+
+impl Surroundings<'_> {
+    /// Returns the reason of a state that is CREATED or QUEUED.
+    fn of_leaf(&self, state: &OpenState) -> WaitReason {
+        match &state.holder {
+            Some(holder) if state.status == Status::Queued => self.of_claimed(state, holder),
+            _ => match &self.pause {
+                Some(pause) => pause.clone(),
+                None if state.due_at > self.now => self.of_delayed(state),
+                None => self.of_ready(state.due_at),
+            },
+        }
+    }
+
+    fn of_claimed(&self, state: &OpenState, holder: &Holder) -> WaitReason {
+        let Holder { session, host, is_alive, ended_at, claimed_at } = holder.clone();
+        if !is_alive {
+            return WaitReason::HostLost { host, since: ended_at };
+        }
+        // Only its own host knows that a claimed state waits for a slot.
+        if session == self.session && self.host.inner.pipeline.executor.is_waiting(state.id) {
+            return self.of_ready(state.due_at);
+        }
+        let node = self.info.graph.get(state.node);
+        let deadline_at = claimed_at.zip(node).map(|(at, node)| at + self.timeout(node));
+        WaitReason::Running { host, since: claimed_at, deadline_at }
+    }
+
+    fn of_delayed(&self, state: &OpenState) -> WaitReason {
+        let until = state.due_at;
+        match &state.last {
+            None => WaitReason::Delayed { until },
+            Some((outcome, _)) if outcome == "REQUEUED" => WaitReason::Requeued { until },
+            Some((_, after)) => {
+                let node: Option<&Node> = self.info.graph.get(state.node);
+                let max_retries = node.map_or(0, |node| node.retry.max_retries);
+                let after: Option<FailureKind> = *after;
+                WaitReason::Backoff { retry: state.retries, max_retries, until, after }
+            }
+        }
+    }
+
+    /// Returns the reason of a state that is ready.
+    fn of_ready(&self, since: Millis) -> WaitReason {
+        let (used, share, slots, ready) = (self.used, self.share, self.slots, self.ready);
+        if self.has_no_host {
+            WaitReason::NoHost
+        } else if used >= share {
+            WaitReason::NamespaceShare { used, slots: share, ready }
+        } else if self.free == 0 {
+            WaitReason::NoSlot { slots, ready }
+        } else {
+            WaitReason::Due { since }
+        }
+    }
+}
+
+/// The reasons of a run's states, counted by their kinds.
+#[derive(Default)]
+struct Reasons(BTreeMap<&'static str, ReasonCount>);
+
+impl Reasons {
+    fn add(&mut self, why: WaitReason, example: Option<String>, states: u64) {
+        if states == 0 {
+            return;
+        }
+        let new = || ReasonCount { states: 0, example, why: why.clone() };
+        self.0.entry(why.kind()).or_insert_with(new).states += states;
+    }
+
+    /// Returns the reasons, the most frequent first.
+    fn into_list(self) -> Vec<ReasonCount> {
+        let mut list: Vec<_> = self.0.into_values().collect();
+        list.sort_by_key(|reason| std::cmp::Reverse(reason.states));
+        list
+    }
+}
+
+fn sentence_of_run(around: &Surroundings<'_>, reasons: &[ReasonCount]) -> String {
+    let run: &RunView = around.run;
+    if run.status != RunStatus::Running && reasons.is_empty() {
+        return format!("the run has ended: {}", run.status.as_str());
+    }
+    let info: &RunInfo = around.info;
+    match reasons {
+        [] => format!("the run of {} is about to change", info.graph_name),
+        [only] if only.states == 1 => {
+            let subject = only.example.as_deref().unwrap_or("its only open state");
+            format!("{subject} {}", only.why.sentence(around.now))
+        }
+        several => {
+            let parts: Vec<_> = several
+                .iter()
+                .map(|count| {
+                    let state = if count.states == 1 { "state is" } else { "states are" };
+                    format!("{} {state} {}", count.states, count.why.of_several())
+                })
+                .collect();
+            parts.join("; ")
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the reasons of a run's states depend on, read once: the run, its pause, the slots of its
+//! namespace on this host, and the other hosts.
+//!
+//! Not here: the decision (`mod`).
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::graph::Node;
+use exosphere_domain::ids::{Millis, SessionId};
+use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::state::RunStatus;
+use exosphere_domain::wait_reason::WaitReason;
+use exosphere_store::{OpenState, RunInfo, RunView};
+
+use crate::Host;
+use crate::error::Error;
+use crate::service::pauses::RunPause;
+
+/// The most ready states of a namespace that are counted.
+const MAX_READY: u32 = 10_000;
+
+/// What the reasons of a run's states depend on.
+pub(super) struct Surroundings<'r> {
+    pub host: &'r Host,
+    pub info: &'r RunInfo,
+    pub run: &'r RunView,
+    pub now: Millis,
+    /// The session of this host.
+    pub session: SessionId,
+    /// The pause, as the reason of the states that it holds back.
+    pub pause: Option<WaitReason>,
+    /// Set if no host claims states.
+    pub has_no_host: bool,
+    /// The slots of the namespace that are taken on this host, and its share of them.
+    pub used: u32,
+    pub share: u32,
+    /// The slots of this host, and the free ones.
+    pub slots: u32,
+    pub free: u32,
+    /// The ready states of the namespace.
+    pub ready: u64,
+    limits: Limits,
+}
+
+impl<'r> Surroundings<'r> {
+    pub(super) async fn read(
+        host: &'r Host,
+        info: &'r RunInfo,
+        run: &'r RunView,
+    ) -> Result<Surroundings<'r>, Error> {
+        let (inner, namespace) = (&host.inner, info.namespace_key);
+        let own = inner.caches.namespaces.get(&inner.db.store, &info.namespace).await?;
+        let pause = host.pause_of_run(info, run).await?;
+        let has_no_host = host.is_stopping() && {
+            let hosts = inner.db.store.hosts().await?;
+            // This one is among them until it has stopped.
+            hosts.iter().filter(|host| host.alive).count() <= 1
+        };
+        let claims = inner.pipeline.committer.claim_counts();
+        let claimed = claims.namespaces.get(&namespace).map_or(0, |claims| claims.total);
+        let waiting = inner.pipeline.executor.waiting_of(namespace);
+        // States are due by the clock of the database.
+        let now = match inner.db.store.is_shared() {
+            true => inner.db.store.latest_time().await?,
+            false => inner.db.clock.now(),
+        };
+        Ok(Surroundings {
+            host,
+            info,
+            run,
+            now,
+            session: inner.cluster.session.current(),
+            pause: pause.map(paused),
+            has_no_host,
+            used: claimed.saturating_sub(waiting),
+            share: inner.settings.slots_of(inner.caches.namespaces.slots(namespace)),
+            slots: inner.settings.slots,
+            free: inner.pipeline.executor.free_slots(),
+            ready: inner.db.store.ready_count(namespace, MAX_READY).await?,
+            limits: inner.settings.attempt_limits(&info.namespace, &own.limits),
+        })
+    }
+
+    /// Returns the reason of all open states, if they are being ended with their run.
+    pub(super) fn cancelling(&self) -> Option<WaitReason> {
+        let counters = &self.run.counters;
+        let ended = counters.succeeded + counters.pruned + counters.errored + counters.cancelled;
+        let left = u64::try_from(counters.states - ended).unwrap_or_default();
+        let of = u64::try_from(counters.states).unwrap_or_default();
+        let is_over = self.run.status != RunStatus::Running;
+        (is_over && left > 0).then_some(WaitReason::Cancelling { left, of })
+    }
+
+    /// Returns the path of a state as people write it.
+    pub(super) fn path_text(&self, state: &OpenState) -> String {
+        self.info.graph.path_text(&state.path).unwrap_or_else(|| state.path.to_string())
+    }
+
+    /// Returns the longest time of an attempt at a node, in milliseconds.
+    pub(super) fn timeout(&self, node: &Node) -> Millis {
+        let mut limits = self.limits.clone();
+        self.info.graph.lower(node, &mut limits);
+        Millis::try_from(limits.time(Limit::TimeoutMs).as_millis()).unwrap_or(Millis::MAX)
+    }
+}
+
+fn paused(pause: RunPause) -> WaitReason {
+    let (of, pause) = match pause {
+        RunPause::Run => ("run", None),
+        RunPause::Graph(pause) => ("graph", pause),
+        RunPause::Namespace(pause) => ("namespace", pause),
+    };
+    WaitReason::Paused {
+        of: of.to_owned(),
+        since: pause.as_ref().map(|pause| pause.since),
+        by: pause.as_ref().and_then(|pause| pause.by.clone()),
+        because: pause.map(|pause| pause.reason),
+    }
+}
