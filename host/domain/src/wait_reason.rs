@@ -102,7 +102,6 @@ pub enum WaitReason {
         /// The outputs that have arrived.
         arrived: u64,
         /// The oldest of the open members, at most three.
-        #[cfg_attr(feature = "openapi", schema(no_recursion))]
         oldest: Vec<WaitingMember>,
     },
 }
@@ -115,6 +114,7 @@ pub struct WaitingMember {
     pub path: String,
     /// The reason why it has not ended.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(no_recursion))]
     pub why: WaitReason,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Surroundings<'r> {
     /// The slots of this host, and the free ones.
     pub slots: u32,
     pub free: u32,
-    /// The ready states of the namespace.
+    /// The ready states of the namespace, at least about as many as this run has.
     pub ready: u64,
     limits: Limits,
 }
@@ -58,6 +58,11 @@ impl<'r> Surroundings<'r> {
         let claims = inner.pipeline.committer.claim_counts();
         let claimed = claims.namespaces.get(&namespace).map_or(0, |claims| claims.total);
         let waiting = inner.pipeline.executor.waiting_of(namespace);
+        let used = claimed.saturating_sub(waiting);
+        let ready = inner.db.store.ready_count(namespace, MAX_READY).await?;
+        // The children of a wide end have a queue of their own, and are not counted there.
+        let active = info.graph.nodes().map(|(at, _)| run.node_counts.get(at).active).sum::<u64>();
+        let ready = ready.max(active.saturating_sub(u64::from(used)).min(u64::from(MAX_READY)));
         // States are due by the clock of the database.
         let now = match inner.db.store.is_shared() {
             true => inner.db.store.latest_time().await?,
@@ -71,11 +76,11 @@ impl<'r> Surroundings<'r> {
             session: inner.cluster.session.current(),
             pause: pause.map(paused),
             has_no_host,
-            used: claimed.saturating_sub(waiting),
+            used,
             share: inner.settings.slots_of(inner.caches.namespaces.slots(namespace)),
             slots: inner.settings.slots,
             free: inner.pipeline.executor.free_slots(),
-            ready: inner.db.store.ready_count(namespace, MAX_READY).await?,
+            ready,
             limits: inner.settings.attempt_limits(&info.namespace, &own.limits),
         })
     }
