@@ -63,9 +63,7 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     timed("warm")?;
     let baseline = timed("alone")?;
     let flood = attacker.start("flood", &spinners(5_000))?;
-    until("the loops to fill their share", || {
-        Ok((host.get("//health")?["holding"].as_u64() >= Some(48)).then_some(()))
-    })?;
+    until("the loops to fill their share", || Ok((host.holding()? >= 48).then_some(())))?;
     let mut contended: Vec<Duration> =
         (0..5).map(|n| timed(&format!("beside{n}"))).collect::<Result<_>>()?;
     contended.sort();
@@ -78,7 +76,7 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
         "alone {baseline:?}, beside {contended:?}"
     );
     host.send("POST", &attacker.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
-    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
+    until("every slot to be free", || Ok((host.holding()? == 0).then_some(())))
 }
 
 /// Each level can lower a limit, and none can raise one. The failure of an attempt that exceeds a

@@ -330,3 +330,6 @@ impl Typed for RunDetails {}
 impl Typed for RunStarted {}
 impl Typed for RunRedriven {}
 impl Typed for RunDeleted {}
+impl Typed for StartQuery {}
+impl Typed for RunQuery {}
+impl Typed for ResultQuery {}

@@ -173,7 +173,7 @@ pub struct AttemptDetails {
     /// The time at which the attempt ended, in milliseconds since 1970 (UTC).
     #[serde(default)]
     pub ended_at: Option<i64>,
-    /// The outcome: `SUCCESS`, `PRUNED`, `REQUEUED` or `FAILED`.
+    /// The outcome: `SUCCESS`, `PRUNED`, `REQUEUED` or `ERRORED`.
     #[serde(default)]
     pub outcome: Option<String>,
     /// The resources that the attempt used; null if they are not known.
@@ -219,3 +219,4 @@ mod tests {
         }
     }
 }
+impl Typed for OutputsQuery {}

@@ -9,6 +9,7 @@
 
 mod args;
 mod error;
+mod no_answer;
 mod output;
 mod sanitize;
 mod format;

@@ -9,7 +9,7 @@ use crate::audit::{self, AuditEntry};
 use crate::codec::{parse_json, read_int, read_text, to_json};
 use crate::dialect::{Statement, Tx, params};
 use crate::error::{StoreError, corrupt_row};
-use crate::namespaces::{Expected, Setting};
+use crate::namespaces::{Expected, Setting, find_or_create};
 use crate::{Store, in_transaction, sql};
 
 /// Returns the version of a namespace's quotas, for preconditions.
@@ -72,12 +72,11 @@ async fn set(
     expected: &Expected,
     audit: Option<&AuditEntry>,
 ) -> Result<Setting, StoreError> {
-    let params = params![namespace.as_str()];
-    tx.execute(sql::NEW_NAMESPACE, &params).await?;
+    let found = find_or_create(tx, namespace).await?;
     let before = lock(tx, namespace).await?;
     let before = before.ok_or_else(|| corrupt_row("namespace", "name", namespace))?;
     let before = quotas_version(&before)?;
-    if !expected.is_met_by(&before) {
+    if !expected.is_met_by(&before, found) {
         return Ok(Setting::Unexpected);
     }
     tx.execute(sql::SET_QUOTAS, &params![namespace.as_str(), text]).await?;

@@ -77,6 +77,31 @@ fn missing_names_are_errors_that_suggest() -> Result<()> {
                 "{refused}"
             );
         }
+        for list in [
+            &["grant", "list", "--namespace", "defualt"][..],
+            &["grant", "show", "lab", "--namespace", "defualt"],
+            &["quota", "show", "--namespace", "defualt"],
+            &["namespace", "show", "--namespace", "defualt"],
+            &["secret", "list", "--graph", "words", "--namespace", "defualt"],
+            &["audit", "list", "--in", "defualt"],
+        ] {
+            let refused = fails(host, list, 1)?;
+            ensure!(refused.contains("did you mean default?"), "{list:?}: {refused}");
+        }
+        let refused = fails(host, &["secret", "list", "--graph", "wrods"], 1)?;
+        ensure!(refused.contains("did you mean words?"), "{refused}");
+        prints(host, &["secret", "list", "--graph", "words"])?;
+        let refused = fails(host, &["run", "show", &run, "count[3]"], 1)?;
+        ensure!(refused.contains("did you mean split.count[3]?"), "{refused}");
+        for (words, meant) in [
+            (["quota", "set", "grpahs=1"], "graphs"),
+            (["quota", "set", "--unset=plugin"], "plugins"),
+            (["namespace", "set", "--limit=cpu_mss=1s"], "cpu_ms"),
+            (["namespace", "set", "--unset=output"], "outputs"),
+        ] {
+            let refused = fails(host, &words, 2)?;
+            ensure!(refused.contains(&format!("did you mean \"{meant}\"?")), "{refused}");
+        }
         let refused = fails(host, &["run", "list", "--graph", "wrods"], 1)?;
         ensure!(refused.contains("did you mean words?"), "{refused}");
         let refused = fails(host, &["run", "start", "wrods"], 1)?;

@@ -66,9 +66,12 @@ impl Host {
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
-    /// Returns a namespace. An unused one has the default settings.
+    /// Returns a namespace. One without settings has the defaults.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
         let row = self.inner.db.store.namespace(name).await?;
+        if row.is_none() {
+            self.check_namespace(name).await?;
+        }
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
         let pause = self.inner.db.store.pause_of_namespace(name).await?;
         Ok(NamespaceDetails { pause, ..self.details(name.clone(), limits, slots)? })
@@ -127,13 +130,31 @@ impl Host {
         part: &PageRequest,
     ) -> Result<Page<PluginGrants>, Error> {
         let Page { items, next } = self.inner.db.store.list_grants(namespace, part).await?;
+        if items.is_empty() && part.after.is_none() {
+            self.check_namespace(namespace).await?;
+        }
         let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
     /// Returns the grants of the plugins of one name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
-        PluginGrants::new(plugin.clone(), self.inner.db.store.grants_of(namespace, plugin).await?)
+        let grants = self.inner.db.store.grants_of(namespace, plugin).await?;
+        if grants == Grants::default() {
+            self.check_namespace(namespace).await?;
+        }
+        PluginGrants::new(plugin.clone(), grants)
+    }
+
+    /// Removes the grants of the plugins of one name, if their version is as expected.
+    pub async fn remove_grants(
+        &self,
+        namespace: &Name,
+        plugin: &Name,
+        expected: &Expected,
+    ) -> Result<PluginGrants, Error> {
+        self.check_namespace(namespace).await?;
+        self.set_grants(namespace, plugin, Grants::default(), expected).await
     }
 
     /// Replaces the grants of the plugins of one name, if their version is as expected. The
