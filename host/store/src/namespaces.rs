@@ -85,6 +85,17 @@ pub enum Setting {
     Unexpected,
 }
 
+impl Setting {
+    /// Returns the result of the transaction of a conditional write.
+    pub(crate) fn of(written: Result<(), StoreError>) -> Result<Setting, StoreError> {
+        match written {
+            Ok(()) => Ok(Setting::Done),
+            Err(StoreError::Changed) => Ok(Setting::Unexpected),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Returns the version of a plugin's grants, for preconditions.
 pub fn grants_version(grants: &Grants) -> Result<Digest, StoreError> {
     Ok(Digest::from_content(to_json(grants)?.as_bytes()))
@@ -122,9 +133,10 @@ impl Store {
         let (namespace, expected) = (namespace.clone(), expected.clone());
         let (limits, slots) = (to_json(limits)?, slots.map(i64::from));
         let audit = self.audit_entry("namespace set", Some(&namespace), &namespace);
-        in_transaction!(self, now, |tx| {
+        let set = in_transaction!(self, now, |tx| {
             set(tx, &namespace, (&limits, slots), &expected, audit.as_ref())
-        })
+        });
+        Setting::of(set)
     }
 
     /// Reads the grants of a namespace's plugins, by plugin name.
@@ -148,9 +160,10 @@ impl Store {
         let expected = expected.clone();
         let after = grants_version(grants)?;
         let audit = self.audit_entry("grant set", Some(&namespace), &plugin);
-        in_transaction!(self, now, |tx| {
+        let set = in_transaction!(self, now, |tx| {
             grant(tx, (&namespace, &plugin), (body.as_deref(), &after), &expected, audit.as_ref())
-        })
+        });
+        Setting::of(set)
     }
 }
 
@@ -160,18 +173,18 @@ async fn set(
     (limits, slots): (&str, Option<i64>),
     expected: &Expected,
     audit: Option<&AuditEntry>,
-) -> Result<Setting, StoreError> {
+) -> Result<(), StoreError> {
     let found = find_or_create(tx, namespace).await?;
     let before = lock(tx, namespace).await?;
     let version = settings_version(&before.limits, before.slots)?;
     if !expected.is_met_by(&version, found) {
-        return Ok(Setting::Unexpected);
+        // An error, so that a namespace that was created for it does not stay.
+        return Err(StoreError::Changed);
     }
     tx.execute(sql::SET_NAMESPACE, &params![namespace.as_str(), limits, slots]).await?;
     let after = lock(tx, namespace).await?;
     let after = settings_version(&after.limits, after.slots)?;
-    audit::record(tx, audit, Some(&version), Some(&after)).await?;
-    Ok(Setting::Done)
+    audit::record(tx, audit, Some(&version), Some(&after)).await
 }
 
 async fn grant(
@@ -180,7 +193,7 @@ async fn grant(
     (grants, after): (Option<&str>, &Digest),
     expected: &Expected,
     audit: Option<&AuditEntry>,
-) -> Result<Setting, StoreError> {
+) -> Result<(), StoreError> {
     let found = find_or_create(tx, namespace).await?;
     lock(tx, namespace).await?;
     let params = params![namespace.as_str(), plugin.as_str()];
@@ -188,7 +201,8 @@ async fn grant(
     let before = before.map(|(_, grants)| grants).unwrap_or_default();
     let before = grants_version(&before)?;
     if !expected.is_met_by(&before, found) {
-        return Ok(Setting::Unexpected);
+        // An error, so that a namespace that was created for it does not stay.
+        return Err(StoreError::Changed);
     }
     let now = tx.now();
     match grants {
@@ -198,8 +212,7 @@ async fn grant(
         }
         None => tx.execute(sql::REMOVE_GRANTS, &params).await?,
     };
-    audit::record(tx, audit, Some(&before), Some(after)).await?;
-    Ok(Setting::Done)
+    audit::record(tx, audit, Some(&before), Some(after)).await
 }
 
 /// Creates a namespace if it is missing.

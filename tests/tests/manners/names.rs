@@ -57,6 +57,11 @@ fn states_are_named_by_their_paths() -> Result<()> {
         ensure!(shown.contains("split.all"), "{shown}");
         let typo = fails(host, &["run", "show", &run, "split.cuont[1]"], 1)?;
         ensure!(typo.contains("did you mean count?"), "{typo}");
+        // Another run may be the latest one when the next command is given.
+        for name in ["latest", &run[..20]] {
+            let page = prints(host, &["run", "states", name, "--limit", "2"])?;
+            ensure!(page.contains(&format!("run states {run} --limit 2 --after ")), "{page}");
+        }
         let missing = fails(host, &["run", "show", &run, "split.count[9]"], 1)?;
         ensure!(missing.contains("exosphere run states"), "{missing}");
         Ok(())

@@ -143,7 +143,9 @@ fn forbidden_keys(operation: &Operation) -> Vec<Value> {
         keys.extend(lower.map(|role| json!({"label": "low", "role": role})));
     }
     if operation.all_namespaces {
-        keys.push(json!({"label": "own", "role": operation.role, "namespaces": ["default"]}));
+        keys.push(
+            json!({"label": "own", "role": operation.role, "namespaces": ["default", "other"]}),
+        );
     }
     keys
 }

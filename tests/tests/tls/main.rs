@@ -4,12 +4,13 @@
 mod client;
 mod http2;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use exosphere_tests::{failing_start, until};
+use exosphere_tests::{Host, binary, failing_start, until};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -116,16 +117,16 @@ fn an_unusable_certificate_is_refused() -> Result<()> {
 #[test]
 fn a_client_names_the_scheme_that_is_meant() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (secure, plain) = (start(folder.path(), &[])?, exosphere_tests::Host::start()?);
+    let (secure, plain) = (start(folder.path(), &[])?, Host::start()?);
     let swapped = |url: &str| match url.strip_prefix("https://") {
         Some(rest) => format!("http://{rest}"),
         None => url.replace("http://", "https://"),
     };
     for host in [&secure, &plain] {
         for words in [&["run", "list"][..], &["graph", "show", "g"]] {
-            let mut command = host.command()?;
-            let wrong = swapped(host.url());
-            let output = command.env("EXOSPHERE_HOST", &wrong).args(words).output()?;
+            let mut command = Command::new(binary()?);
+            command.env("EXOSPHERE_KEY", host.key()).args(["--host", &swapped(host.url())]);
+            let output = command.args(words).output()?;
             let found = String::from_utf8_lossy(&output.stderr).into_owned();
             ensure!(output.status.code() == Some(3), "{output:?}");
             ensure!(found.contains(&format!("--host {}", host.url())), "{found}");
