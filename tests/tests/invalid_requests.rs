@@ -198,7 +198,8 @@ fn queries_are_read_strictly() -> Result<()> {
     Ok(())
 }
 
-/// What is not valid is said in the words of the API, with its path; never in those of the reader.
+/// A body is refused in the words of the API, with every problem and its path; never in those of
+/// the reader.
 #[test]
 fn typed_bodies_report_all_problems() -> Result<()> {
     let host = Host::start()?;
@@ -244,7 +245,8 @@ fn typed_bodies_report_all_problems() -> Result<()> {
         let errors = found["errors"].as_array().context("no errors")?;
         let mut paths: Vec<_> = errors.iter().filter_map(|error| error["path"].as_str()).collect();
         let mut expected = expected.to_vec();
-        (paths.sort(), expected.sort());
+        paths.sort();
+        expected.sort();
         ensure!(paths == expected, "{path}: {found:#}");
         let text = found.to_string();
         for leak in ["line 1", "column", "invalid type", "expected", "missing field", "struct"] {

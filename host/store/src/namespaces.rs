@@ -67,7 +67,7 @@ impl Expected {
     }
 }
 
-/// Whether a namespace was there before a transaction that needs it.
+/// The state of a namespace before a transaction that needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// It was there.

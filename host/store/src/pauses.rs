@@ -1,6 +1,6 @@
-//! Pauses of graphs and of namespaces, with their reasons, and who paused a run by itself. A namespace is paused by the quotas of
-//! its claims, which are zero on every host. A graph is paused run by run: its runs follow it, one
-//! commit each, and a new run is born paused.
+//! Pauses of graphs and of namespaces, with their reasons, and the callers who paused single runs.
+//! A namespace is paused by the quotas of its claims, which are zero on every host. A graph is
+//! paused run by run: its runs follow it, one commit each, and a new run is born paused.
 //!
 //! Not here: how a run follows its graph (`commit::control`).
 

@@ -39,7 +39,7 @@ impl Drop for RequestGuard {
 /// The body of an answer.
 pub(crate) struct AnswerBody {
     body: Body,
-    /// What is left of a frame that is sent in pieces.
+    /// The rest of a frame that is sent in pieces.
     rest: Bytes,
     guard: RequestGuard,
 }
