@@ -1,5 +1,7 @@
 //! Commands that messages name: they work as they stand, in the same shell.
 
+use exosphere_domain::run_ref::RunRef;
+
 use crate::sanitize;
 
 /// Returns the whole next command for a list that was cut. `flag` takes the cursor.
@@ -7,10 +9,9 @@ pub fn next_command(flag: &str, cursor: &str) -> String {
     command(given(), flag, cursor)
 }
 
-/// Returns the whole next command for a list of a run, which it names by its id. `run` has the run
-/// as it was given, and the id.
-pub fn next_command_of(run: (&str, &str), flag: &str, cursor: &str) -> String {
-    command(with_id(given(), run), flag, cursor)
+/// Returns the whole next command for a list of a run, which it names by its id.
+pub fn next_command_of((run, id): (&RunRef, &str), flag: &str, cursor: &str) -> String {
+    command(with_id(given(), run, id), flag, cursor)
 }
 
 /// Returns the words of this command.
@@ -18,18 +19,20 @@ fn given() -> impl Iterator<Item = String> {
     std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
 }
 
-/// Replaces the first word that is a run as it was given, or a state of it, by the id.
+/// Replaces the first word that means a run, or a state of it, by its id.
 fn with_id(
     given: impl Iterator<Item = String>,
-    (run, id): (&str, &str),
+    run: &RunRef,
+    id: &str,
 ) -> impl Iterator<Item = String> {
     let mut is_replaced = false;
-    given.map(move |word| match word.strip_prefix(run) {
-        Some(rest) if !is_replaced && (rest.is_empty() || rest.starts_with('/')) => {
-            is_replaced = true;
-            format!("{id}{rest}")
+    given.map(move |word| {
+        let (name, rest) = word.split_at(word.find('/').unwrap_or(word.len()));
+        if is_replaced || name.parse().ok().as_ref() != Some(run) {
+            return word;
         }
-        _ => word,
+        is_replaced = true;
+        format!("{id}{rest}")
     })
 }
 
@@ -101,7 +104,7 @@ mod tests {
     fn the_next_command_names_its_run() {
         let next = |line: &str, run: &str| {
             let given = line.split(' ').map(str::to_owned);
-            command(with_id(given, (run, "0195-id")), "--after", "0")
+            command(with_id(given, &run.parse().unwrap(), "0195-id"), "--after", "0")
         };
         let expected = "exosphere run states 0195-id --node latest --after 0";
         assert_eq!(next("run states latest --node latest", "latest"), expected);
@@ -110,6 +113,8 @@ mod tests {
             "exosphere run states 0195-id --limit 1 --after 0"
         );
         assert_eq!(next("run states 0195/a", "0195"), "exosphere run states 0195-id/a --after 0");
+        let expected = "exosphere run states 0195-id --after 0";
+        assert_eq!(next("run states 0195b7f0-00", "0195b7f000"), expected, "dashes mean nothing");
     }
 
     #[test]

@@ -39,8 +39,8 @@ impl StateRef {
     }
 
     /// Returns the run as it was given.
-    pub fn run_text(&self) -> String {
-        self.run.to_string()
+    pub fn given(&self) -> &RunRef {
+        &self.run
     }
 
     /// Returns the state, given after the run or as an argument of its own.

@@ -4,6 +4,7 @@ use clap::builder::PossibleValuesParser;
 use exosphere_api_types::StateList;
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::Name;
+use exosphere_domain::run_ref::RunRef;
 use reqwest::Method;
 
 use crate::again::next_command_of;
@@ -62,14 +63,13 @@ impl States {
         filter.extend(self.status.iter().map(|status| ("status", Some(status.clone()))));
         let call = || context.client.call(Method::GET, &["runs", &run, "states"]).query(&filter);
         let answer = read_up_to(call, "states", self.limit, self.after.as_deref())?;
-        let given = self.run.run_text();
-        context.output.answer(&answer, |answer| show(answer, (&given, &run)))
+        context.output.answer(&answer, |answer| show(answer, (self.run.given(), &run)))
     }
 }
 
 /// Formats a page of states. The next command has the id of the run in place of what was given:
 /// another run may be the latest one by then.
-fn show(answer: &Answer, run: (&str, &str)) -> Result<String, Error> {
+fn show(answer: &Answer, run: (&RunRef, &str)) -> Result<String, Error> {
     let page: StateList = answer.read()?;
     let rows = page.states.iter().map(|state| {
         [
