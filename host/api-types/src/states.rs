@@ -200,6 +200,7 @@ pub struct LogLine {
     pub message: String,
 }
 
+impl Typed for OutputsQuery {}
 impl Typed for StateList {}
 impl Typed for StateDetails {}
 impl Typed for StateOutputs {}
@@ -219,4 +220,3 @@ mod tests {
         }
     }
 }
-impl Typed for OutputsQuery {}
