@@ -219,3 +219,21 @@ fn settings_support_conditional_updates() -> Result<()> {
     }
     Ok(())
 }
+
+/// A namespace need not be made: the first plugin does so, and a check needs none.
+#[test]
+fn a_first_upload_makes_its_namespace() -> Result<()> {
+    let host = Host::start()?;
+    let tenant = Tenant { host: &host, name: "fresh" };
+    let settings = "//v1/operator/namespaces/fresh";
+    let check = tenant.path("/plugins/check?name=lab");
+    let request = host.request("POST", &check)?.header("content-type", "application/wasm");
+    ensure!(request.body(exosphere_tests::component("lab")?).send()?.status() == 200);
+    ensure!(host.refused("GET", settings, &json!({}))?.0 == 404);
+    let graph = one_node_graph("whoami", json!({}));
+    let (status, found) = host.refused("PUT", &tenant.path("/graphs/g"), &graph)?;
+    ensure!(status == 422, "its plugins do not exist: {found:#}");
+    tenant.push("lab")?;
+    ensure!(host.get(settings)?["name"] == "fresh");
+    Ok(())
+}

@@ -139,7 +139,7 @@ async fn show_namespace(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
 ) -> Result<Response, Problem> {
-    let found = host.namespace(&namespace).await?;
+    let found = host.show_namespace(&namespace).await?;
     Ok(with_etag(found.version, views::namespace_details(found)))
 }
 
@@ -212,7 +212,7 @@ async fn show_grants(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
 ) -> Result<Response, Problem> {
-    let found = host.grants_of(&namespace, &plugin).await?;
+    let found = host.show_grants(&namespace, &plugin).await?;
     Ok(with_etag(found.version, views::plugin_grants(found)))
 }
 

@@ -66,12 +66,15 @@ impl Host {
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
-    /// Returns a namespace. One without settings has the defaults.
+    /// Returns a namespace that exists.
+    pub async fn show_namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
+        self.check_namespace(name).await?;
+        self.namespace(name).await
+    }
+
+    /// Returns a namespace. An unused one has the default settings.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
         let row = self.inner.db.store.namespace(name).await?;
-        if row.is_none() {
-            self.check_namespace(name).await?;
-        }
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
         let pause = self.inner.db.store.pause_of_namespace(name).await?;
         Ok(NamespaceDetails { pause, ..self.details(name.clone(), limits, slots)? })
@@ -137,13 +140,22 @@ impl Host {
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
-    /// Returns the grants of the plugins of one name.
-    pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
-        let grants = self.inner.db.store.grants_of(namespace, plugin).await?;
-        if grants == Grants::default() {
+    /// Returns the grants of the plugins of one name, in a namespace that exists.
+    pub async fn show_grants(
+        &self,
+        namespace: &Name,
+        plugin: &Name,
+    ) -> Result<PluginGrants, Error> {
+        let found = self.grants_of(namespace, plugin).await?;
+        if found.grants == Grants::default() {
             self.check_namespace(namespace).await?;
         }
-        PluginGrants::new(plugin.clone(), grants)
+        Ok(found)
+    }
+
+    /// Returns the grants of the plugins of one name. The first plugin makes its namespace.
+    pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
+        PluginGrants::new(plugin.clone(), self.inner.db.store.grants_of(namespace, plugin).await?)
     }
 
     /// Removes the grants of the plugins of one name, if their version is as expected.
