@@ -149,8 +149,8 @@ impl Member {
     }
 
     /// Returns the number of states that the host has claimed, if it is healthy.
-    pub fn holding(&self) -> Result<i64> {
-        self.host()?.get("//health")?["holding"].as_i64().context("/health has no `holding`")
+    pub fn holding(&self) -> Result<u64> {
+        self.host()?.holding()
     }
 
     /// Returns all executions that the host has begun, in order.

@@ -485,8 +485,7 @@ pub fn cancel_time_leaving(tenant: &Tenant<'_>, run: &str, left: u64) -> Result<
     let answered = started.elapsed();
     ensure!(found["status"] == "CANCELLED", "a cancelled run is {}: {found}", found["status"]);
     until("the host still holds states of a cancelled run", || {
-        let holding = tenant.host.get("//health")?["holding"].as_u64();
-        let holding = holding.context("/health has no `holding`")?;
+        let holding = tenant.host.holding()?;
         Ok((holding <= left).then_some(()))
     })?;
     Ok(Cancelled { answered, stopped: started.elapsed() })

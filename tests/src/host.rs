@@ -199,9 +199,18 @@ impl Host {
         self.send("PUT", &format!("//v1/operator/namespaces/default/grants/{plugin}"), grants)
     }
 
-    /// Creates a key of the API, and returns it.
+    /// Returns the number of states that the host has claimed.
+    pub fn holding(&self) -> Result<u64> {
+        let hosts = self.get("//v1/operator/hosts")?;
+        hosts["holding"].as_u64().context("the list of hosts has no `holding`")
+    }
+
+    /// Creates a key of the API, for all namespaces unless the request names some, and returns it.
     pub fn new_key(&self, request: &Value) -> Result<String> {
-        let created = self.send("POST", "//v1/operator/keys", request)?;
+        let mut request = request.clone();
+        let members = request.as_object_mut().context("a request is an object")?;
+        members.entry("namespaces").or_insert_with(|| json!(["*"]));
+        let created = self.send("POST", "//v1/operator/keys", &request)?;
         Ok(created["key"].as_str().context("a key is shown once")?.to_owned())
     }
 

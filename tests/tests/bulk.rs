@@ -302,6 +302,11 @@ fn a_key_begins_one_operation() -> Result<()> {
         ensure!(status == 202 && second["bulk"] == first["bulk"], "{second:#}");
         let (status, other) = send(&json!({"action": "delete", "filter": {"graph": "echo"}}))?;
         ensure!(status == 422 && other["errors"][0]["path"] == "$.action", "{other:#}");
+        // The answer to the first request stays, also when the graph of its filter is gone.
+        wait_for_end(host, first["bulk"].as_str().context("an id")?)?;
+        host.send("DELETE", "/graphs/echo", &json!({}))?;
+        let (status, third) = send(&body)?;
+        ensure!(status == 202 && third["bulk"] == first["bulk"], "{third:#}");
         Ok(())
     })
 }

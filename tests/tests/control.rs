@@ -147,10 +147,7 @@ fn a_paused_run_only_finishes_running_states() -> Result<()> {
         let paused = host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
         ensure!(paused["paused"] == true && paused["status"] == "RUNNING", "{paused}");
         // Claimed states that have not begun are released.
-        until(
-            "the end of what runs",
-            || Ok((host.get("//health")?["holding"] == 0).then_some(())),
-        )?;
+        until("the end of what runs", || Ok((host.holding()? == 0).then_some(())))?;
         let before = host.get(&format!("/runs/{run}"))?["counts"].clone();
         ensure!(
             before["success"].as_u64() < Some(12),

@@ -35,10 +35,7 @@ fn a_deadline_stops_a_running_run() -> Result<()> {
         ensure!(begun.elapsed() >= Duration::from_millis(800), "{:?}", begun.elapsed());
         ensure!(ended["status"] == "FAILED" && ended["reason"] == "deadline", "{ended}");
         // Its guest is stopped, long before its own timeout.
-        until(
-            "the end of the guest",
-            || Ok((host.get("//health")?["holding"] == 0).then_some(())),
-        )?;
+        until("the end of the guest", || Ok((host.holding()? == 0).then_some(())))?;
         ensure!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         let ended = host.wait_until(&run, |run| run["counts"]["open"] == 0)?;
         ensure!(ended["counts"]["cancelled"] == 1, "{ended}");

@@ -67,7 +67,7 @@ fn a_graph_is_deleted_when_asked() -> Result<()> {
         let detail = problem["detail"].as_str().unwrap_or_default();
         ensure!(refused == 409 && detail.contains("--with-runs"), "{problem}");
         let (ok, text) = client(host, &["graph", "delete", "gone", "--with-runs"])?;
-        ensure!(ok && text.contains("1 revisions and 1 runs"), "{text}");
+        ensure!(ok && text.contains("1 revision and 1 run"), "{text}");
         ensure!(status(host, "GET", "/graphs/gone")? == 404);
         ensure!(status(host, "GET", &format!("/runs/{run}"))? == 404);
         ensure!(host.refused("POST", "/graphs/gone/runs", &json!({}))?.0 == 404);

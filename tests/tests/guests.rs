@@ -61,7 +61,7 @@ fn hostile_guests_fail_with_typed_errors() -> Result<()> {
         ensure!(as_expected, "{node} {inputs}: {found:#}");
     }
     // All slots are free again.
-    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
+    until("every slot to be free", || Ok((host.holding()? == 0).then_some(())))?;
     let healthy_run = host.run("healthy", &json!({}), &json!({}))?;
     ensure!(host.wait_for(&healthy_run)?["status"] == "SUCCESS", "a healthy run after them");
     Ok(())
@@ -146,7 +146,7 @@ fn a_cancel_stops_running_guests() -> Result<()> {
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(found["status"] == "CANCELLED" && found["counts"]["open"] == 0, "{found:#}");
     ensure!(found["counts"]["cancelled"] == 201, "{found:#}");
-    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
+    until("every slot to be free", || Ok((host.holding()? == 0).then_some(())))?;
     ensure!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
     // The CPU time until the cancel is recorded.
     let states = until("the spinners' CPU time", || {

@@ -26,7 +26,7 @@ fn a_spinning_guest_delays_no_honest_run() -> Result<()> {
     let traffic = HonestTraffic::start(&host)?;
     let tenant = Tenant { host: &host, name: "default" };
     let run = tenant.begin("spin")?;
-    until("a state to be held", || Ok((host.get("//health")?["holding"] != 0).then_some(())))?;
+    until("a state to be held", || Ok((host.holding()? != 0).then_some(())))?;
     std::thread::sleep(Duration::from_secs(1));
     let cancelled: Cancelled = honest_traffic::cancel_time(&tenant, &run)?;
     let report = traffic.finish()?;

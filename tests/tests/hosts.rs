@@ -58,11 +58,7 @@ fn states(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<Stri
 fn cancel(host: &Host, run: &str) -> Result<()> {
     host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     host.wait_until(run, |run| run["counts"]["open"] == 0)?;
-    until("the end of the guests", || Ok((holding(host)? == 0).then_some(())))
-}
-
-fn holding(host: &Host) -> Result<i64> {
-    host.get("//health")?["holding"].as_i64().context("/health has no `holding`")
+    until("the end of the guests", || Ok((host.holding()? == 0).then_some(())))
 }
 
 /// Warms up hosts: each executes a state, since the first execution loads the plugin. Returns the
@@ -123,7 +119,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         // All executions so far were fast: the host prefetches, and is stopped before it knows that
         // these are slow.
         let run = begin(cluster.host(0)?, "waits", &waits(20, 4_000))?;
-        until("claims ahead", || Ok((holding(cluster.host(0)?)? > 2).then_some(())))?;
+        until("claims ahead", || Ok((cluster.host(0)?.holding()? > 2).then_some(())))?;
         cluster.host(0)?.terminate()?;
         let stop_requested = Instant::now();
         let states = states(cluster.host(1)?, &run, "waiter", 20)?;
@@ -171,7 +167,7 @@ fn results_of_frozen_hosts_are_discarded() -> Result<()> {
             check_single_execution(cluster, &run, &found, state, other)?;
             // The woken host discards its result, and executes new states.
             let thawed = cluster.host(frozen)?;
-            until("the host that woke", || Ok(holding(thawed).ok().filter(|&held| held == 0)))?;
+            until("the host that woke", || Ok(thawed.holding().ok().filter(|&held| held == 0)))?;
             let now = thawed.get(&format!("/runs/{run}"))?;
             ensure!(now == found, "a late result changed {found:#} to {now:#}");
             let rerun = begin(thawed, "again", &chore(json!({"i": 1, "key": "n"}), 100))?;

@@ -141,6 +141,157 @@ fn missing_resources_are_404() -> Result<()> {
     Ok(())
 }
 
+/// Every query is read in one place: a parameter is known, valid and given once.
+#[test]
+fn queries_are_read_strictly() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    let graph = json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]});
+    host.apply("g", &graph)?;
+    let run = host.run("g", &json!({}), &json!({}))?;
+    host.wait_for(&run)?;
+    let lists = [
+        "/runs".to_owned(),
+        "/graphs".to_owned(),
+        "/plugins".to_owned(),
+        "/secrets".to_owned(),
+        "/bulk".to_owned(),
+        "/graphs/g/revisions".to_owned(),
+        format!("/runs/{run}/states"),
+        format!("/runs/{run}/result"),
+        format!("/runs/{run}/states/me/outputs"),
+        "//v1/operator/namespaces".to_owned(),
+        "//v1/operator/keys".to_owned(),
+        "//v1/operator/audit".to_owned(),
+        "//v1/operator/namespaces/default/grants".to_owned(),
+    ];
+    let ensure_refused = |method: &str, path: &str, parameter: &str| -> Result<()> {
+        let (status, found) = host.refused(method, path, &json!({}))?;
+        ensure!(status == 400 && found["type"] == "/problems/bad-query", "{path}: {found:#}");
+        let errors = found["errors"].as_array().context("no errors")?;
+        let is_named = |error: &Value| error["path"] == format!("query.{parameter}");
+        ensure!(errors.len() == 1 && is_named(&errors[0]), "{path}: {found:#}");
+        Ok(())
+    };
+    for list in &lists {
+        host.get(&format!("{list}?limit=1000"))?;
+        for limit in ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=1"] {
+            ensure_refused("GET", &format!("{list}?{limit}"), "limit")?;
+        }
+        ensure_refused("GET", &format!("{list}?limt=1"), "limt")?;
+        let (_, found) = host.refused("GET", &format!("{list}?limt=1"), &json!({}))?;
+        ensure!(found.to_string().contains("did you mean \\\"limit\\\"?"), "{found:#}");
+    }
+    for (method, path, parameter) in [
+        ("GET", "/graphs/g?x=1", "x"),
+        ("GET", "//health?x=1", "x"),
+        ("POST", &format!("/runs/{run}/cancel?force=true"), "force"),
+        ("GET", "/graphs/g/diff?from=1&to=two", "to"),
+        ("DELETE", "/graphs/g?with_runs=yes", "with_runs"),
+        ("DELETE", "/graphs/g?with_runs=true&with_runs=true", "with_runs"),
+        ("GET", &format!("/runs/{run}?after=1&after=2"), "after"),
+    ] {
+        ensure_refused(method, path, parameter)?;
+    }
+    let (status, found) = host.refused("GET", "/graphs/g/diff?from=1", &json!({}))?;
+    ensure!(status == 400 && found["errors"][0]["path"] == "query", "{found:#}");
+    Ok(())
+}
+
+/// A body is refused in the words of the API, with every problem and its path; never in those of
+/// the reader.
+#[test]
+fn typed_bodies_report_all_problems() -> Result<()> {
+    let host = Host::start()?;
+    let keys = "//v1/operator/keys";
+    for (method, path, body, expected) in [
+        (
+            "POST",
+            keys,
+            json!({"label": 7, "role": "admn", "namespaces": "all", "payload": true}),
+            &["$.label", "$.role", "$.namespaces", "$.payload"][..],
+        ),
+        ("POST", keys, json!({"label": "a", "role": "viewer"}), &["$"]),
+        (
+            "POST",
+            keys,
+            json!({"label": "a", "role": "viewer", "namespaces": null}),
+            &["$.namespaces"],
+        ),
+        (
+            "POST",
+            keys,
+            json!({"label": "a", "role": "viewer", "namespaces": ["*", "a"]}),
+            &["$.namespaces"],
+        ),
+        (
+            "PUT",
+            "//v1/operator/namespaces/default",
+            json!({"limits": {"cpu_mss": 1}, "slots": "2", "slot": 1}),
+            &["$.limits", "$.slots", "$.slot"],
+        ),
+        (
+            "PUT",
+            "//v1/operator/namespaces/default/quotas",
+            json!({"quotas": {"graph": 1}}),
+            &["$.quotas"],
+        ),
+        ("PUT", "//v1/operator/namespaces/default/grants/p", json!({"http": [1]}), &["$.http[0]"]),
+        ("POST", "/graphs/g/pause", json!({"reason": 1}), &["$.reason"]),
+        ("POST", "/graphs/g/rollback", json!({}), &["$"]),
+    ] {
+        let (status, found) = host.refused(method, path, &body)?;
+        ensure!(status == 400 && found["type"] == "/problems/bad-json", "{path}: {found:#}");
+        let errors = found["errors"].as_array().context("no errors")?;
+        let mut paths: Vec<_> = errors.iter().filter_map(|error| error["path"].as_str()).collect();
+        let mut expected = expected.to_vec();
+        paths.sort();
+        expected.sort();
+        ensure!(paths == expected, "{path}: {found:#}");
+        let text = found.to_string();
+        for leak in ["line 1", "column", "invalid type", "expected", "missing field", "struct"] {
+            ensure!(!text.contains(leak), "{leak}: {found:#}");
+        }
+    }
+    let (_, found) = host.refused(
+        "PUT",
+        "//v1/operator/namespaces/default/quotas",
+        &json!({"quotas": {"grpahs": 1}}),
+    )?;
+    ensure!(found.to_string().contains("did you mean"), "{found:#}");
+    Ok(())
+}
+
+#[test]
+fn a_precondition_needs_what_it_names() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    let graph = json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]});
+    let with = |header: &str, path: &str, body: &Value| -> Result<u16> {
+        let request = host.request("PUT", path)?.header(header, "*");
+        Ok(request.json(body).send()?.status().as_u16())
+    };
+    let settings = "//v1/operator/namespaces/new";
+    for (path, body) in [
+        ("/graphs/new", &graph),
+        (settings, &json!({"slots": 3})),
+        (&format!("{settings}-a/quotas"), &json!({"quotas": {"graphs": 1}})),
+        (&format!("{settings}-b/grants/p"), &json!({"config": {"k": "v"}})),
+    ] {
+        ensure!(host.refused("GET", path, &json!({}))?.0 == 404, "{path}");
+        ensure!(with("if-match", path, body)? == 412, "{path}");
+        ensure!(host.refused("GET", path, &json!({}))?.0 == 404, "{path}");
+        ensure!(with("if-none-match", path, body)? == 200, "{path}");
+        ensure!(with("if-none-match", path, body)? == 412, "{path}");
+        ensure!(with("if-match", path, body)? == 200, "{path}");
+    }
+    // A removal makes nothing.
+    let gone = "//v1/operator/namespaces/absent";
+    ensure!(host.refused("DELETE", &format!("{gone}/grants/p"), &json!({}))?.0 == 404);
+    ensure!(host.refused("GET", gone, &json!({}))?.0 == 404);
+    Ok(())
+}
+
 #[test]
 fn non_json_bodies_are_400() -> Result<()> {
     let host = Host::start()?;

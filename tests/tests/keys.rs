@@ -437,6 +437,32 @@ fn the_command_line_manages_keys() -> Result<()> {
 }
 
 #[test]
+fn a_creation_of_keys_takes_no_idempotency_key() -> Result<()> {
+    let host = Host::start()?;
+    let body = json!({"label": "a", "role": "viewer", "namespaces": ["*"]});
+    let request = host.request("POST", "//v1/operator/keys")?.header("idempotency-key", "k");
+    let (status, found) = problem(request.json(&body).send()?)?;
+    ensure!(status == 400 && found["type"] == "/problems/bad-header", "{found:#}");
+    let keys = host.get("//v1/operator/keys")?["keys"].clone();
+    ensure!(keys.as_array().map(Vec::len) == Some(1), "none was created: {keys:#}");
+    ensure!(keys[0]["namespaces"] == json!(["*"]), "{keys:#}");
+    Ok(())
+}
+
+#[test]
+fn an_admin_of_a_namespace_sets_no_quotas() -> Result<()> {
+    let host = Host::start()?;
+    host.send("PUT", "//v1/operator/namespaces/a/quotas", &json!({"quotas": {"graphs": 1}}))?;
+    let key = host.new_key(&json!({"label": "a", "role": "admin", "namespaces": ["a"]}))?;
+    let quotas = "/v1/operator/namespaces/a/quotas";
+    ensure!(status(&host, &key, "GET", quotas)? == 200);
+    ensure!(status(&host, &key, "PUT", quotas)? == 403);
+    let found = host.get(&format!("/{quotas}"))?;
+    ensure!(found["quotas"] == json!({"graphs": 1}), "{found:#}");
+    Ok(())
+}
+
+#[test]
 fn quotas_bound_what_a_namespace_has() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;

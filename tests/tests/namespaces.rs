@@ -63,9 +63,7 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     timed("warm")?;
     let baseline = timed("alone")?;
     let flood = attacker.start("flood", &spinners(5_000))?;
-    until("the loops to fill their share", || {
-        Ok((host.get("//health")?["holding"].as_u64() >= Some(48)).then_some(()))
-    })?;
+    until("the loops to fill their share", || Ok((host.holding()? >= 48).then_some(())))?;
     let mut contended: Vec<Duration> =
         (0..5).map(|n| timed(&format!("beside{n}"))).collect::<Result<_>>()?;
     contended.sort();
@@ -78,7 +76,7 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
         "alone {baseline:?}, beside {contended:?}"
     );
     host.send("POST", &attacker.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
-    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
+    until("every slot to be free", || Ok((host.holding()? == 0).then_some(())))
 }
 
 /// Each level can lower a limit, and none can raise one. The failure of an attempt that exceeds a
@@ -219,5 +217,23 @@ fn settings_support_conditional_updates() -> Result<()> {
         ensure!(put(&after)?.status() == 200 && put("*")?.status() == 200);
         host.send("PUT", path, &json!({}))?;
     }
+    Ok(())
+}
+
+/// A namespace need not be made: the first plugin does so, and a check needs none.
+#[test]
+fn a_first_upload_makes_its_namespace() -> Result<()> {
+    let host = Host::start()?;
+    let tenant = Tenant { host: &host, name: "fresh" };
+    let settings = "//v1/operator/namespaces/fresh";
+    let check = tenant.path("/plugins/check?name=lab");
+    let request = host.request("POST", &check)?.header("content-type", "application/wasm");
+    ensure!(request.body(exosphere_tests::component("lab")?).send()?.status() == 200);
+    ensure!(host.refused("GET", settings, &json!({}))?.0 == 404);
+    let graph = one_node_graph("whoami", json!({}));
+    let (status, found) = host.refused("PUT", &tenant.path("/graphs/g"), &graph)?;
+    ensure!(status == 422, "its plugins do not exist: {found:#}");
+    tenant.push("lab")?;
+    ensure!(host.get(settings)?["name"] == "fresh");
     Ok(())
 }

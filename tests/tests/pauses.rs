@@ -77,7 +77,7 @@ fn a_paused_graph_holds_its_runs() -> Result<()> {
         // The running state ends, and its successor waits.
         until("the end of the running state", || {
             let counts = &first.get(&format!("/runs/{running}"))?["counts"];
-            Ok((counts["success"] == 1 || first.get("//health")?["holding"] == 0).then_some(()))
+            Ok((counts["success"] == 1 || first.holding()? == 0).then_some(()))
         })?;
         let other = start(&first, "free")?;
         ensure!(first.wait_for(&other)?["status"] == "SUCCESS");
@@ -102,6 +102,27 @@ fn a_paused_graph_holds_its_runs() -> Result<()> {
         let long = json!({"reason": "x".repeat(501)});
         ensure!(second.refused("POST", "/graphs/held/pause", &long)?.0 == 422);
         ensure!(second.refused("POST", "/graphs/none/pause", &json!({}))?.0 == 404);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_paused_run_shows_its_pause() -> Result<()> {
+    on_both("pauserun", |folder, database| {
+        let first = host(folder, database)?;
+        first.push("lab")?;
+        first.apply("held", &waits(60_000))?;
+        let run = start(&first, "held")?;
+        first.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
+        ensure_waits(&first, &run, "run", "")?;
+        let found = first.get(&format!("/runs/{run}"))?;
+        let by = found["pause"]["pause"]["by"].as_str().context("a caller")?;
+        ensure!(first.key().contains(by), "{found}");
+        let shown = first.command()?.args(["run", "show", &run]).output()?;
+        let shown = String::from_utf8(shown.stdout)?;
+        let line = format!(" by {by}");
+        ensure!(shown.contains("the run is paused since 2") && shown.contains(&line), "{shown}");
+        first.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
         Ok(())
     })
 }

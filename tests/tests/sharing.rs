@@ -117,7 +117,7 @@ fn timed(host: &Host, name: &str) -> Result<Duration> {
 
 fn cancel(host: &Host, run: &str) -> Result<()> {
     host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
-    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
+    until("every slot to be free", || Ok((host.holding()? == 0).then_some(())))
 }
 
 /// A run of slow nodes occupies all slots of the namespace that one run can have. Small runs use

@@ -17,7 +17,7 @@ pub struct GrantList {
 }
 
 /// The grants of the plugins of one name. The header `ETag` has their version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PluginGrants {
     /// The name of the plugins. The grants hold for every upload under it, also for later ones.
     pub plugin: String,

@@ -233,3 +233,6 @@ impl Typed for GraphApplied {}
 impl Typed for GraphValid {}
 impl Typed for GraphList {}
 impl Typed for GraphDetails {}
+impl Typed for RevisionListQuery {}
+impl Typed for GraphDiffQuery {}
+impl Typed for GraphDeleteQuery {}

@@ -15,8 +15,6 @@ pub struct Health {
     /// The version of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub version: String,
-    /// The number of states that the host has claimed: running, or about to run.
-    pub holding: u32,
 }
 
 impl Typed for Health {}

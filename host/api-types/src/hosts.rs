@@ -12,6 +12,9 @@ use crate::known::or_default;
 pub struct HostList {
     /// The hosts, at most 1,000.
     pub hosts: Vec<HostDetails>,
+    /// The number of states that the answering host has claimed: running, or about to run.
+    #[serde(default, deserialize_with = "or_default")]
+    pub holding: u32,
 }
 
 /// A host of a database.

@@ -1,7 +1,6 @@
 //! `/v1/operator/keys`: keys of the API, and `/v1/operator/audit`.
 
-use std::collections::BTreeSet;
-
+use exosphere_domain::access::NamespaceScope;
 use exosphere_domain::ids::Name;
 use exosphere_domain::json::Typed;
 use exosphere_domain::role::Role;
@@ -16,9 +15,9 @@ pub struct CreateKey {
     pub label: String,
     /// The role of the key.
     pub role: Role,
-    /// The namespaces that the key is valid for; null or absent for all of them.
-    #[serde(default)]
-    pub namespaces: Option<BTreeSet<Name>>,
+    /// The namespaces that the key is valid for; `["*"]` for all of them.
+    #[schema(value_type = Vec<String>)]
+    pub namespaces: NamespaceScope,
     /// Set if the key may see payloads: inputs, outputs, logs and entries of stores
     /// [default: false].
     #[serde(default)]
@@ -41,9 +40,9 @@ pub struct KeyDetails {
     pub label: String,
     /// The role of the key.
     pub role: Role,
-    /// The namespaces that the key is valid for; null for all of them.
-    #[serde(default)]
-    pub namespaces: Option<BTreeSet<Name>>,
+    /// The namespaces that the key is valid for; `["*"]` for all of them.
+    #[schema(value_type = Vec<String>)]
+    pub namespaces: NamespaceScope,
     /// Set if the key may see payloads.
     pub payloads: bool,
     /// The number of requests a second that a host takes with the key; null for the host's
@@ -159,3 +158,5 @@ impl Typed for KeyDetails {}
 impl Typed for KeyCreated {}
 impl Typed for KeyList {}
 impl Typed for AuditList {}
+impl Typed for KeyListQuery {}
+impl Typed for AuditQuery {}

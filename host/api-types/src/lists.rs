@@ -1,6 +1,7 @@
 //! Query parameters that several lists share.
 
 use exosphere_domain::ids::Name;
+use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
@@ -33,3 +34,6 @@ pub struct PageQuery {
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }
+
+impl Typed for ListQuery {}
+impl Typed for PageQuery {}

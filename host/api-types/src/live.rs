@@ -48,4 +48,6 @@ pub struct RunListChange {
     pub more: bool,
 }
 
+impl Typed for LiveQuery {}
+impl Typed for LiveListQuery {}
 impl Typed for RunListChange {}

@@ -33,7 +33,7 @@ pub struct NamespaceList {
 }
 
 /// A namespace with its settings. The header `ETag` has their version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NamespaceDetails {
     /// The name of the namespace.
     pub name: String,
@@ -50,7 +50,7 @@ pub struct NamespaceDetails {
 }
 
 /// The effective limits and slots of a namespace, on the answering host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EffectiveSettings {
     /// The value of every limit, by name. A newer host may have limits that a client does not
     /// know.
@@ -69,7 +69,7 @@ pub struct QuotaSettings {
 }
 
 /// The quotas of a namespace. The header `ETag` has their version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NamespaceQuotas {
     /// The quotas that an admin has set, by name.
     pub quotas: QuotaValues,

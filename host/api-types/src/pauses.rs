@@ -13,7 +13,7 @@ pub struct PauseRequest {
     pub reason: String,
 }
 
-/// A pause of a graph or a namespace.
+/// A pause of a run, a graph or a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pause {
     /// The time at which it began, in milliseconds since 1970 (UTC).
@@ -31,7 +31,7 @@ pub struct Pause {
 pub struct RunPause {
     /// The kind of the paused object: `run`, `graph` or `namespace`.
     pub of: String,
-    /// The pause of the graph or the namespace; null for the run's own.
+    /// Since when, and by whom; the reason of a run's own pause is empty. Null if that is not known.
     #[serde(default)]
     pub pause: Option<Pause>,
 }

@@ -184,3 +184,6 @@ impl Typed for PluginRemoved {}
 impl Typed for PluginList {}
 impl Typed for PluginDetails {}
 impl Typed for PluginReport {}
+impl Typed for UploadQuery {}
+impl Typed for CheckQuery {}
+impl Typed for PluginRemoveQuery {}

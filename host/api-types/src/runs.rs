@@ -392,6 +392,7 @@ pub struct ResultOutput {
     pub output: Json,
 }
 
+impl Typed for LogQuery {}
 impl Typed for RunLogs {}
 impl Typed for AttemptLog {}
 impl Typed for RunInputs {}
@@ -403,3 +404,6 @@ impl Typed for RunSnapshot {}
 impl Typed for RunStarted {}
 impl Typed for RunRedriven {}
 impl Typed for RunDeleted {}
+impl Typed for StartQuery {}
+impl Typed for RunQuery {}
+impl Typed for ResultQuery {}

@@ -57,3 +57,4 @@ pub struct SecretEntry {
 impl Typed for SecretValue {}
 impl Typed for SecretList {}
 impl Typed for SecretEntry {}
+impl Typed for SecretListQuery {}

@@ -173,7 +173,7 @@ pub struct AttemptDetails {
     /// The time at which the attempt ended, in milliseconds since 1970 (UTC).
     #[serde(default)]
     pub ended_at: Option<i64>,
-    /// The outcome: `SUCCESS`, `PRUNED`, `REQUEUED` or `FAILED`.
+    /// The outcome: `SUCCESS`, `PRUNED`, `REQUEUED` or `ERRORED`.
     #[serde(default)]
     pub outcome: Option<String>,
     /// The resources that the attempt used; null if they are not known.
@@ -200,6 +200,7 @@ pub struct LogLine {
     pub message: String,
 }
 
+impl Typed for OutputsQuery {}
 impl Typed for StateList {}
 impl Typed for StateDetails {}
 impl Typed for StateOutputs {}

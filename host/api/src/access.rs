@@ -121,9 +121,10 @@ fn authorize(
         );
         return Err(Problem::new(Kind::Forbidden, message));
     }
-    if namespace.is_none() && !access.namespaces.is_all() {
-        let message = "this request concerns all namespaces, and the key is valid for some of \
-                       them; ask an admin for another key: `exosphere key create --all-namespaces`";
+    if (namespace.is_none() || requirement.all_namespaces) && !access.namespaces.is_all() {
+        let message = "this request needs a key that is valid for all namespaces, and this one is \
+                       valid for some of them; ask an admin for another key: \
+                       `exosphere key create --all-namespaces`";
         return Err(Problem::new(Kind::Forbidden, message));
     }
     Ok(())
@@ -236,6 +237,7 @@ mod tests {
             needs: Needs::Role(role),
             quota: QuotaClass::Read,
             shows_payloads: false,
+            all_namespaces: false,
         };
         for role in Role::ALL {
             let only = NamespaceScope::Only(["a".parse().unwrap()].into());
@@ -247,8 +249,13 @@ mod tests {
                 assert_eq!(check(Some("a")), in_scope, "{role} {least}");
                 assert_eq!(check(Some("b")), Err(404), "{role} {least}");
                 assert_eq!(check(None), Err(403), "{role} {least}");
+                let of_all = Requirement { all_namespaces: true, ..requirement(least) };
+                let found = authorize(&access, of_all, Some("a")).map_err(status);
+                assert_eq!(found, Err(403), "{role} {least}");
                 let all = Access { namespaces: NamespaceScope::All, ..access.clone() };
                 let found = authorize(&all, requirement(least), None).map_err(status);
+                assert_eq!(found, in_scope, "{role} {least}");
+                let found = authorize(&all, of_all, Some("a")).map_err(status);
                 assert_eq!(found, in_scope, "{role} {least}");
             }
         }

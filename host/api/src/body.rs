@@ -6,9 +6,10 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
+use exosphere_orchestrator::domain::graph::problems::Problems;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::domain::json::{self, JsonError, Typed, from_value};
+use exosphere_orchestrator::domain::json::{self, JsonError, Spelling, Typed, read_checked};
 use exosphere_orchestrator::{Error, FairPermit, Host};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
@@ -89,6 +90,17 @@ pub(crate) fn is_long(headers: &HeaderMap) -> bool {
     )
 }
 
+/// Refuses an encoded body: its bytes are not those that its announced length bounds.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        return Ok(());
+    }
+    let message = "the body has a content encoding, and bodies of requests are sent as they are; leave \
+                   `Content-Encoding` out";
+    Err(Problem::new(Kind::EncodedBody, message))
+}
+
 /// Returns the announced length of a body, in bytes.
 pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -124,6 +136,7 @@ pub(crate) async fn json(
     mut body: Body,
     max_bytes: u64,
 ) -> Result<JsonBody, Problem> {
+    check_encoding(headers)?;
     let length = announced(headers).unwrap_or(max_bytes);
     if length > max_bytes {
         return Err(too_large(max_bytes, ""));
@@ -152,7 +165,7 @@ pub(crate) async fn typed<T: Typed>(
     max_bytes: u64,
 ) -> Result<T, Problem> {
     let read = json(host, namespace, headers, body, max_bytes).await?;
-    from_value(Value::Object(read.value)).map_err(|error| bad_body(&error))
+    from_object(read.value)
 }
 
 /// Reads a small body as an object of a type, which belongs to no namespace.
@@ -162,12 +175,20 @@ pub(crate) async fn unshared<T: Typed>(
     mut body: Body,
     max_bytes: u64,
 ) -> Result<T, Problem> {
+    check_encoding(headers)?;
     if announced(headers).is_some_and(|length| length > max_bytes) {
         return Err(too_large(max_bytes, ""));
     }
     let bytes = read(&mut body, max_bytes, || too_large(max_bytes, "")).await?;
     let value = object(&bytes, host.json_bytes()).map_err(|problem| *problem)?;
-    from_value(Value::Object(value)).map_err(|error| bad_body(&error))
+    from_object(value)
+}
+
+/// Reads an object as a type, or returns every problem with its path.
+fn from_object<T: Typed>(object: Map<String, Value>) -> Result<T, Problem> {
+    let mut problems = Problems::default();
+    let read = read_checked(object, "$", Spelling::Json, &mut problems);
+    problems.or(read).map_err(Problem::bad_json)
 }
 
 /// Parses a body as an object, within `json_bytes` of memory.

@@ -84,7 +84,8 @@ const MAX_KEY_BYTES: usize = 256;
 const MAX_EVENT_ID_BYTES: usize = 64;
 
 /// Problems of every body.
-const BODY_PROBLEMS: [Kind; 3] = [Kind::BrokenBody, Kind::TooSlow, Kind::TooLarge];
+const BODY_PROBLEMS: [Kind; 4] =
+    [Kind::BrokenBody, Kind::TooSlow, Kind::TooLarge, Kind::EncodedBody];
 
 /// Problems of a JSON body, besides those of every body.
 const JSON_PROBLEMS: [Kind; 3] = [Kind::BadJson, Kind::TooManyValues, Kind::Invalid];
@@ -115,7 +116,7 @@ impl Route {
     /// Takes the query parameters of a type.
     pub(crate) fn query<Q: IntoParams>(mut self) -> Self {
         self.description.query.push(|| Q::into_params(|| Some(ParameterIn::Query)));
-        self.fails(&[Kind::BadQuery])
+        self
     }
 
     /// Takes the query parameters of a filter, and those of a page.
@@ -182,13 +183,20 @@ impl Route {
         self
     }
 
-    /// Takes `If-Match`, and refuses the change if the setting has another version.
+    /// Takes `If-Match`, and refuses the change if the setting has another version; and
+    /// `If-None-Match`, which refuses it if there is one.
     pub(crate) fn if_match(mut self) -> Self {
         self.description.headers.push(HeaderParameter {
             name: "If-Match",
             about: "Changes the setting only if this is its `ETag`.",
             pattern: "^(\\*|\"[0-9a-f]{64}\")$",
             max_bytes: 66,
+        });
+        self.description.headers.push(HeaderParameter {
+            name: "If-None-Match",
+            about: "`*` makes the setting only if it does not exist. Not beside `If-Match`.",
+            pattern: "^\\*$",
+            max_bytes: 1,
         });
         self.fails(&[Kind::BadHeader, Kind::Changed])
     }

@@ -29,6 +29,14 @@ pub(crate) fn key(headers: &HeaderMap, in_body: Option<String>) -> Result<Option
     }
 }
 
+/// Refuses a key where a repeated request cannot have the answer to the first.
+pub(crate) fn refuse(headers: &HeaderMap, message: &str) -> Result<(), Problem> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        return Err(Problem::new(Kind::BadHeader, message));
+    }
+    Ok(())
+}
+
 fn two_keys() -> Error {
     let message = "the header Idempotency-Key has another key; give the key once".to_owned();
     let problem = graph::Problem { path: "$.idempotency_key".to_owned(), message };

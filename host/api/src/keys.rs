@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use exosphere_api_types::{
     AuditList, AuditQuery, AuditedChange, CreateKey, KeyCreated, KeyDetails, KeyList, KeyListQuery,
 };
-use exosphere_orchestrator::domain::access::{Access, NamespaceScope};
+use exosphere_orchestrator::domain::access::Access;
 use exosphere_orchestrator::domain::api_key::{ApiKeyId, BadApiKeyId};
 use exosphere_orchestrator::domain::role::Role;
 use exosphere_orchestrator::{ApiKeyRow, AuditFilter, AuditRow, Host, KeyRequest};
@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
 use crate::route::{QuotaClass, Route, route};
-use crate::{Path, Query, body};
+use crate::{Path, Query, body, idempotency};
 
 /// Returns the routes of keys and of the audit log.
 pub(crate) fn routes() -> Vec<Route> {
@@ -27,8 +27,9 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Post, KEYS, Role::Admin, QuotaClass::Write, create)
             .describe("createKey", "Creates a key, and returns it once")
             .takes::<CreateKey>()
+            .details("It takes no `Idempotency-Key`: the host does not keep the secret of a key.")
             .answers::<KeyCreated>(201)
-            .fails(&[Kind::Conflict]),
+            .fails(&[Kind::BadHeader, Kind::Conflict]),
         route(Get, KEYS, Role::Admin, QuotaClass::Read, list)
             .describe("listKeys", "Lists the keys without their secrets, by id")
             .query::<KeyListQuery>()
@@ -41,7 +42,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .describe("listChanges", "Lists the changes that callers made, the newest first")
             .details("Starts of runs are not here: each run names the key that started it.")
             .query::<AuditQuery>()
-            .answers::<AuditList>(200),
+            .answers::<AuditList>(200)
+            .fails(&[Kind::NotFound]),
     ];
     all.into_iter().map(Route::offloaded).collect()
 }
@@ -57,10 +59,13 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Answer<KeyCreated>), Problem> {
+    let message = "creating a key takes no Idempotency-Key, because the host does not keep its \
+                   secret: leave the header out; if an answer was lost, list the keys, and revoke \
+                   the one that nobody has";
+    idempotency::refuse(&headers, message)?;
     let read = body::unshared(&host, &headers, body, body::MAX_SETTINGS_BYTES);
     let CreateKey { label, role, namespaces, payloads, requests_per_second, expires_in_ms } =
         read.await?;
-    let namespaces = namespaces.map_or(NamespaceScope::All, NamespaceScope::Only);
     let access = Access { role, namespaces, payloads };
     let request = KeyRequest { label, access, requests_per_second, expires_in_ms };
     let created = host.create_key(request).await?;
@@ -100,15 +105,11 @@ pub(crate) async fn audit(
 }
 
 fn details(row: ApiKeyRow) -> KeyDetails {
-    let namespaces = match row.access.namespaces {
-        NamespaceScope::All => None,
-        NamespaceScope::Only(names) => Some(names),
-    };
     KeyDetails {
         id: row.id.to_string(),
         label: row.label,
         role: row.access.role,
-        namespaces,
+        namespaces: row.access.namespaces,
         payloads: row.access.payloads,
         requests_per_second: row.requests_per_second,
         created_at: row.created_at,

@@ -23,6 +23,7 @@ mod reference;
 mod offload;
 mod request_id;
 mod compression;
+mod query;
 mod lists;
 mod held_body;
 mod answer;
@@ -45,7 +46,8 @@ use std::future::Future;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use exosphere_api_types::Health;
 use exosphere_orchestrator::Host;
@@ -62,6 +64,7 @@ use answer::Answer;
 use live::Live;
 use problem::Problem;
 use problem_kind::Kind;
+use query::Query;
 use route::Verb::Get;
 use route::{ApiState, Route, route};
 
@@ -70,20 +73,22 @@ use route::{ApiState, Route, route};
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 struct Path<T>(T);
 
-/// Query parameters. A mismatch is answered with a problem instead of plain text.
-#[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Query), rejection(Problem))]
-struct Query<T>(T);
-
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
-        Problem::new(Kind::BadPath, rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Problem::new(Kind::BadQuery, rejection.body_text())
+        let detail = match rejection {
+            PathRejection::FailedToDeserializePathParams(failed) => match failed.into_kind() {
+                ErrorKind::DeserializeError { key, message, .. } => format!("{key}: {message}"),
+                ErrorKind::ParseErrorAtKey { key, .. } => {
+                    format!("{key}: this is not a valid number")
+                }
+                ErrorKind::InvalidUtf8InPathParam { key } => {
+                    format!("{key}: this is not UTF-8 when it is decoded")
+                }
+                other => other.to_string(),
+            },
+            other => other.body_text(),
+        };
+        Problem::new(Kind::BadPath, detail)
     }
 }
 
@@ -184,7 +189,6 @@ async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Respo
         Ok(()) => Answer(Health {
             status: if host.is_stopping() { "stopping" } else { "ok" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            holding: host.holding(),
         })
         .into_response(),
         Err(_) => {

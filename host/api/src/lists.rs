@@ -14,15 +14,10 @@ use exosphere_orchestrator::domain::graph::problems::{Object, Problems, string, 
 use serde_json::{Map, Value};
 
 use crate::problem::Problem;
+use crate::query::{self, LIMIT, MAX_PAGE_SIZE, QUERY};
 
 /// The default number of runs or states per page.
 const DEFAULT_PAGE_SIZE: u32 = 50;
-
-/// The largest number of items per page, and the default where items are small.
-const MAX_PAGE_SIZE: u32 = 1000;
-
-/// The path of the query in the problems of a request.
-const QUERY: &str = "query";
 
 /// The query parameters of a page ([`PageQuery`]).
 const PAGE_KEYS: [&str; 2] = ["after", "limit"];
@@ -40,13 +35,13 @@ pub(crate) fn page_request(ListQuery { after, limit }: ListQuery) -> PageRequest
 
 /// Returns the number of items of a page that a request asks for.
 pub(crate) fn page_size(limit: Option<u32>) -> u32 {
-    limit.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
+    limit.unwrap_or(DEFAULT_PAGE_SIZE)
 }
 
 /// Returns the number of items of a page that is as large as it may be, unless the caller asks for
 /// fewer.
 pub(crate) fn full_page_size(limit: Option<u32>) -> u32 {
-    limit.unwrap_or(MAX_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE)
+    limit.unwrap_or(MAX_PAGE_SIZE)
 }
 
 /// The filter and the page of a list, from the query of a request. A parameter whose value is a
@@ -118,7 +113,7 @@ impl<F: Filter> FromStr for Listing<F> {
             let filter = F::read_members(&object, &mut problems);
             let after = object.read_as("after", &mut problems, string).map(str::to_owned);
             let limit = |value: &Value| whole_number(value, 1, u64::from(MAX_PAGE_SIZE));
-            let limit = object.read_as("limit", &mut problems, limit);
+            let limit = object.read_as(LIMIT, &mut problems, limit);
             let limit = limit.and_then(|limit| u32::try_from(limit).ok());
             Listing { filter, page: PageQuery { after, limit } }
         });
@@ -129,21 +124,11 @@ impl<F: Filter> FromStr for Listing<F> {
 /// Converts the parameters of a query to the members of a JSON object: lists of texts, numbers and
 /// texts.
 fn parameters<F: Filter>(query: &str, problems: &mut Problems) -> Map<String, Value> {
-    let mut members = Map::new();
-    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        let (key, value) = (key.into_owned(), Value::String(value.into_owned()));
-        if F::LISTS.contains(&key.as_str()) {
-            let list = members.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-            if let Value::Array(list) = list {
-                list.push(value);
-            }
-            continue;
-        }
-        let is_number = key == "limit" || F::NUMBERS.contains(&key.as_str());
-        let number = value.as_str().filter(|_| is_number).and_then(|text| text.parse::<i64>().ok());
-        let value = number.map_or(value, Value::from);
-        if members.insert(key.clone(), value).is_some() && F::KEYS.contains(&key.as_str()) {
-            problems.add(format!("{QUERY}.{key}"), "this is given twice; give it once");
+    let mut members = query::parameters(query, F::LISTS, problems);
+    for key in F::NUMBERS.iter().chain([&LIMIT]) {
+        let number = members.get(*key).and_then(Value::as_str).map(str::parse::<i64>);
+        if let Some(Ok(number)) = number {
+            members.insert((*key).to_owned(), Value::from(number));
         }
     }
     members

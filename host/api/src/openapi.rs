@@ -76,8 +76,12 @@ const ABOUT: &str = "The HTTP API of an Exosphere host. Bodies are JSON in UTF-8
     twice in an object. Times are in milliseconds since 1970 (UTC). Every error is a problem \
     document (RFC 9457), whose `type` is a page of the host. `x-requires` has the least `role` of \
     the caller and the class of `quota` that the request uses; `payloads` says whether the answer \
-    holds payloads: inputs, outputs, logs or the store. A caller who may not see payloads gets the \
+    holds payloads: inputs, outputs, logs or the store, and `all_namespaces` whether the caller's \
+    key must be valid for all namespaces. A caller who may not see payloads gets the \
     answer without those members, and `withheld` lists their names.";
+
+/// The part of a path that names a namespace.
+const NAMESPACE: &str = "{namespace}";
 
 /// The status of an answer before the work is done.
 const ACCEPTED: u16 = 202;
@@ -94,12 +98,14 @@ fn method(verb: Verb) -> HttpMethod {
 
 fn operation(tag: &str, path: &str, route: &Route, schemas: &mut Schemas) -> OperationBuilder {
     let Route { description, requirement, .. } = route;
-    let Requirement { needs, quota, shows_payloads } = requirement;
+    let Requirement { needs, quota, shows_payloads, all_namespaces } = requirement;
+    let is_in_namespace = path.contains(NAMESPACE);
     // One member: several would come in another order each time.
     let requires = json!({
         "role": needs.as_str(),
         "quota": quota.as_str(),
         "payloads": *shows_payloads,
+        "all_namespaces": *needs != Needs::Nothing && (*all_namespaces || !is_in_namespace),
     });
     let extensions = ExtensionsBuilder::new().add("x-requires", requires);
     let mut operation = OperationBuilder::new()
@@ -136,12 +142,12 @@ pub(crate) fn problems(
     description: &Description,
     requirement: &Requirement,
 ) -> BTreeSet<Kind> {
-    let mut problems = BTreeSet::from([Kind::BadHost, Kind::OtherSite, Kind::Full]);
+    let mut problems = BTreeSet::from([Kind::BadQuery, Kind::BadHost, Kind::OtherSite, Kind::Full]);
     if path.contains('{') {
         problems.insert(Kind::BadPath);
     }
     // To a key of other namespaces, the namespace is one that does not exist.
-    let is_in_namespace = path.contains("{namespace}");
+    let is_in_namespace = path.contains(NAMESPACE);
     if is_in_namespace {
         problems.insert(Kind::NotFound);
     }

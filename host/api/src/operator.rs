@@ -96,6 +96,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .with_etag(),
         route(Put, QUOTAS, Role::Admin, QuotaClass::Write, set_quotas)
             .describe("setQuotas", "Replaces the quotas of a namespace")
+            .details("Quotas bound the admins of a namespace, too: the key must be one of all.")
+            .for_all_namespaces()
             .if_match()
             .takes::<QuotaSettings>()
             .answers::<NamespaceQuotas>(200)
@@ -121,7 +123,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 async fn list_hosts(State(host): State<Host>) -> Result<Answer<HostList>, Problem> {
     let hosts = host.hosts().await?.into_iter().map(views::host_details).collect();
-    Ok(Answer(HostList { hosts }))
+    Ok(Answer(HostList { hosts, holding: host.holding() }))
 }
 
 async fn list_namespaces(
@@ -137,7 +139,7 @@ async fn show_namespace(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
 ) -> Result<Response, Problem> {
-    let found = host.namespace(&namespace).await?;
+    let found = host.show_namespace(&namespace).await?;
     Ok(with_etag(found.version, views::namespace_details(found)))
 }
 
@@ -210,7 +212,7 @@ async fn show_grants(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
 ) -> Result<Response, Problem> {
-    let found = host.grants_of(&namespace, &plugin).await?;
+    let found = host.show_grants(&namespace, &plugin).await?;
     Ok(with_etag(found.version, views::plugin_grants(found)))
 }
 
@@ -233,6 +235,6 @@ async fn remove_grants(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let expected = expected_versions(&headers)?;
-    let set = host.set_grants(&namespace, &plugin, Grants::default(), &expected).await?;
+    let set = host.remove_grants(&namespace, &plugin, &expected).await?;
     Ok(with_etag(set.version, views::plugin_grants(set)))
 }

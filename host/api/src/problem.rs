@@ -69,11 +69,20 @@ impl Problem {
 
     /// Creates the problem of a query with invalid parameters.
     pub(crate) fn bad_query(errors: Vec<graph::Problem>) -> Self {
+        Problem::of_errors(Kind::BadQuery, "query", errors)
+    }
+
+    /// Creates the problem of a body with invalid members.
+    pub(crate) fn bad_json(errors: Vec<graph::Problem>) -> Self {
+        Problem::of_errors(Kind::BadJson, "body", errors)
+    }
+
+    fn of_errors(kind: Kind, subject: &str, errors: Vec<graph::Problem>) -> Self {
         let detail = match errors.as_slice() {
             [error] => format!("{}: {}", error.path, error.message),
-            errors => format!("the query cannot be accepted: {} problems", errors.len()),
+            errors => format!("the {subject} cannot be accepted: {} problems", errors.len()),
         };
-        Problem { errors, ..Problem::new(Kind::BadQuery, detail) }
+        Problem { errors, ..Problem::new(kind, detail) }
     }
 
     /// Returns the response with this body.
@@ -88,6 +97,9 @@ impl Problem {
         }
         if let Some(methods) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"exosphere\"");

@@ -57,17 +57,18 @@ kinds! {
         "A part of the path is not valid, or a namespace is percent-encoded.",
         "Correct the path.";
     BadQuery BAD_REQUEST "bad-query":
-        "A query parameter is unknown, missing or not valid; of a list with filters, `errors` has \
-        each problem.",
+        "A query parameter is unknown, missing, repeated or not valid; `errors` has each problem.",
         "Correct the query.";
     BadHeader BAD_REQUEST "bad-header":
-        "`If-Match` is neither entity tags nor `*`, or `Idempotency-Key` is not one visible text.",
+        "`If-Match` is neither entity tags nor `*`, `If-None-Match` is not `*`, or `Idempotency-Key` is \
+        not one visible text or not taken here.",
         "Send an `ETag` as it is, in its quotation marks; send one key.";
     BadHost BAD_REQUEST "bad-host":
         "The request does not name its host exactly once.",
         "Send one `Host` header that equals the host of the URL.";
     BadJson BAD_REQUEST "bad-json":
-        "The body is not the JSON object that this path takes.",
+        "The body is not the JSON object that this path takes; `errors` has each member that is not \
+        valid.",
         "Correct the body.";
     BrokenBody BAD_REQUEST "broken-body":
         "The body ended before its announced length.",
@@ -106,7 +107,7 @@ kinds! {
          changing while a run starts, or too many bulk operations are not over.",
         "Read the run; repeat the request if it still makes sense.";
     Changed PRECONDITION_FAILED "changed":
-        "The setting has changed since it was read; nothing was set.",
+        "The setting is not as `If-Match` or `If-None-Match` expects it; nothing was set.",
         "Read the setting again, and repeat the change on it.";
     TooLarge PAYLOAD_TOO_LARGE "too-large":
         "The body is larger than this path takes.",
@@ -114,6 +115,9 @@ kinds! {
     TooManyValues PAYLOAD_TOO_LARGE "too-many-values":
         "The body takes more memory as JSON than `json_bytes` allows.",
         "Send fewer values, or ask the operator to raise the limit.";
+    EncodedBody UNSUPPORTED_MEDIA_TYPE "encoded-body":
+        "The body has a content encoding.",
+        "Send it as it is, without `Content-Encoding`.";
     Invalid UNPROCESSABLE_ENTITY "invalid":
         "The graph, start, grant or setting is not valid.",
         "Correct every problem in `errors`.";

@@ -22,6 +22,7 @@ use crate::access::{self, Decision};
 use crate::description::Description;
 use crate::live::Live;
 use crate::offload::{offload, offload_long};
+use crate::query;
 use crate::uploads::Uploads;
 use crate::withhold::withhold;
 
@@ -90,6 +91,8 @@ pub struct Requirement {
     pub quota: QuotaClass,
     /// Set if the answer holds payloads, which not every caller may see.
     pub shows_payloads: bool,
+    /// Set if the caller's key must be valid for all namespaces, although the path names one.
+    pub all_namespaces: bool,
 }
 
 /// The threads on which a handler runs.
@@ -138,7 +141,7 @@ pub(crate) struct Route {
     pub place: Place,
     pub description: Description,
     /// Builds the handler behind its guard.
-    build: Box<dyn FnOnce(Requirement, Place) -> MethodRouter<ApiState>>,
+    build: Box<dyn FnOnce(Serving) -> MethodRouter<ApiState>>,
 }
 
 /// Makes a route. It needs at least a role ([`Needs::Nothing`] if anyone may send the request)
@@ -157,12 +160,15 @@ where
     Route {
         verb,
         path,
-        requirement: Requirement { needs: needs.into(), quota, shows_payloads: false },
+        requirement: Requirement {
+            needs: needs.into(),
+            quota,
+            shows_payloads: false,
+            all_namespaces: false,
+        },
         place: Place::Serving,
         description: Description::default(),
-        build: Box::new(move |requirement, place| {
-            on(verb.filter(), Guarded { handler, requirement, place })
-        }),
+        build: Box::new(move |serving| on(verb.filter(), Guarded { handler, serving })),
     }
 }
 
@@ -170,6 +176,13 @@ impl Route {
     /// Marks the answer as one that holds payloads: inputs, outputs, logs or the store.
     pub(crate) fn shows_payloads(mut self) -> Self {
         self.requirement.shows_payloads = true;
+        self
+    }
+
+    /// Requires a key that is valid for all namespaces, although the path names one: the route
+    /// changes what bounds the holders of keys of that namespace.
+    pub(crate) fn for_all_namespaces(mut self) -> Self {
+        self.requirement.all_namespaces = true;
         self
     }
 
@@ -189,7 +202,9 @@ impl Route {
 /// Returns the router of some routes.
 pub(crate) fn router(routes: Vec<Route>) -> Router<ApiState> {
     let add = |router: Router<ApiState>, route: Route| {
-        let handler = (route.build)(route.requirement, route.place);
+        let takes_query = !route.description.query.is_empty();
+        let serving = Serving { requirement: route.requirement, place: route.place, takes_query };
+        let handler = (route.build)(serving);
         router.route(route.path, handler)
     };
     routes.into_iter().fold(Router::new(), add)
@@ -203,8 +218,16 @@ pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 #[derive(Clone)]
 struct Guarded<H> {
     handler: H,
+    serving: Serving,
+}
+
+/// The way in which a route serves its requests.
+#[derive(Clone, Copy)]
+struct Serving {
     requirement: Requirement,
     place: Place,
+    /// Set if the route has query parameters.
+    takes_query: bool,
 }
 
 impl<H, T> Handler<T, ApiState> for Guarded<H>
@@ -215,7 +238,7 @@ where
     type Future = HandlerFuture;
 
     fn call(self, request: Request, mut state: ApiState) -> HandlerFuture {
-        match access::decide(&state.host, state.asks_for_keys, self.requirement, &request) {
+        match access::decide(&state.host, state.asks_for_keys, self.serving.requirement, &request) {
             Decision::Admitted(host) => {
                 state.host = host;
                 self.serve(request, state)
@@ -241,9 +264,13 @@ impl<H> Guarded<H> {
         H: Handler<T, ApiState, Future = HandlerFuture>,
         T: 'static,
     {
-        request.extensions_mut().insert(self.requirement);
+        let Serving { requirement, takes_query, .. } = self.serving;
+        if !takes_query && let Err(problem) = query::refuse_any(request.uri()) {
+            return Box::pin(ready(problem.into_response()));
+        }
+        request.extensions_mut().insert(requirement);
         let host = state.host.clone();
-        if self.requirement.shows_payloads && !host.may_show_payloads() {
+        if requirement.shows_payloads && !host.may_show_payloads() {
             let answer = self.run(request, state, host);
             return Box::pin(async { withhold(answer.await).await });
         }
@@ -256,7 +283,7 @@ impl<H> Guarded<H> {
         H: Handler<T, ApiState, Future = HandlerFuture>,
         T: 'static,
     {
-        match self.place {
+        match self.serving.place {
             Place::Serving => self.handler.call(request, state),
             Place::Work => Box::pin(offload(host, self.handler.call(request, state))),
             Place::WorkIfLong => offload_long(&host, request, |it| self.handler.call(it, state)),

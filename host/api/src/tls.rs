@@ -25,7 +25,8 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Interval between two looks at the files.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The protocol that the API speaks (ALPN).
+/// The protocols that the API speaks (ALPN).
+pub(crate) const HTTP_2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Versions of TLS that are accepted.
@@ -71,7 +72,9 @@ pub enum TlsError {
 /// The TLS of a listener.
 #[derive(Clone)]
 pub struct Tls {
-    pub(crate) acceptor: TlsAcceptor,
+    acceptor: TlsAcceptor,
+    /// The acceptor of connections that serve one request at a time.
+    http1_acceptor: TlsAcceptor,
     files: Arc<Files>,
     current: Arc<CurrentCert>,
 }
@@ -109,8 +112,15 @@ impl Tls {
         let config = config.with_protocol_versions(&VERSIONS).map_err(TlsError::SetUp)?;
         let mut config = config.with_no_client_auth().with_cert_resolver(current.clone());
         config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        let http1_acceptor = TlsAcceptor::from(Arc::new(config.clone()));
+        config.alpn_protocols.insert(0, HTTP_2.to_vec());
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Tls { acceptor, files: Arc::new(files), current })
+        Ok(Tls { acceptor, http1_acceptor, files: Arc::new(files), current })
+    }
+
+    /// Returns the acceptor of a connection, with HTTP/2 or without.
+    pub(crate) fn acceptor(&self, has_http2: bool) -> TlsAcceptor {
+        if has_http2 { self.acceptor.clone() } else { self.http1_acceptor.clone() }
     }
 
     /// Reads the files again whenever one changes. An invalid pair is logged, and the current one

@@ -12,7 +12,7 @@ use exosphere_orchestrator::domain::ids::Name;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use crate::body::{announced, read, too_large};
+use crate::body::{announced, check_encoding, read, too_large};
 use crate::permits::{Permit, Permits};
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
@@ -64,6 +64,7 @@ impl Uploads {
         body: &mut Body,
         max_bytes: u64,
     ) -> Result<(Permit, Vec<u8>), Problem> {
+        check_encoding(headers)?;
         if announced(headers).is_some_and(|length| length > max_bytes) {
             return Err(upload_too_large(max_bytes));
         }

@@ -18,6 +18,7 @@ use exosphere_orchestrator::domain::graph::{Graph, Node, diff};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::limits::Limit;
 use exosphere_orchestrator::domain::node_counts::NodeCount;
+use exosphere_orchestrator::domain::outcome::AttemptOutcome;
 use exosphere_orchestrator::domain::path::Path;
 use exosphere_orchestrator::domain::state::{RunStatus, Status};
 
@@ -162,7 +163,7 @@ pub(crate) fn pause(pause: host::Pause) -> Pause {
 
 fn run_pause(run: host::RunPause) -> RunPause {
     let (of, found) = match run {
-        host::RunPause::Run => ("run", None),
+        host::RunPause::Run(pause) => ("run", pause),
         host::RunPause::Graph(pause) => ("graph", pause),
         host::RunPause::Namespace(pause) => ("namespace", pause),
     };
@@ -375,11 +376,16 @@ fn attempt(attempt: host::AttemptRow) -> AttemptDetails {
         began_at: attempt.began_at,
         host: attempt.host,
         ended_at: Some(attempt.ended_at),
-        outcome: Some(attempt.outcome),
+        outcome: Some(outcome_name(attempt.outcome)),
         usage: attempt.usage,
         failure: attempt.failure.map(failure),
         logs: attempt.logs.map_or_else(Json::default, Json::Text),
     }
+}
+
+/// Returns the public name of an outcome, from its name in the database.
+fn outcome_name(stored: String) -> String {
+    AttemptOutcome::parse(&stored).map_or(stored, |outcome| outcome.name().to_owned())
 }
 
 fn failure(failure: host::FailureView) -> Failure {
@@ -508,7 +514,7 @@ mod tests {
                 state(Status::Errored, Some("{\"a\":1e400}")),
                 state(Status::Errored, None),
             ],
-            pause: Some(host::RunPause::Run),
+            pause: Some(host::RunPause::Run(None)),
         };
         let store = [("k".to_owned(), "v".to_owned())].into();
         let details = host::RunDetails { snapshot, store, permit: None };
@@ -570,9 +576,9 @@ mod tests {
         let rest = json!({
             "usage": null, "outputs": [{"n": 1}, {}], "data": [1],
             "attempts": [
-                {"number": 1, "began_at": 4, "host": 2, "ended_at": 5, "outcome": "FAILED", "usage": usage,
+                {"number": 1, "began_at": 4, "host": 2, "ended_at": 5, "outcome": "ERRORED", "usage": usage,
                  "failure": failure, "logs": [{"level": "info", "at": 1, "message": "x"}]},
-                {"number": 1, "began_at": 4, "host": 2, "ended_at": 5, "outcome": "FAILED", "usage": null,
+                {"number": 1, "began_at": 4, "host": 2, "ended_at": 5, "outcome": "ERRORED", "usage": null,
                  "failure": null, "logs": []},
             ],
         });

@@ -1,17 +1,44 @@
 //! Commands that messages name: they work as they stand, in the same shell.
 
+use exosphere_domain::run_ref::RunRef;
+
 use crate::sanitize;
 
 /// Returns the whole next command for a list that was cut. `flag` takes the cursor.
 pub fn next_command(flag: &str, cursor: &str) -> String {
-    let given = std::env::args_os().skip(1);
-    command(given.map(|word| word.to_string_lossy().into_owned()), flag, cursor)
+    command(given(), flag, cursor)
+}
+
+/// Returns the whole next command for a list of a run, which it names by its id.
+pub fn next_command_of((run, id): (&RunRef, &str), flag: &str, cursor: &str) -> String {
+    command(with_id(given(), run, id), flag, cursor)
+}
+
+/// Returns the words of this command.
+fn given() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
+}
+
+/// Replaces the first word that means a run, or a state of it, by its id.
+fn with_id(
+    given: impl Iterator<Item = String>,
+    run: &RunRef,
+    id: &str,
+) -> impl Iterator<Item = String> {
+    let mut is_replaced = false;
+    given.map(move |word| {
+        let (name, rest) = word.split_at(word.find('/').unwrap_or(word.len()));
+        if is_replaced || name.parse().ok().as_ref() != Some(run) {
+            return word;
+        }
+        is_replaced = true;
+        format!("{id}{rest}")
+    })
 }
 
 /// Returns another command for the same host and namespace.
 pub fn follow_up(words: &[&str]) -> String {
-    let given = std::env::args_os().skip(1);
-    with_target(given.map(|word| word.to_string_lossy().into_owned()), words)
+    with_target(given(), words)
 }
 
 /// The options that name host and namespace. (Those of the environment hold for the next command,
@@ -71,6 +98,23 @@ mod tests {
         let given = given.into_iter().map(str::to_owned);
         let command = with_target(given, &["run", "outputs", "r/a[1]", "--all"]);
         assert_eq!(command, "exosphere run outputs 'r/a[1]' --all --host h:1 --namespace=team");
+    }
+
+    #[test]
+    fn the_next_command_names_its_run() {
+        let next = |line: &str, run: &str| {
+            let given = line.split(' ').map(str::to_owned);
+            command(with_id(given, &run.parse().unwrap(), "0195-id"), "--after", "0")
+        };
+        let expected = "exosphere run states 0195-id --node latest --after 0";
+        assert_eq!(next("run states latest --node latest", "latest"), expected);
+        assert_eq!(
+            next("run states 0195 --limit 1", "0195"),
+            "exosphere run states 0195-id --limit 1 --after 0"
+        );
+        assert_eq!(next("run states 0195/a", "0195"), "exosphere run states 0195-id/a --after 0");
+        let expected = "exosphere run states 0195-id --after 0";
+        assert_eq!(next("run states 0195b7f0-00", "0195b7f000"), expected, "dashes mean nothing");
     }
 
     #[test]

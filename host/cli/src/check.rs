@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use exosphere_domain::plural::counted;
 use exosphere_orchestrator::{Report, Violation};
 
 use crate::database::DatabaseArgs;
@@ -58,15 +59,14 @@ fn report_text(report: &Report) -> String {
     let checked = &report.checked;
     let _ = writeln!(
         text,
-        "checked {} runs with {} states ({} unites, {} outputs, {} attempts, {} store entries) of \
-         {} graph revisions: {}",
-        checked.runs,
-        checked.states,
-        checked.unites,
-        checked.outputs,
-        checked.attempts,
-        checked.entries,
-        checked.revisions,
+        "checked {} with {} ({}, {}, {}, {}) of {}: {}",
+        counted(checked.runs, "run", "runs"),
+        counted(checked.states, "state", "states"),
+        counted(checked.unites, "unite", "unites"),
+        counted(checked.outputs, "output", "outputs"),
+        counted(checked.attempts, "attempt", "attempts"),
+        counted(checked.entries, "store entry", "store entries"),
+        counted(checked.revisions, "graph revision", "graph revisions"),
         violations(report.count),
     );
     text
@@ -83,7 +83,6 @@ fn line(violation: &Violation) -> String {
 fn violations(count: u64) -> String {
     match count {
         0 => "no violations".into(),
-        1 => "1 violation".into(),
-        count => format!("{count} violations"),
+        count => counted(count, "violation", "violations"),
     }
 }

@@ -13,13 +13,16 @@ use exosphere_domain::api_key::ApiKey;
 use exosphere_domain::ids::Name;
 use exosphere_domain::json::{Typed, check_stored, from_stored, read_stored};
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+};
 use reqwest::{Certificate, Method, StatusCode, Url, redirect};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::credentials;
 use crate::error::Error;
+use crate::no_answer::{root_cause, unanswered, unreachable};
 use crate::sanitize;
 
 /// Timeout for the connection to a host.
@@ -36,6 +39,9 @@ const MAX_CERTIFICATE_BYTES: u64 = 1024 * 1024;
 /// The number of tries of a read-modify-write. A try fails only because a concurrent
 /// change succeeded.
 const MAX_CHANGE_TRIES: u32 = 20;
+
+/// The reason of a refusal: nothing is in the namespace.
+pub const NO_NAMESPACE: &str = "no-namespace";
 
 /// The files by which client and host trust each other.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,19 +102,23 @@ impl Client {
         self.to(method, &["v1", "operator"], path)
     }
 
-    /// Reads a setting, changes it and writes it back with `If-Match`. On a concurrent
-    /// change it starts again, so that no change is lost.
-    pub fn change<T: Serialize>(
+    /// Reads a setting, changes it and writes it back with `If-Match`; makes the namespace if it
+    /// does not exist. On a concurrent change it starts again, so that no change is lost.
+    pub fn change<S: Typed + Default, T: Serialize>(
         &self,
         path: &[&str],
-        change: impl Fn(&Answer) -> Result<T, Error>,
+        change: impl Fn(S) -> Result<T, Error>,
     ) -> Result<Answer, Error> {
         let mut tries = 0;
         loop {
-            let now = self.operator(Method::GET, path).send()?;
-            let call = self.operator(Method::PUT, path).json(&change(&now)?);
+            let (now, version) = match self.operator(Method::GET, path).send() {
+                Ok(now) => (now.read()?, now.version),
+                Err(error) if error.is_reason(NO_NAMESPACE) => (S::default(), None),
+                Err(error) => return Err(error),
+            };
+            let call = self.operator(Method::PUT, path).json(&change(now)?);
             tries += 1;
-            match call.if_match(now.version).send() {
+            match call.on_version(version).send() {
                 Err(Error::Refused { problem, .. })
                     if problem.status == StatusCode::PRECONDITION_FAILED.as_u16()
                         && tries < MAX_CHANGE_TRIES => {}
@@ -152,13 +162,14 @@ impl Call<'_> {
         Call { request: self.request.header(CONTENT_TYPE, "application/json").body(body), ..self }
     }
 
-    /// Sends the call only if `version` is still current; without a version, the call
-    /// is unconditional.
-    pub fn if_match(self, version: Option<HeaderValue>) -> Self {
-        match version {
-            Some(version) => Call { request: self.request.header(IF_MATCH, version), ..self },
-            None => self,
-        }
+    /// Sends the call only if `version` is still current; without a version, only if there is no
+    /// setting yet.
+    pub fn on_version(self, version: Option<HeaderValue>) -> Self {
+        let request = match version {
+            Some(version) => self.request.header(IF_MATCH, version),
+            None => self.request.header(IF_NONE_MATCH, "*"),
+        };
+        Call { request, ..self }
     }
 
     /// Sets the timeout of the call.
@@ -362,32 +373,6 @@ fn parse_host(host: &str) -> Result<Url, Error> {
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn unreachable(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
-    let host = host.as_str().trim_end_matches('/');
-    Error::Unreachable(format!(
-        "no answer from {host}: {}\n\
-         start a host with `exosphere serve`, or name another with --host or EXOSPHERE_HOST",
-        root_cause(error)
-    ))
-}
-
-fn unanswered(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
-    let host = host.as_str().trim_end_matches('/');
-    Error::Unanswered(format!(
-        "no answer from {host}: {}; the host may have carried out the request",
-        root_cause(error)
-    ))
-}
-
-/// Returns the innermost cause: the outer ones only say that a request failed.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

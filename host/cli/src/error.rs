@@ -76,6 +76,11 @@ impl Error {
         }
     }
 
+    /// Returns whether the host refused the request for this reason.
+    pub fn is_reason(&self, reason: &str) -> bool {
+        matches!(self, Error::Refused { problem, .. } if problem.reason.as_deref() == Some(reason))
+    }
+
     /// Prints the error to standard error, with a timeout: a pipe without a reader must not
     /// keep a host from ending.
     pub fn report(&self) {

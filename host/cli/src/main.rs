@@ -10,6 +10,7 @@
 mod args;
 mod error;
 mod events;
+mod no_answer;
 mod output;
 mod sanitize;
 mod format;

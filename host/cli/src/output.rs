@@ -71,10 +71,10 @@ impl Output {
     }
 }
 
-/// Prints a text and ends its line. A closed pipe (`| head`) is not an error.
+/// Prints a text and ends its line; nothing if there is none. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     match write!(out, "{text}{end}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
+use exosphere_domain::plural::counted;
 use exosphere_orchestrator::{KeyRotation, LostSecrets, Rotated};
 use serde::Serialize;
 
@@ -124,10 +125,7 @@ fn summary_text(done: &Rotated) -> String {
     for lost in &done.forgotten {
         let _ = writeln!(text, "deleted: {}", sanitize::line(lost));
     }
-    let count = match done.secrets {
-        1 => "1 secret".to_owned(),
-        count => format!("{count} secrets"),
-    };
+    let count = counted(done.secrets, "secret", "secrets");
     let _ = writeln!(
         text,
         "every secret is encrypted under the key {} now ({count} reencrypted)",

@@ -7,8 +7,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::api_key::ApiKeyId;
 use crate::ids::Name;
+use crate::json::Typed;
 use crate::role::Role;
 
 /// The namespaces that a key is valid for.
@@ -33,6 +36,34 @@ impl NamespaceScope {
     /// Returns whether the scope has every namespace.
     pub fn is_all(&self) -> bool {
         matches!(self, NamespaceScope::All)
+    }
+}
+
+/// The text that stands for every namespace.
+const ALL_NAMESPACES: &str = "*";
+
+impl Typed for NamespaceScope {}
+
+impl Serialize for NamespaceScope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            NamespaceScope::All => serializer.collect_seq([ALL_NAMESPACES]),
+            NamespaceScope::Only(names) => serializer.collect_seq(names),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NamespaceScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        if names == [ALL_NAMESPACES] {
+            return Ok(NamespaceScope::All);
+        }
+        let parse = |name: String| match name.as_str() {
+            ALL_NAMESPACES => Err(de::Error::custom("\"*\" has every namespace; give it alone")),
+            name => name.parse().map_err(de::Error::custom),
+        };
+        names.into_iter().map(parse).collect::<Result<_, _>>().map(NamespaceScope::Only)
     }
 }
 
@@ -65,12 +96,36 @@ pub struct Actor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::json::from_value;
 
     #[test]
     fn a_scope_has_only_its_namespaces() {
         let only = NamespaceScope::Only(["a".parse().unwrap()].into());
         assert!(only.contains("a") && !only.contains("b") && !only.contains("") && !only.is_all());
         assert!(NamespaceScope::All.contains("b") && NamespaceScope::All.is_all());
+    }
+
+    #[test]
+    fn a_scope_is_a_list_of_names() {
+        let only = NamespaceScope::Only(["a".parse().unwrap(), "b".parse().unwrap()].into());
+        let cases = [
+            (json!(["*"]), Some(NamespaceScope::All)),
+            (json!(["a", "b"]), Some(only)),
+            (json!([]), Some(NamespaceScope::Only(BTreeSet::new()))),
+            (json!(["*", "a"]), None),
+            (json!(["a b"]), None),
+            (json!(null), None),
+            (json!("*"), None),
+        ];
+        for (value, expected) in cases {
+            let read = from_value::<NamespaceScope>(value.clone()).ok();
+            assert_eq!(read, expected, "{value}");
+            if let Some(scope) = read {
+                assert_eq!(serde_json::to_value(scope).unwrap(), value);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! Not here: writing JSON, and what a limit is; see [`crate::limits`].
 
+mod checked;
 mod fields;
 mod number;
 mod reader;
@@ -23,6 +24,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub use checked::{Spelling, read_checked};
 pub use fields::{FieldSet, PickedFields};
 pub use typed::{
     Typed, from_bytes, from_stored, from_text, from_value, maybe_verbatim, verbatim, verbatim_list,

@@ -40,6 +40,7 @@ pub mod bulk;
 pub mod node_counts;
 pub mod repeat;
 pub mod plan;
+pub mod plural;
 pub mod unite;
 pub mod wait_reason;
 pub mod manual_retry;

@@ -35,7 +35,7 @@ pub enum AttemptOutcome {
     /// The attempt requeued its state.
     Requeued,
     /// The attempt failed, whether or not the state is retried.
-    Failed,
+    Errored,
 }
 
 impl AttemptOutcome {
@@ -44,20 +44,28 @@ impl AttemptOutcome {
         AttemptOutcome::Success,
         AttemptOutcome::Pruned,
         AttemptOutcome::Requeued,
-        AttemptOutcome::Failed,
+        AttemptOutcome::Errored,
     ];
 
-    /// Returns the outcome's name in the API, the database and messages.
+    /// Returns the outcome's name in the API: that of the status of a state which ends so.
+    pub fn name(self) -> &'static str {
+        match self {
+            AttemptOutcome::Errored => "ERRORED",
+            other => other.as_str(),
+        }
+    }
+
+    /// Returns the outcome's name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             AttemptOutcome::Success => "SUCCESS",
             AttemptOutcome::Pruned => "PRUNED",
             AttemptOutcome::Requeued => "REQUEUED",
-            AttemptOutcome::Failed => "FAILED",
+            AttemptOutcome::Errored => "FAILED",
         }
     }
 
-    /// Parses the name of an outcome.
+    /// Parses the name of an outcome in the database.
     pub fn parse(text: &str) -> Option<Self> {
         AttemptOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }

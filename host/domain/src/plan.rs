@@ -104,7 +104,7 @@ impl Transition {
                 Some((AttemptOutcome::Requeued, None))
             }
             Transition::Reschedule { reason: RescheduleReason::Failed(failure), .. }
-            | Transition::Errored { failure } => Some((AttemptOutcome::Failed, Some(failure))),
+            | Transition::Errored { failure } => Some((AttemptOutcome::Errored, Some(failure))),
             Transition::Reschedule { reason: RescheduleReason::Released, .. } => None,
         }
     }

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::graph::problems::{nearest_or_all, quoted};
+
 /// The largest value of a quota. It leaves room for sums in a database.
 const MAX_VALUE: u64 = 1 << 60;
 
@@ -68,7 +70,8 @@ impl FromStr for Quota {
         let known = Quota::ALL.iter().copied().find(|quota| quota.name() == name);
         known.ok_or_else(|| {
             let names: Vec<_> = Quota::ALL.iter().map(|quota| quota.name()).collect();
-            BadQuota(format!("there is no quota {name:?}; there are {}", names.join(", ")))
+            let hint = nearest_or_all(name, &names);
+            BadQuota(format!("there is no quota {}; {hint}", quoted(name)))
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::Name;
+use exosphere_domain::plural::counted;
 use exosphere_domain::quota::QuotaBreach;
 use exosphere_domain::reason::Reason;
 use exosphere_sandbox::{AdmissionError, SetupError};
@@ -172,10 +173,7 @@ impl From<StoreError> for Error {
 }
 
 fn count(problems: &[Problem]) -> String {
-    match problems.len() {
-        1 => "1 problem".to_owned(),
-        more => format!("{more} problems"),
-    }
+    counted(problems.len() as u64, "problem", "problems")
 }
 
 /// Logs an internal error, and returns the id that the caller sees.

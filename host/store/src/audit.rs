@@ -21,6 +21,13 @@ pub struct AuditEntry {
     object: String,
 }
 
+impl AuditEntry {
+    /// Returns the id of the caller's key, if it has one.
+    pub(crate) fn key(&self) -> Option<String> {
+        self.actor.key.map(|key| key.to_string())
+    }
+}
+
 /// A row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {

@@ -151,6 +151,15 @@ impl Store {
         self.reader.row(sql::BULK, &params![namespace.as_str(), &id], view).await
     }
 
+    /// Reads the operation that an idempotency key has begun.
+    pub async fn bulk_by_key(
+        &self,
+        namespace: &Name,
+        key: &str,
+    ) -> Result<Option<BulkView>, StoreError> {
+        self.reader.row(sql::BULK_OF_KEY, &params![namespace.as_str(), key], view).await
+    }
+
     /// Lists operations of a namespace before one, the newest first.
     pub async fn bulks(
         &self,

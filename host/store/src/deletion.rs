@@ -149,6 +149,7 @@ async fn remove_piece(tx: &mut impl Tx, run: RunKey, from: &str) -> Result<Remov
         tx.execute(sql::REMOVE_START_STORE, &params![run.0]).await?;
         tx.execute(sql::REMOVE_LABELS, &params![run.0]).await?;
         tx.execute(sql::END_PAUSED_RUN, &params![run.0]).await?;
+        tx.execute(sql::END_OWN_PAUSE, &params![run.0]).await?;
         tx.execute(sql::END_REMOVAL, &params![run.0]).await?;
         return Ok(Removal::Done);
     };
@@ -197,6 +198,8 @@ async fn delete_graph(
         return Ok(GraphDeletion::HasRuns(count));
     }
     let now = tx.now();
+    let digest = tx.query(sql::CURRENT_DIGEST, &params![graph], read_text).await?.pop();
+    let digest: Option<Digest> = digest.and_then(|digest| digest.parse().ok());
     tx.execute(sql::RECORD_DELETED_RUNS, &params![graph, now]).await?;
     tx.execute(sql::DELETE_DEADLINES_OF_GRAPH, &params![graph]).await?;
     tx.execute(sql::DELETE_RUNS_OF_GRAPH, &params![graph]).await?;
@@ -204,7 +207,7 @@ async fn delete_graph(
     let revisions = tx.execute(sql::DELETE_REVISIONS, &params![graph]).await?;
     tx.execute(sql::DELETE_SECRETS, &graph_name).await?;
     tx.execute(sql::DELETE_GRAPH, &params![graph]).await?;
-    audit::record(tx, audit, None, None).await?;
+    audit::record(tx, audit, digest.as_ref(), None).await?;
     Ok(GraphDeletion::Deleted { revisions, runs: count })
 }
 

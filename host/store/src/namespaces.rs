@@ -7,10 +7,13 @@ use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey};
 use exosphere_domain::limits::LimitValues;
 
 use crate::audit::{self, AuditEntry};
-use crate::codec::{parse_json, to_json, to_name};
+use crate::codec::{parse_json, read_int, to_json, to_name};
 use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, in_transaction, sql};
+
+/// The namespace that is there before anything is in it.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// A namespace with its settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +31,12 @@ pub struct NamespaceRow {
 /// The precondition of a write: which current value it may replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// Any value.
+    /// Any value, or none.
     Anything,
+    /// Any value. The settings of a namespace exist with it, even if they are empty.
+    Existing,
+    /// No value.
+    Absent,
     /// A value with one of these versions.
     OneOf(Vec<Digest>),
 }
@@ -40,18 +47,33 @@ impl Expected {
     pub(crate) fn is_met_by_text(&self, version: Option<&str>) -> bool {
         match self {
             Expected::Anything => true,
-            Expected::OneOf(_) => version
+            Expected::Existing => version.is_some(),
+            Expected::Absent => version.is_none(),
+            Expected::OneOf(versions) => version
                 .and_then(|version| version.parse().ok())
-                .is_some_and(|version| self.is_met_by(&version)),
+                .is_some_and(|version| versions.contains(&version)),
         }
     }
 
-    pub(crate) fn is_met_by(&self, version: &Digest) -> bool {
+    /// Returns whether the version of a setting meets the precondition. Without a namespace, the
+    /// version is that of empty settings.
+    pub(crate) fn is_met_by(&self, version: &Digest, namespace: Found) -> bool {
         match self {
             Expected::Anything => true,
+            Expected::Existing => namespace == Found::Known,
+            Expected::Absent => namespace == Found::Created,
             Expected::OneOf(versions) => versions.contains(version),
         }
     }
+}
+
+/// The state of a namespace before a transaction that needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was there.
+    Known,
+    /// The transaction has created it.
+    Created,
 }
 
 /// The result of a conditional write.
@@ -61,6 +83,17 @@ pub enum Setting {
     Done,
     /// The precondition failed, and the current value stays.
     Unexpected,
+}
+
+impl Setting {
+    /// Returns the result of the transaction of a conditional write.
+    pub(crate) fn of(written: Result<(), StoreError>) -> Result<Setting, StoreError> {
+        match written {
+            Ok(()) => Ok(Setting::Done),
+            Err(StoreError::Changed) => Ok(Setting::Unexpected),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Returns the version of a plugin's grants, for preconditions.
@@ -79,6 +112,15 @@ impl Store {
         self.reader.row(sql::NAMESPACE, &params![namespace.as_str()], self::namespace).await
     }
 
+    /// Returns whether a namespace is the default one, or has settings, graphs, plugins or grants.
+    pub async fn knows_namespace(&self, namespace: &Name) -> Result<bool, StoreError> {
+        if namespace.as_str() == DEFAULT_NAMESPACE {
+            return Ok(true);
+        }
+        let params = params![namespace.as_str()];
+        Ok(self.reader.row(sql::NAMESPACE_IN_USE, &params, read_int).await?.is_some())
+    }
+
     /// Sets the limits and slots of a namespace, if its current settings meet the precondition.
     pub async fn set_namespace(
         &self,
@@ -91,9 +133,10 @@ impl Store {
         let (namespace, expected) = (namespace.clone(), expected.clone());
         let (limits, slots) = (to_json(limits)?, slots.map(i64::from));
         let audit = self.audit_entry("namespace set", Some(&namespace), &namespace);
-        in_transaction!(self, now, |tx| {
+        let set = in_transaction!(self, now, |tx| {
             set(tx, &namespace, (&limits, slots), &expected, audit.as_ref())
-        })
+        });
+        Setting::of(set)
     }
 
     /// Reads the grants of a namespace's plugins, by plugin name.
@@ -117,9 +160,10 @@ impl Store {
         let expected = expected.clone();
         let after = grants_version(grants)?;
         let audit = self.audit_entry("grant set", Some(&namespace), &plugin);
-        in_transaction!(self, now, |tx| {
+        let set = in_transaction!(self, now, |tx| {
             grant(tx, (&namespace, &plugin), (body.as_deref(), &after), &expected, audit.as_ref())
-        })
+        });
+        Setting::of(set)
     }
 }
 
@@ -129,17 +173,18 @@ async fn set(
     (limits, slots): (&str, Option<i64>),
     expected: &Expected,
     audit: Option<&AuditEntry>,
-) -> Result<Setting, StoreError> {
+) -> Result<(), StoreError> {
+    let found = find_or_create(tx, namespace).await?;
     let before = lock(tx, namespace).await?;
     let version = settings_version(&before.limits, before.slots)?;
-    if !expected.is_met_by(&version) {
-        return Ok(Setting::Unexpected);
+    if !expected.is_met_by(&version, found) {
+        // An error, so that a namespace that was created for it does not stay.
+        return Err(StoreError::Changed);
     }
     tx.execute(sql::SET_NAMESPACE, &params![namespace.as_str(), limits, slots]).await?;
     let after = lock(tx, namespace).await?;
     let after = settings_version(&after.limits, after.slots)?;
-    audit::record(tx, audit, Some(&version), Some(&after)).await?;
-    Ok(Setting::Done)
+    audit::record(tx, audit, Some(&version), Some(&after)).await
 }
 
 async fn grant(
@@ -148,14 +193,16 @@ async fn grant(
     (grants, after): (Option<&str>, &Digest),
     expected: &Expected,
     audit: Option<&AuditEntry>,
-) -> Result<Setting, StoreError> {
+) -> Result<(), StoreError> {
+    let found = find_or_create(tx, namespace).await?;
     lock(tx, namespace).await?;
     let params = params![namespace.as_str(), plugin.as_str()];
     let before = tx.query(sql::GRANTS_OF, &params, granted).await?.pop();
     let before = before.map(|(_, grants)| grants).unwrap_or_default();
     let before = grants_version(&before)?;
-    if !expected.is_met_by(&before) {
-        return Ok(Setting::Unexpected);
+    if !expected.is_met_by(&before, found) {
+        // An error, so that a namespace that was created for it does not stay.
+        return Err(StoreError::Changed);
     }
     let now = tx.now();
     match grants {
@@ -165,15 +212,26 @@ async fn grant(
         }
         None => tx.execute(sql::REMOVE_GRANTS, &params).await?,
     };
-    audit::record(tx, audit, Some(&before), Some(after)).await?;
-    Ok(Setting::Done)
+    audit::record(tx, audit, Some(&before), Some(after)).await
 }
 
-/// Locks a namespace, and creates it if it is missing. Until this transaction ends, no other
-/// transaction configures it or sets its grants.
+/// Creates a namespace if it is missing.
+pub(crate) async fn find_or_create(
+    tx: &mut impl Tx,
+    namespace: &Name,
+) -> Result<Found, StoreError> {
+    let params = params![namespace.as_str()];
+    let is_known = namespace.as_str() == DEFAULT_NAMESPACE
+        || !tx.query(sql::NAMESPACE_IN_USE, &params, read_int).await?.is_empty();
+    let created = tx.execute(sql::NEW_NAMESPACE, &params).await?;
+    // Another transaction may have created it meanwhile.
+    Ok(if is_known || created == 0 { Found::Known } else { Found::Created })
+}
+
+/// Locks a namespace. Until this transaction ends, no other transaction configures it or sets its
+/// grants.
 async fn lock(tx: &mut impl Tx, namespace: &Name) -> Result<NamespaceRow, StoreError> {
     let params = params![namespace.as_str()];
-    tx.execute(sql::NEW_NAMESPACE, &params).await?;
     let row = tx.query(sql::LOCK_NAMESPACE, &params, self::namespace).await?.pop();
     row.ok_or_else(|| corrupt_row("namespace", "name", namespace))
 }

@@ -1,6 +1,6 @@
-//! Pauses of graphs and of namespaces, with their reasons. A namespace is paused by the quotas of
-//! its claims, which are zero on every host. A graph is paused run by run: its runs follow it, one
-//! commit each, and a new run is born paused.
+//! Pauses of graphs and of namespaces, with their reasons, and the callers who paused single runs.
+//! A namespace is paused by the quotas of its claims, which are zero on every host. A graph is
+//! paused run by run: its runs follow it, one commit each, and a new run is born paused.
 //!
 //! Not here: how a run follows its graph (`commit::control`).
 
@@ -12,14 +12,14 @@ use crate::dialect::{Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, in_transaction, sql};
 
-/// A pause of a graph or a namespace.
+/// A pause of a run, a graph or a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
     /// The time at which it began.
     pub since: Millis,
     /// The caller who asked for it, if that is known.
     pub by: Option<String>,
-    /// The reason, in the caller's words.
+    /// The reason, in the caller's words; empty for a run.
     pub reason: String,
 }
 
@@ -118,6 +118,11 @@ impl Store {
     /// Reads the pause of a namespace, if it is paused.
     pub async fn pause_of_namespace(&self, namespace: &Name) -> Result<Option<Pause>, StoreError> {
         self.reader.row(sql::PAUSE_OF_NAMESPACE, &params![namespace.as_str()], pause).await
+    }
+
+    /// Reads the pause of a run by itself. One from before the database recorded them is unknown.
+    pub async fn own_pause_of_run(&self, run: RunKey) -> Result<Option<Pause>, StoreError> {
+        self.reader.row(sql::OWN_PAUSE, &params![run.0], pause).await
     }
 
     /// Reads the paused namespaces.

@@ -9,7 +9,7 @@ use crate::audit::{self, AuditEntry};
 use crate::codec::{parse_json, read_int, read_text, to_json};
 use crate::dialect::{Statement, Tx, params};
 use crate::error::{StoreError, corrupt_row};
-use crate::namespaces::{Expected, Setting};
+use crate::namespaces::{Expected, Setting, find_or_create};
 use crate::{Store, in_transaction, sql};
 
 /// Returns the version of a namespace's quotas, for preconditions.
@@ -35,7 +35,9 @@ impl Store {
         let audit = self.audit_entry("quota set", Some(namespace), namespace);
         let (namespace, expected) = (namespace.clone(), expected.clone());
         let new = (to_json(quotas)?, quotas_version(quotas)?);
-        in_transaction!(self, now, |tx| set(tx, &namespace, &new, &expected, audit.as_ref()))
+        let set =
+            in_transaction!(self, now, |tx| set(tx, &namespace, &new, &expected, audit.as_ref()));
+        Setting::of(set)
     }
 
     /// Counts what a namespace uses of a quota. Starts in a minute are counted elsewhere.
@@ -71,18 +73,17 @@ async fn set(
     (text, after): &(String, Digest),
     expected: &Expected,
     audit: Option<&AuditEntry>,
-) -> Result<Setting, StoreError> {
-    let params = params![namespace.as_str()];
-    tx.execute(sql::NEW_NAMESPACE, &params).await?;
+) -> Result<(), StoreError> {
+    let found = find_or_create(tx, namespace).await?;
     let before = lock(tx, namespace).await?;
     let before = before.ok_or_else(|| corrupt_row("namespace", "name", namespace))?;
     let before = quotas_version(&before)?;
-    if !expected.is_met_by(&before) {
-        return Ok(Setting::Unexpected);
+    if !expected.is_met_by(&before, found) {
+        // An error, so that a namespace that was created for it does not stay.
+        return Err(StoreError::Changed);
     }
     tx.execute(sql::SET_QUOTAS, &params![namespace.as_str(), text]).await?;
-    audit::record(tx, audit, Some(&before), Some(after)).await?;
-    Ok(Setting::Done)
+    audit::record(tx, audit, Some(&before), Some(after)).await
 }
 
 /// Reads the quotas of a namespace and locks them, so that no other transaction uses up the rest.

@@ -191,14 +191,13 @@ fn recovery(postgres: &Postgres) -> Result<()> {
     for turn in 0..KILLS {
         let mut all = Hosts::start(&format!("recovery {turn}"), Some(postgres), 2, 8)?;
         let run = all.hosts[0].run("single", &json!({}), &json!({}))?;
-        let holding = |host: &Host| Ok(host.get("//health")?["holding"].as_i64());
         let holder = until("an execution", || {
-            let holders = all.hosts.iter().map(holding).collect::<Result<Vec<_>>>()?;
-            Ok(holders.iter().position(|held| held.is_some_and(|held| held > 0)))
+            let holders = all.hosts.iter().map(Host::holding).collect::<Result<Vec<_>>>()?;
+            Ok(holders.iter().position(|held| *held > 0))
         })?;
         all.hosts.remove(holder).kill()?;
         let killed_at = Instant::now();
-        until("the other host", || Ok(holding(&all.hosts[0])?.filter(|held| *held > 0)))?;
+        until("the other host", || Ok((all.hosts[0].holding()? > 0).then_some(())))?;
         durations.push(killed_at.elapsed().as_secs_f64());
         all.hosts[0].send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     }

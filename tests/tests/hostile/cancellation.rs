@@ -86,13 +86,13 @@ fn graph(node: &str, count: usize, timeout: Duration) -> Value {
 fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration> {
     host.apply(name, &graph(node, count, Duration::from_secs(25)))?;
     let run = host.run(name, &json!({}), &json!({}))?;
-    until("the guests to run", || Ok((holding(host)? == count as u64).then_some(())))?;
+    until("the guests to run", || Ok((host.holding()? == count as u64).then_some(())))?;
     // Until each guest has reached its endless part.
     std::thread::sleep(Duration::from_millis(200));
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     let started = Instant::now();
     ensure!(found["status"] == "CANCELLED", "{found:#}");
-    until("no slot to be held", || Ok((holding(host)? == 0).then_some(())))?;
+    until("no slot to be held", || Ok((host.holding()? == 0).then_some(())))?;
     let stopped = started.elapsed();
     let used = used_from_now(host)?;
     ensure!(
@@ -121,10 +121,6 @@ fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration
         "the host used {used:?} of CPU time in {WATCH_TIME:?} afterwards"
     );
     Ok(Duration::from_millis(elapsed).saturating_sub(TIMEOUT))
-}
-
-fn holding(host: &Host) -> Result<u64> {
-    host.get("//health")?["holding"].as_u64().context("/health has no `holding`")
 }
 
 fn used_from_now(host: &Host) -> Result<Duration> {

@@ -177,9 +177,7 @@ impl Harness {
     pub fn ensure_unchanged(&self) -> Result<()> {
         ensure_healthy(&self.host)?;
         let host = &self.host;
-        until("the release of all slots", || {
-            Ok((host.get("//health")?["holding"] == 0).then_some(()))
-        })?;
+        until("the release of all slots", || Ok((host.holding()? == 0).then_some(())))?;
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let resources = self.stats.resources()?;

@@ -189,10 +189,7 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
             row.answer = "not met".to_owned();
         }
     }
-    until(
-        "the release of all slots",
-        || Ok((host.get("//health")?["holding"] == 0).then_some(())),
-    )?;
+    until("the release of all slots", || Ok((host.holding()? == 0).then_some(())))?;
     let (elapsed, status) = honest_traffic::sigterm_time(&mut host)?;
     let max = SIGTERM_MAX.mul_f64(honest_traffic::slack());
     ensure!(status.success() && elapsed < max, "SIGTERM: {status} after {elapsed:.1?}");

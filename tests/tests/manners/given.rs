@@ -5,7 +5,7 @@ use exosphere_tests::both_databases::on_both;
 use exosphere_tests::{Host, path_of, until};
 use serde_json::{Value, json};
 
-use crate::{fails, prints, run_words};
+use crate::{client, fails, prints, run_words, split_graph};
 
 #[test]
 fn a_run_shows_what_it_was_given() -> Result<()> {
@@ -197,4 +197,24 @@ fn outputs_past_the_first_page_are_read() -> Result<()> {
         );
         Ok(())
     })
+}
+
+#[test]
+fn raw_output_has_nothing_but_results() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    host.apply("words", &split_graph())?;
+    let body = json!({"delay_ms": 3_600_000, "store": {"word": "w"}});
+    let run = host.send("POST", "/graphs/words/runs", &body)?;
+    let run = run["run"].as_str().context("an id")?;
+    for (words, why) in [
+        (vec!["run", "result", run, "--raw"], "no results yet"),
+        (vec!["run", "outputs", run, "split", "--raw"], "the state has no outputs"),
+    ] {
+        let output = client(&host, &words)?.output()?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.success() && output.stdout.is_empty(), "{words:?}: {said}");
+        ensure!(said.contains(why), "{said}");
+    }
+    Ok(())
 }

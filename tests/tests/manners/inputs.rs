@@ -146,3 +146,31 @@ fn secrets_are_set_without_a_clear_file() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn standard_input_is_named_in_refusals() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    host.apply("words", &crate::split_graph())?;
+    for (words, input, message) in [
+        (
+            &["run", "start", "words", "--inputs", "-"][..],
+            "[1]",
+            "the inputs must be a JSON object",
+        ),
+        (&["run", "start", "words", "--inputs", "-"], "{", "line 1"),
+        (
+            &["secret", "set", "s", "--graph", "words", "--from-file", "-"],
+            "\n",
+            "the value is empty",
+        ),
+        (&["graph", "apply", "-", "--name", "g"], "{}", "nodes"),
+    ] {
+        let output = with_input(&host, words, input)?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(1), "{words:?}: {said}");
+        ensure!(said.contains("standard input: ") && said.contains(message), "{words:?}: {said}");
+    }
+    ensure!(prints(&host, &["secret", "list"])?.trim_end().lines().count() == 1, "none was set");
+    Ok(())
+}

@@ -57,6 +57,11 @@ fn states_are_named_by_their_paths() -> Result<()> {
         ensure!(shown.contains("split.all"), "{shown}");
         let typo = fails(host, &["run", "show", &run, "split.cuont[1]"], 1)?;
         ensure!(typo.contains("did you mean count?"), "{typo}");
+        // Another run may be the latest one when the next command is given.
+        for name in ["latest", &run[..20]] {
+            let page = prints(host, &["run", "states", name, "--limit", "2"])?;
+            ensure!(page.contains(&format!("run states {run} --limit 2 --after ")), "{page}");
+        }
         let missing = fails(host, &["run", "show", &run, "split.count[9]"], 1)?;
         ensure!(missing.contains("exosphere run states"), "{missing}");
         Ok(())
@@ -76,6 +81,31 @@ fn missing_names_are_errors_that_suggest() -> Result<()> {
                 refused.contains("no namespace") && refused.contains("did you mean default?"),
                 "{refused}"
             );
+        }
+        for list in [
+            &["grant", "list", "--namespace", "defualt"][..],
+            &["grant", "show", "lab", "--namespace", "defualt"],
+            &["quota", "show", "--namespace", "defualt"],
+            &["namespace", "show", "--namespace", "defualt"],
+            &["secret", "list", "--graph", "words", "--namespace", "defualt"],
+            &["audit", "list", "--in", "defualt"],
+        ] {
+            let refused = fails(host, list, 1)?;
+            ensure!(refused.contains("did you mean default?"), "{list:?}: {refused}");
+        }
+        let refused = fails(host, &["secret", "list", "--graph", "wrods"], 1)?;
+        ensure!(refused.contains("did you mean words?"), "{refused}");
+        prints(host, &["secret", "list", "--graph", "words"])?;
+        let refused = fails(host, &["run", "show", &run, "count[3]"], 1)?;
+        ensure!(refused.contains("did you mean split.count[3]?"), "{refused}");
+        for (words, meant) in [
+            (["quota", "set", "grpahs=1"], "graphs"),
+            (["quota", "set", "--unset=plugin"], "plugins"),
+            (["namespace", "set", "--limit=cpu_mss=1s"], "cpu_ms"),
+            (["namespace", "set", "--unset=output"], "outputs"),
+        ] {
+            let refused = fails(host, &words, 2)?;
+            ensure!(refused.contains(&format!("did you mean \"{meant}\"?")), "{refused}");
         }
         let refused = fails(host, &["run", "list", "--graph", "wrods"], 1)?;
         ensure!(refused.contains("did you mean words?"), "{refused}");

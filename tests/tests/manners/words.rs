@@ -66,7 +66,7 @@ fn an_interrupted_watch_says_that_the_run_goes_on() -> Result<()> {
     let mut stderr = BufReader::new(watch.stderr.take().context("stderr")?);
     let mut line = String::new();
     stderr.read_line(&mut line)?;
-    ensure!(line.contains("states"), "{line}");
+    ensure!(line.contains("0/1 state,"), "{line}");
     let pid = i32::try_from(watch.id())?;
     let pid = Pid::from_raw(pid).context("a process id")?;
     kill_process(pid, Signal::INT)?;

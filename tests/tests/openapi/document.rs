@@ -21,6 +21,8 @@ pub struct Operation {
     /// The least role that may send it, or `public`.
     pub role: String,
     pub shows_payloads: bool,
+    /// Set if the caller's key must be valid for all namespaces.
+    pub all_namespaces: bool,
 }
 
 /// The roles, each of which may do what those before it may.
@@ -46,6 +48,7 @@ impl Document {
                         .is_object(),
                     role: operation["x-requires"]["role"].as_str().context("no role")?.to_owned(),
                     shows_payloads: operation["x-requires"]["payloads"] == true,
+                    all_namespaces: operation["x-requires"]["all_namespaces"] == true,
                 });
             }
         }

@@ -204,7 +204,8 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         }
         "listKeys" => get(KEYS).query("limit=1"),
         "createKey" => {
-            let create = Sent::new("POST", KEYS).json(&json!({"label": "a", "role": "viewer"}));
+            let create = Sent::new("POST", KEYS)
+                .json(&json!({"label": "a", "role": "viewer", "namespaces": ["*"]}));
             return Ok(vec![(201, create)]);
         }
         "revokeKey" => {

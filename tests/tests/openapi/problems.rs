@@ -34,19 +34,16 @@ const RACES: [(&str, &str); 6] = [
 ];
 
 /// Operations that succeed for an object which does not exist: they make it, or show its defaults.
-const NEED_NO_OBJECT: [&str; 13] = [
+const NEED_NO_OBJECT: [&str; 10] = [
     "applyGraph",
     "validateGraph",
     "setSecret",
     "pushPlugin",
     "checkPlugin",
-    "showNamespace",
     "setNamespace",
-    "listGrants",
     "showGrants",
     "setGrants",
     "removeGrants",
-    "showQuotas",
     "setQuotas",
 ];
 
@@ -85,7 +82,7 @@ fn provoke(
         "quota-exceeded" => return Ok(vec![beyond_quota(&happy, host)?]),
         "bad-host" => happy.header("host", "a b"),
         "other-site" => happy.header("origin", "https://other.example"),
-        "bad-header" if ["startRun", "startBulk"].contains(&operation.id.as_str()) => {
+        "bad-header" if ["startRun", "startBulk", "createKey"].contains(&operation.id.as_str()) => {
             happy.header("idempotency-key", "")
         }
         "bad-header" => happy.header("if-match", "unquoted"),
@@ -109,12 +106,16 @@ fn provoke(
             happy.json(&json!({"idempotency_key": "used", "delay_ms": 1}))
         }
         "conflict" => conflict(operation, world)?,
+        "not-found" if operation.id == "listChanges" => {
+            Sent { query: "namespace=absent".to_owned(), ..happy }
+        }
         "not-found" => {
             return not_found(operation, &happy, host)?.iter().map(|it| it.answer(host)).collect();
         }
         "too-large" => {
             return Ok(vec![happy.raw_answer(host, "Content-Length: 1073741824", b"")?]);
         }
+        "encoded-body" => happy.header("content-encoding", "gzip"),
         "broken-body" => {
             let headers = "Transfer-Encoding: chunked";
             return Ok(vec![happy.raw_answer(host, headers, b"no length\r\n")?]);
@@ -134,15 +135,17 @@ fn bad_path(operation: &Operation, happy: Sent) -> Sent {
 }
 
 /// Returns the requests for keys to which an operation is forbidden: those of lower roles, and those
-/// of one namespace if it concerns all.
+/// of one namespace if it needs one of all.
 fn forbidden_keys(operation: &Operation) -> Vec<Value> {
     let mut keys = Vec::new();
     if operation.role != ROLES[0] {
         let lower = ROLES.iter().take_while(|role| **role != operation.role);
         keys.extend(lower.map(|role| json!({"label": "low", "role": role})));
     }
-    if !operation.path.contains("{namespace}") {
-        keys.push(json!({"label": "own", "role": operation.role, "namespaces": ["default"]}));
+    if operation.all_namespaces {
+        keys.push(
+            json!({"label": "own", "role": operation.role, "namespaces": ["default", "other"]}),
+        );
     }
     keys
 }

@@ -5,23 +5,24 @@
 //! (`registry`), routes, and bodies, which have timeouts of their own (`body`).
 
 mod activity;
+mod answer_body;
 mod registry;
 mod service;
 
 use std::future::Future;
 use std::io::{Error, ErrorKind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::Tls;
+use crate::tls::{HTTP_2, Tls};
 
 use activity::{Activity, Overdue, Timeouts, Watched};
 use registry::{Admission, ConnectionPermit, Peer, Registry};
@@ -46,6 +47,22 @@ const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The read buffer of a connection, in bytes: the longest headers, or one piece of a
 /// body.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The maximum number of requests at a time on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 16;
+
+/// The bytes of bodies that a peer may send ahead on one connection of HTTP/2, of one request and
+/// of all.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The bytes of an answer that are held for a stream of HTTP/2 beside the answer itself.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The interval of pings on a connection of HTTP/2, and the timeout of the answer. They find a peer
+/// that is gone while a request waits.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shortest and the longest backoff after a failed `accept`.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
@@ -88,7 +105,8 @@ pub(crate) async fn serve(
                 };
                 let service =
                     ConnectionService::new(router.clone(), (address.ip(), local), &permit);
-                let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+                // A reserved connection serves one request.
+                let acceptor = tls.as_ref().map(|tls| tls.acceptor(!permit.is_reserved));
                 tokio::spawn(attend((stream, acceptor), permit, service, stopped.clone()));
             }
             Err(error) if is_caused_by_peer(&error) => {}
@@ -147,7 +165,7 @@ async fn attend(
     let socket = Watched { stream, activity };
     let overdue = Overdue::new(activity);
     let Some(tls) = tls else {
-        return converse(socket, overdue, &permit, service, stopped).await;
+        return converse(socket, overdue, (&permit, Protocol::Http1), service, stopped).await;
     };
     let mut overdue = overdue;
     // The timeout of the headers covers the handshake, too.
@@ -159,41 +177,90 @@ async fn attend(
         _ = stopped.changed() => return,
     };
     match stream {
-        Ok(stream) => converse(stream, overdue, &permit, service, stopped).await,
+        Ok(stream) => {
+            let protocol = Protocol::chosen(stream.get_ref().1.alpn_protocol());
+            converse(stream, overdue, (&permit, protocol), service, stopped).await;
+        }
         Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+/// The protocol of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// Returns the protocol that both sides have chosen (ALPN). Without a choice it is HTTP/1.1.
+    fn chosen(alpn: Option<&[u8]>) -> Self {
+        if alpn == Some(HTTP_2) { Protocol::Http2 } else { Protocol::Http1 }
     }
 }
 
 /// Serves the requests of one connection.
 async fn converse(
     socket: impl AsyncRead + AsyncWrite + Unpin,
+    overdue: Overdue<'_>,
+    (permit, protocol): (&ConnectionPermit, Protocol),
+    service: ConnectionService,
+    stopped: watch::Receiver<()>,
+) {
+    let socket = TokioIo::new(socket);
+    match protocol {
+        Protocol::Http1 => {
+            let served = http1::Builder::new()
+                // `Activity` has a header timeout of its own, which also covers the time
+                // between requests.
+                .header_read_timeout(None)
+                .max_buf_size(BUFFER_BYTES)
+                .serve_connection(socket, service);
+            drive(served, http1::Connection::graceful_shutdown, overdue, permit, stopped).await;
+        }
+        Protocol::Http2 => {
+            permit.activity.set_multiplexed();
+            let served = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(BUFFER_BYTES as u32)
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_send_buf_size(SEND_BUFFER_BYTES)
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .serve_connection(socket, service);
+            drive(served, http2::Connection::graceful_shutdown, overdue, permit, stopped).await;
+        }
+    }
+}
+
+/// Drives a connection until it closes, or has to.
+async fn drive<C: Future>(
+    served: C,
+    shut_down: impl FnOnce(Pin<&mut C>),
     mut overdue: Overdue<'_>,
     permit: &ConnectionPermit,
-    service: ConnectionService,
     mut stopped: watch::Receiver<()>,
 ) {
-    let served = http1::Builder::new()
-        // `Activity` has a header timeout of its own, which also covers the time
-        // between requests.
-        .header_read_timeout(None)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(socket), service);
     let mut served = pin!(served);
-    let mut is_stopping = false;
+    let mut shut_down = Some(shut_down);
     loop {
         tokio::select! {
             // The connection is polled first, because its progress moves the deadline.
             biased;
             _ = served.as_mut() => return,
             () = &mut overdue => return,
+            () = permit.activity.changed() => {}
             () = permit.close.notified() => return,
             // Always an error, because nothing is ever sent: the sender was dropped.
-            _ = stopped.changed(), if !is_stopping => {
+            _ = stopped.changed(), if shut_down.is_some() => {
                 if permit.activity.idle_since().is_some() {
                     return;
                 }
-                is_stopping = true;
-                served.as_mut().graceful_shutdown();
+                if let Some(shut_down) = shut_down.take() {
+                    shut_down(served.as_mut());
+                }
             }
         }
     }

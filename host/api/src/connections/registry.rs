@@ -260,17 +260,18 @@ mod tests {
     fn busy_connections_leave_reserved_ones() {
         let registry = Registry::new(2, 2);
         let busy: Vec<_> = (0..2).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
-        busy.iter().for_each(|permit| permit.activity.begin_request());
+        let begin = |permit: &ConnectionPermit| permit.activity.begin_request();
+        let requests: Vec<_> = busy.iter().map(begin).collect();
         let mut reserved: Vec<_> =
             (0..RESERVED_CONNECTIONS).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
         assert!(reserved.iter().all(|permit| permit.is_reserved));
         assert!(admit(&registry, "10.0.0.1").is_none(), "one of these is to close first");
         assert!(is_asked_to_close(&reserved[0]) && busy.iter().all(|it| !is_asked_to_close(it)));
-        reserved.iter().for_each(|permit| permit.activity.begin_request());
+        reserved.iter().map(begin).for_each(drop);
         assert!(admit(&registry, "10.0.0.1").is_none());
         reserved.remove(0);
         assert!(admit(&registry, "10.0.0.1").is_some_and(|permit| permit.is_reserved));
-        busy[0].activity.end_request();
+        busy[0].activity.end_request(requests[0]);
         assert!(admit(&registry, "10.0.0.2").is_none() && is_asked_to_close(&busy[0]));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
@@ -18,9 +18,9 @@ use hyper_util::service::TowerToHyperService;
 use tracing::Instrument;
 
 use super::activity::Activity;
+use super::answer_body::{AnswerBody, RequestGuard};
 use super::registry::ConnectionPermit;
 use crate::access::PeerAddress;
-use crate::held_body::HeldBody;
 use crate::problem::{Problem, name_request};
 use crate::problem_kind::Kind;
 use crate::{body, compression, middleware, request_id};
@@ -57,14 +57,18 @@ impl ConnectionService {
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response<HeldBody<RequestGuard>>;
+    type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<HeldBody<RequestGuard>>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<AnswerBody>, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.activity.begin_request();
-        let guard = RequestGuard(self.activity.clone());
-        let is_long = body::is_long(request.headers());
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let guard = RequestGuard::begin(self.activity.clone());
+        let is_http2 = request.version() == Version::HTTP_2;
+        if is_http2 {
+            name_host(&mut request);
+        }
+        // An unread body ends its stream of HTTP/2, and not the connection.
+        let is_long = !is_http2 && body::is_long(request.headers());
         let is_reserved = self.is_reserved;
         let id = request_id::of_request(request.headers());
         let span = tracing::error_span!("request", id = request_id::text(&id));
@@ -96,7 +100,7 @@ impl Service<Request<Incoming>> for ConnectionService {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response.map(|body| HeldBody::new(body, guard)))
+            Ok(response.map(|body| AnswerBody::new(body, guard)))
         };
         Box::pin(answered.instrument(span))
     }
@@ -117,13 +121,12 @@ fn full() -> Problem {
     Problem::new(Kind::Full, message).retry_after(RETRY_AFTER_S)
 }
 
-/// A request under way; its end is recorded on drop.
-pub(crate) struct RequestGuard(Arc<Activity>);
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        self.0.end_request();
-    }
+/// Writes the host that a request of HTTP/2 names in its pseudo-header as the header `Host`, unless
+/// it has one.
+fn name_host<B>(request: &mut Request<B>) {
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let Some(Ok(host)) = authority.map(HeaderValue::try_from) else { return };
+    request.headers_mut().entry(header::HOST).or_insert(host);
 }
 
 #[cfg(test)]

@@ -23,12 +23,9 @@ use exosphere_domain::ids::Name;
 use reqwest::Method;
 
 use crate::args::Global;
-use crate::client::{Client, Trust};
+use crate::client::{Client, NO_NAMESPACE, Trust};
 use crate::error::Error;
 use crate::output::Output;
-
-/// The reason of a refusal: nothing is in the namespace.
-const NO_NAMESPACE: &str = "no-namespace";
 
 /// The context of a client command: client and output.
 pub struct Context {
@@ -49,9 +46,14 @@ impl Context {
     /// Returns the result of a command, after printing a refusal for programs. The refusal of a
     /// namespace that does not exist names the nearest one that the caller may list.
     fn done(&self, end: Result<(), Error>) -> Result<(), Error> {
+        self.done_in(&self.namespace, end)
+    }
+
+    /// Returns the result of a command on a namespace, as [`Context::done`] does.
+    fn done_in(&self, namespace: &Name, end: Result<(), Error>) -> Result<(), Error> {
         let end = end.map_err(|error| match error {
             Error::Refused { problem, json } if problem.reason.as_deref() == Some(NO_NAMESPACE) => {
-                let problem = self.with_nearest_namespace(*problem);
+                let problem = self.with_nearest_namespace(namespace, *problem);
                 Error::Refused { problem: Box::new(problem), json }
             }
             error => error,
@@ -59,14 +61,14 @@ impl Context {
         end.inspect_err(|error| self.output.refusal(error))
     }
 
-    fn with_nearest_namespace(&self, problem: Problem) -> Problem {
+    fn with_nearest_namespace(&self, namespace: &Name, problem: Problem) -> Problem {
         let listed =
             pages::read_all(|| self.client.of_all(Method::GET, &["namespaces"]), "namespaces");
         let names = listed.and_then(|list| list.read::<NamespaceList>());
         // A caller who may not list namespaces is told of none.
         let names = names.map(|list| list.namespaces).unwrap_or_default();
         let names = names.iter().map(|namespace| namespace.name.as_str());
-        let hint = match nearest(self.namespace.as_str(), names) {
+        let hint = match nearest(namespace.as_str(), names) {
             Some(meant) => format!("; did you mean {meant}?"),
             None => "; a plugin or a graph in it makes it".to_owned(),
         };
@@ -118,7 +120,7 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
 }
 
 /// Returns the name of a file in messages.
-fn shown(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     if is_standard_input(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
 

@@ -91,7 +91,7 @@ fn is_coloured() -> bool {
 
 fn filter() -> EnvFilter {
     let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
     // It would log an unknown parameter, which may be a password under a mistyped name.
     let directive = "sqlx_postgres::options=off".parse();
     directive.into_iter().fold(filter, EnvFilter::add_directive)

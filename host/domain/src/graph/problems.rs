@@ -7,6 +7,7 @@ use std::fmt::Display;
 use serde_json::{Map, Value};
 
 use super::Problem;
+use crate::plural::counted;
 
 /// The maximum number of problems that are reported one by one.
 pub const MAX_PROBLEMS: usize = 500;
@@ -85,7 +86,7 @@ impl Problems {
         if self.more > 0 || self.list.is_empty() {
             let message = match self.more {
                 0 => "this cannot be used".to_owned(),
-                more => format!("and {more} more problems"),
+                more => format!("and {}", counted(more as u64, "more problem", "more problems")),
             };
             self.list.push(Problem { path: "$".to_owned(), message });
         }
@@ -152,6 +153,14 @@ pub fn nearest_within<'a>(
             (distance, Reverse(common_prefix_len(&word, known)), known)
         })
         .map(|(_, known)| known)
+}
+
+/// Returns the end of the refusal of an unknown word: the nearest known one, or else all of them.
+pub fn nearest_or_all(word: &str, known: &[&str]) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(meant) => format!("did you mean {meant:?}?"),
+        None => format!("there are {}", known.join(", ")),
+    }
 }
 
 fn common_prefix_len(a: &str, b: &str) -> usize {

@@ -4,6 +4,7 @@
 //!
 //! Not here: the encoding that a database stores and compares (`crate::path`).
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use super::Graph;
@@ -44,10 +45,12 @@ impl Graph {
         let (root, index) = read_step(steps.next().unwrap_or_default())?;
         let mut node = self.root();
         let identifier = self.node(node).identifier.as_str();
-        if root != identifier || index != 0 {
+        if root != identifier {
+            return Err(self.not_from_root(text, root));
+        }
+        if index != 0 {
             return Err(BadStatePath(format!(
-                "the path {} does not begin at the root of the graph; write it as {identifier}",
-                quoted(text)
+                "{identifier} is the root of the graph, which runs once; write it without [{index}]"
             )));
         }
         let mut path = Path::root();
@@ -56,6 +59,45 @@ impl Graph {
             (path, node) = self.take_step(&path, node, (identifier, output))?;
         }
         Ok(path)
+    }
+
+    /// Returns the refusal of a path that begins at another identifier, with the path that is meant.
+    fn not_from_root(&self, text: &str, first: &str) -> BadStatePath {
+        let root = self.node(self.root()).identifier.as_str();
+        let mut message =
+            format!("the path {} does not begin at {root}, the root of the graph", quoted(text));
+        let identifiers = self.nodes().map(|(_, node)| node.identifier.as_str());
+        let meant = nearest(first, identifiers);
+        match meant.and_then(|meant| Some((meant, self.find(meant)?))) {
+            Some((meant, node)) => {
+                let rest = text.strip_prefix(first).unwrap_or_default();
+                let before = self.identifiers_before(node);
+                let _ = write!(message, "; did you mean {before}{meant}{rest}?");
+            }
+            None => message.push_str("; write identifiers from there on, as split.count[3]"),
+        }
+        BadStatePath(message)
+    }
+
+    /// Returns the identifiers on the shortest way from the root to a node, each with a dot.
+    fn identifiers_before(&self, target: NodeIx) -> String {
+        let mut ways = BTreeMap::from([(self.root(), String::new())]);
+        let mut queue = VecDeque::from([self.root()]);
+        while let Some(ix) = queue.pop_front() {
+            let node = self.node(ix);
+            let way = ways.get(&ix).cloned().unwrap_or_default();
+            if ix == target {
+                return way;
+            }
+            let children = node.next.iter().filter(|next| self.node(**next).unites.is_none());
+            for next in children.chain(&node.united_by) {
+                ways.entry(*next).or_insert_with(|| {
+                    queue.push_back(*next);
+                    format!("{way}{}.", node.identifier)
+                });
+            }
+        }
+        String::new()
     }
 
     /// Continues a path at `from` by the step to an identifier.
@@ -161,8 +203,13 @@ mod tests {
         let graph = graph();
         for (text, message) in [
             ("", "not a valid part of a path"),
-            ("count", "write it as split"),
-            ("split[1]", "write it as split"),
+            ("count", "did you mean split.count?"),
+            ("count[3]", "did you mean split.count[3]?"),
+            ("cuont[3].x", "did you mean split.count[3].x?"),
+            ("last[0]", "did you mean split.merge.last[0]?"),
+            ("merge", "did you mean split.merge?"),
+            ("splitt.count", "did you mean split.count?"),
+            ("split[1]", "write it without [1]"),
             ("split.cuont[1]", "did you mean count?"),
             ("split.xyzxyz", "these do: count, side, merge"),
             ("split.side.count", "nothing does"),
@@ -171,7 +218,7 @@ mod tests {
             ("split.count[1", "not a valid part"),
             ("split.count[99999999999]", "not a valid part"),
             ("split..count", "not a valid part"),
-            ("7", "write it as split"),
+            ("7", "does not begin at split, the root of the graph; write identifiers"),
         ] {
             let error = graph.parse_path(text).unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");

@@ -15,6 +15,7 @@ use super::value_path::{ValuePath, display_key};
 use super::{JsonError, MAX_DEPTH, MAX_PROBLEMS};
 use crate::graph::Problem;
 use crate::json_size;
+use crate::plural::counted;
 
 /// Whitespace between tokens.
 const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
@@ -129,7 +130,8 @@ impl<'t> Reader<'t> {
             Ok(_) | Err(Stop::TooDeep) => {
                 let mut problems = std::mem::take(&mut self.problems);
                 if self.unlisted > 0 {
-                    let message = format!("and {} more problems", self.unlisted);
+                    let more = counted(self.unlisted as u64, "more problem", "more problems");
+                    let message = format!("and {more}");
                     problems.push(Problem { path: "$".to_owned(), message });
                 }
                 Err(JsonError::Unfit { problems, is_too_deep })

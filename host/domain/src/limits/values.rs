@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Limit, Unit};
+use crate::graph::problems::{nearest_or_all, quoted};
 
 /// A set of limits, each with a value within its range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +108,8 @@ impl FromStr for Limit {
     fn from_str(name: &str) -> Result<Self, NotALimit> {
         Limit::parse(name).ok_or_else(|| {
             let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
-            NotALimit(format!("there is no limit {name:?}; there are {}", names.join(", ")))
+            let hint = nearest_or_all(name, &names);
+            NotALimit(format!("there is no limit {}; {hint}", quoted(name)))
         })
     }
 }

@@ -48,11 +48,15 @@ impl Host {
     ) -> Result<BulkView, Error> {
         if let Some(key) = &key {
             check_key(key)?;
+            // First, because the graph of the filter may be gone since, and a count takes long.
+            if let Some(existing) = self.inner.db.store.bulk_by_key(namespace, key).await? {
+                return compare(&request, existing);
+            }
         }
         let expected = self.count_bulk(namespace, &request).await?;
         tokio::time::sleep(FREEZE_DELAY).await;
         let (inner, now) = (&self.inner, self.inner.db.clock.now());
-        let BulkRequest { action, filter, reason, .. } = request;
+        let BulkRequest { action, filter, reason, .. } = request.clone();
         let (namespace, created_by) = (namespace.clone(), self.key_id());
         let id = BulkId(time_ordered_id(now));
         let new = NewBulk { id, namespace, action, filter, reason, created_by, expected, key };
@@ -64,7 +68,7 @@ impl Host {
                 let begun = inner.db.store.bulk(&new.namespace, id).await?;
                 begun.ok_or_else(|| Error::Internal(log_internal(&"a bulk operation is gone")))
             }
-            BulkBegin::Existing(existing) => compare(&new, *existing),
+            BulkBegin::Existing(existing) => compare(&request, *existing),
             BulkBegin::TooMany => Err(Error::Conflict(format!(
                 "{MAX_RUNNING_BULKS} bulk operations of the namespace {} are not over; wait for one \
                  of them, or stop one: `exosphere bulk list` shows them",
@@ -144,7 +148,7 @@ impl Host {
 }
 
 /// Returns the operation that an idempotency key has begun, if the request asks for the same.
-fn compare(new: &NewBulk, existing: BulkView) -> Result<BulkView, Error> {
+fn compare(new: &BulkRequest, existing: BulkView) -> Result<BulkView, Error> {
     let parts = [
         ("action", new.action == existing.action),
         ("filter", new.filter == existing.filter),

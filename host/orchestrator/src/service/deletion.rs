@@ -4,6 +4,7 @@
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Digest, Name, RunId};
+use exosphere_domain::plural::counted;
 use exosphere_store::{Control, GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Uploads};
 
 use crate::Host;
@@ -55,12 +56,14 @@ impl Host {
             GraphDeletion::Deleted { revisions, runs } => Ok(DeletedGraph { revisions, runs }),
             GraphDeletion::Missing => Err(self.graph_not_found(namespace, name).await?),
             GraphDeletion::Unfinished(runs) => refused(format!(
-                "the graph {name} has {runs} runs that have not ended; wait for them or cancel them: \
-                 `exosphere run list --graph {name} --status RUNNING` shows them"
+                "the graph {name} has {}; wait or cancel: \
+                 `exosphere run list --graph {name} --status RUNNING` shows what is left",
+                counted(runs, "run that has not ended", "runs that have not ended")
             )),
             GraphDeletion::HasRuns(runs) => refused(format!(
-                "the graph {name} has {runs} ended runs, which would be deleted with it; \
-                 `exosphere graph delete {name} --with-runs` deletes both (in the API, with_runs=true)"
+                "the graph {name} has {}, which would be deleted with it; \
+                 `exosphere graph delete {name} --with-runs` deletes both (in the API, with_runs=true)",
+                counted(runs, "ended run", "ended runs")
             )),
             GraphDeletion::TooManyRuns => refused(format!(
                 "the graph {name} has more than {MAX_RUNS_WITH_GRAPH} runs; \

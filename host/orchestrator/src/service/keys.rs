@@ -107,6 +107,12 @@ impl Host {
     /// Lists the audit log, the newest first.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Page<AuditRow>, Error> {
         let items = self.inner.db.store.audit(filter).await?;
+        if items.is_empty()
+            && filter.before.is_none()
+            && let Some(namespace) = &filter.namespace
+        {
+            self.check_namespace(namespace).await?;
+        }
         let is_last = items.len() < filter.limit as usize;
         let next = items.last().filter(|_| !is_last).map(|row| row.id.to_string());
         Ok(Page { items, next })
@@ -131,7 +137,7 @@ fn problems(request: &KeyRequest) -> Vec<Problem> {
     if let NamespaceScope::Only(names) = &access.namespaces
         && !(1..=MAX_NAMESPACES).contains(&names.len())
     {
-        let message = format!("name 1 to {MAX_NAMESPACES} namespaces, or leave them out for all");
+        let message = format!("name 1 to {MAX_NAMESPACES} namespaces, or give [\"*\"] for all");
         add("$.namespaces", message);
     }
     if *requests_per_second == Some(0) {

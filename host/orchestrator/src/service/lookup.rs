@@ -12,9 +12,6 @@ use exosphere_store::{PageRequest, RunInfo};
 use crate::Host;
 use crate::error::Error;
 
-/// The namespace that is there before anything is in it.
-const DEFAULT_NAMESPACE: &str = "default";
-
 /// Maximum number of runs among which a prefix is looked up.
 const MAX_EXAMINED_RUNS: u32 = 10_000;
 
@@ -94,9 +91,7 @@ impl Host {
 
     /// Refuses a namespace in which nothing is.
     pub(crate) async fn check_namespace(&self, namespace: &Name) -> Result<(), Error> {
-        if namespace.as_str() == DEFAULT_NAMESPACE
-            || self.inner.db.store.knows_namespace(namespace).await?
-        {
+        if self.inner.db.store.knows_namespace(namespace).await? {
             return Ok(());
         }
         Err(Error::not_found("namespace", namespace))

@@ -66,6 +66,12 @@ impl Host {
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
+    /// Returns a namespace that exists.
+    pub async fn show_namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
+        self.check_namespace(name).await?;
+        self.namespace(name).await
+    }
+
     /// Returns a namespace. An unused one has the default settings.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
         let row = self.inner.db.store.namespace(name).await?;
@@ -127,13 +133,40 @@ impl Host {
         part: &PageRequest,
     ) -> Result<Page<PluginGrants>, Error> {
         let Page { items, next } = self.inner.db.store.list_grants(namespace, part).await?;
+        if items.is_empty() && part.after.is_none() {
+            self.check_namespace(namespace).await?;
+        }
         let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
-    /// Returns the grants of the plugins of one name.
+    /// Returns the grants of the plugins of one name, in a namespace that exists.
+    pub async fn show_grants(
+        &self,
+        namespace: &Name,
+        plugin: &Name,
+    ) -> Result<PluginGrants, Error> {
+        let found = self.grants_of(namespace, plugin).await?;
+        if found.grants == Grants::default() {
+            self.check_namespace(namespace).await?;
+        }
+        Ok(found)
+    }
+
+    /// Returns the grants of the plugins of one name. The first plugin makes its namespace.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
         PluginGrants::new(plugin.clone(), self.inner.db.store.grants_of(namespace, plugin).await?)
+    }
+
+    /// Removes the grants of the plugins of one name, if their version is as expected.
+    pub async fn remove_grants(
+        &self,
+        namespace: &Name,
+        plugin: &Name,
+        expected: &Expected,
+    ) -> Result<PluginGrants, Error> {
+        self.check_namespace(namespace).await?;
+        self.set_grants(namespace, plugin, Grants::default(), expected).await
     }
 
     /// Replaces the grants of the plugins of one name, if their version is as expected. The

@@ -16,8 +16,8 @@ use crate::service::namespaces::NamespaceDetails;
 /// The pause of a run: its own, or that of its graph or namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunPause {
-    /// The run itself is paused.
-    Run,
+    /// The run itself is paused. A pause from before the database recorded them is unknown.
+    Run(Option<Pause>),
     /// The graph of the run is paused.
     Graph(Option<Pause>),
     /// The namespace of the run is paused.
@@ -109,7 +109,7 @@ impl Host {
         }
         if run.paused {
             if !store.find_pause_with_graph(run.key).await? {
-                return Ok(Some(RunPause::Run));
+                return Ok(Some(RunPause::Run(store.own_pause_of_run(run.key).await?)));
             }
             let pause = store.pause_of_graph(&info.namespace, &info.graph_name).await?;
             return Ok(Some(RunPause::Graph(pause)));

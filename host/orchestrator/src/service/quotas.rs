@@ -46,6 +46,9 @@ impl Host {
     pub async fn quotas(&self, namespace: &Name) -> Result<NamespaceQuotas, Error> {
         let store = &self.inner.db.store;
         let quotas = store.quotas(namespace).await?;
+        if quotas.is_empty() {
+            self.check_namespace(namespace).await?;
+        }
         let mut used = Vec::new();
         for (quota, _) in quotas.iter() {
             if quota != Quota::RunsPerMinute {

@@ -22,6 +22,11 @@ impl Host {
         value: Zeroizing<String>,
     ) -> Result<(), Error> {
         let what = format!("the secret {} of {}", secret.name, secret.graph);
+        if value.is_empty() {
+            let message = "the value is empty; remove the secret with `exosphere secret remove` if no \
+                           node needs it";
+            return Err(Error::invalid(&what, "$.value", message));
+        }
         if value.len() > MAX_SECRET_BYTES {
             let message = format!("a secret has at most {MAX_SECRET_BYTES} bytes");
             return Err(Error::invalid(&what, "$.value", message));

@@ -20,6 +20,7 @@ pub(super) async fn check(
         (sql::CHECK_ORPHAN_USES, kind!(Orphan, revision_plugin.revision)),
         (sql::CHECK_ORPHAN_DEADLINES, kind!(Orphan, deadline.run)),
         (sql::CHECK_ORPHAN_PAUSES, kind!(Orphan, paused_run.run)),
+        (sql::CHECK_ORPHAN_OWN_PAUSES, kind!(Orphan, run_pause.run)),
         (sql::CHECK_ORPHAN_LABELS, kind!(Orphan, label.run)),
         (sql::CHECK_ORPHAN_INPUTS, kind!(Orphan, run_inputs.run)),
         (sql::CHECK_ORPHAN_START_STORES, kind!(Orphan, run_start_store.run)),
@@ -167,7 +168,7 @@ async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
 fn attempt(row: &mut RowReader<'_>) {
     let outcome = row.parsed("outcome", AttemptOutcome::parse);
     let kind = row.maybe_text("kind");
-    if outcome.is_some_and(|outcome| (outcome == AttemptOutcome::Failed) != kind.is_some()) {
+    if outcome.is_some_and(|outcome| (outcome == AttemptOutcome::Errored) != kind.is_some()) {
         row.report_value(
             "kind",
             "is present though the attempt did not fail, or missing though it did",

@@ -9,7 +9,7 @@ use exosphere_domain::state::{Claimed, RunStatus};
 
 use super::batch::{Control, Operation, Reply};
 use super::{CommitTx, claims};
-use crate::audit;
+use crate::audit::{self, AuditEntry};
 use crate::dialect::{ParamRows, PendingWrites, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::pauses::{PausesOfRun, read_pauses};
@@ -24,6 +24,17 @@ impl CommitTx<'_> {
         run: &Arc<RunInfo>,
         control: &Control,
     ) -> Result<Reply, StoreError> {
+        self.control_by(tx, run, control, None).await
+    }
+
+    /// Executes a control operation of a caller, if that is known.
+    async fn control_by(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        control: &Control,
+        caller: Option<&AuditEntry>,
+    ) -> Result<Reply, StoreError> {
         if !self.runs.contains_key(&run.key) {
             return Ok(Reply::Missing);
         }
@@ -33,8 +44,8 @@ impl CommitTx<'_> {
             Control::Cancel => self.cancel(run),
             Control::Delete => self.delete(tx, run).await,
             Control::Expire(kind) => self.expire(tx, run, *kind).await,
-            Control::Pause => self.set_paused(tx, run, true).await,
-            Control::Resume => self.set_paused(tx, run, false).await,
+            Control::Pause => self.set_paused(tx, run, true, caller).await,
+            Control::Resume => self.set_paused(tx, run, false, caller).await,
             Control::FollowGraph => self.follow_graph(tx, run).await,
             Control::Sweep { event, from, limit } => {
                 self.sweep(tx, run, *event, from, *limit).await
@@ -42,7 +53,7 @@ impl CommitTx<'_> {
             Control::Retry(state) => self.retry(tx, run, *state).await,
             Control::Redrive(part) => self.redrive(tx, run, part).await,
             Control::Audited(control, entry) => {
-                let reply = Box::pin(self.control(tx, run, control)).await?;
+                let reply = Box::pin(self.control_by(tx, run, control, Some(entry))).await?;
                 if !matches!(reply, Reply::Missing | Reply::Stale | Reply::Refused(_)) {
                     audit::record(tx, Some(entry), None, None).await?;
                 }
@@ -101,6 +112,7 @@ impl CommitTx<'_> {
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
         paused: bool,
+        caller: Option<&AuditEntry>,
     ) -> Result<Reply, StoreError> {
         let row = &self.run(run.key)?.row;
         if !row.is_live() {
@@ -111,7 +123,10 @@ impl CommitTx<'_> {
             let PausesOfRun { of_graph, with_graph } = self.pauses(tx, run.key).await?;
             match (paused, with_graph) {
                 // From now on it is paused by itself, also after its graph is resumed.
-                (true, true) => drop(tx.execute(sql::END_PAUSED_RUN, &params![run.key.0]).await?),
+                (true, true) => {
+                    tx.execute(sql::END_PAUSED_RUN, &params![run.key.0]).await?;
+                    self.record_own_pause(tx, run.key, caller).await?;
+                }
                 (false, true) => {
                     let message = format!(
                         "the run is paused with its graph; resume that with \
@@ -123,6 +138,7 @@ impl CommitTx<'_> {
                 // It stays paused, with its graph from now on.
                 (false, false) if of_graph => {
                     tx.execute(sql::NEW_PAUSED_RUN_OF, &params![run.key.0]).await?;
+                    tx.execute(sql::END_OWN_PAUSE, &params![run.key.0]).await?;
                     return Ok(Reply::Done);
                 }
                 _ => {}
@@ -132,7 +148,24 @@ impl CommitTx<'_> {
             return Ok(Reply::Done);
         }
         self.run(run.key)?.row.paused = paused;
+        if paused {
+            self.record_own_pause(tx, run.key, caller).await?;
+        } else {
+            tx.execute(sql::END_OWN_PAUSE, &params![run.key.0]).await?;
+        }
         self.request_sweep(run)
+    }
+
+    /// Records since when a run is paused by itself, and by whom.
+    async fn record_own_pause(
+        &self,
+        tx: &mut impl Tx,
+        run: RunKey,
+        caller: Option<&AuditEntry>,
+    ) -> Result<(), StoreError> {
+        let by = caller.and_then(AuditEntry::key);
+        let row = params![run.0, self.now, by.as_deref()];
+        tx.execute(sql::NEW_OWN_PAUSE, &row).await.map(drop)
     }
 
     /// Pauses a run with its graph, or resumes it with that.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::ids::{Millis, Name, NodeIx, RunKey, StateId};
+use exosphere_domain::ids::{Millis, NodeIx, RunKey, StateId};
 use exosphere_domain::label::Labels;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Place, Status};
@@ -91,12 +91,6 @@ impl Store {
         )?;
         let labels = self.labels_of(run).await?;
         Ok(Some(RunStart { store, key, labels, created_at, due_at, started_by }))
-    }
-
-    /// Returns whether a namespace has settings, graphs, plugins or grants.
-    pub async fn knows_namespace(&self, namespace: &Name) -> Result<bool, StoreError> {
-        let params = params![namespace.as_str()];
-        Ok(self.reader.row(sql::NAMESPACE_IN_USE, &params, read_int).await?.is_some())
     }
 
     /// Finds the state at a path of a run.

@@ -252,6 +252,12 @@ statements! {
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = p.run AND u.graph = p.graph) \
              AND NOT EXISTS (SELECT 1 FROM deleted_run x WHERE x.run = p.run) \
          ORDER BY p.run";
+    CHECK_ORPHAN_OWN_PAUSES =
+        "SELECT p.run, p.run \
+         FROM run_pause p \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = p.run) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_run x WHERE x.run = p.run) \
+         ORDER BY p.run";
     CHECK_ORPHAN_LABELS =
         "SELECT l.key, l.run \
          FROM label l \

@@ -71,6 +71,7 @@ statements! {
     /// Locks a graph against starts, which lock it for the reference of their run.
     LOCK_GRAPH = "SELECT id FROM graph WHERE namespace = $1 AND name = $2",
     postgres "SELECT id FROM graph WHERE namespace = $1 AND name = $2 FOR UPDATE";
+    CURRENT_DIGEST = "SELECT r.digest FROM graph g JOIN revision r ON r.id = g.current WHERE g.id = $1";
     COUNT_RUNS_OF_GRAPH =
         "SELECT COUNT(*) \
          FROM run u \

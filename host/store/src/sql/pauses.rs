@@ -71,4 +71,15 @@ statements! {
          SELECT u.id, u.graph FROM run u WHERE u.id = $1 \
          ON CONFLICT (run) DO NOTHING";
     END_PAUSED_RUN = "DELETE FROM paused_run WHERE run = $1";
+    /// Records that a run is paused by itself. A run that ended while it was paused has a row
+    /// already.
+    NEW_OWN_PAUSE =
+        "INSERT INTO run_pause (run, paused_at, paused_by) \
+         VALUES ($1, $2, $3) \
+         ON CONFLICT (run) DO UPDATE SET paused_at = excluded.paused_at, \
+             paused_by = excluded.paused_by";
+    END_OWN_PAUSE = "DELETE FROM run_pause WHERE run = $1";
+    /// The reason is that of graphs and namespaces; a run has none.
+    OWN_PAUSE = "SELECT paused_at, paused_by, '' FROM run_pause WHERE run = $1",
+    postgres "SELECT paused_at, paused_by, ''::TEXT FROM run_pause WHERE run = $1";
 }

@@ -441,6 +441,10 @@ pub const VALUES: &[Case] = &[
         &["orphan paused_run.run 999999"],
     ),
     Case(
+        "INSERT INTO run_pause (run, paused_at) VALUES (999999, 1)",
+        &["orphan run_pause.run 999999"],
+    ),
+    Case(
         "INSERT INTO revision_plugin (revision, plugin, digest) VALUES (999999, 'p', 'd')",
         &["orphan revision_plugin.revision d"],
     ),

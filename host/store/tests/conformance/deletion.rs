@@ -1,14 +1,17 @@
 //! Deletion of runs, graphs and plugins, and the removal of deleted runs in pieces.
 
+use std::sync::Arc;
+
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_store::{
-    ClaimMode, Control, GraphDeletion, Operation, PluginRemoval, Removal, Reply, Uploads,
+    AuditFilter, ClaimMode, Control, GraphDeletion, Operation, PluginRemoval, Removal, Reply,
+    Uploads,
 };
 
-use crate::harness::{Harness, Run, apply_graph, fails, name, outputs, sets};
+use crate::harness::{Harness, Run, apply_graph, fails, name, outputs, pause, sets};
 use crate::test_database::Kind;
 
 on_both! {
@@ -25,7 +28,7 @@ on_both! {
 }
 
 /// The tables that hold rows of a run.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "run",
     "state",
     "output",
@@ -35,6 +38,7 @@ const TABLES: [&str; 9] = [
     "staged",
     "staged_snapshot",
     "deleted_run",
+    "run_pause",
 ];
 
 async fn rows(harness: &Harness) -> Vec<(&'static str, i64)> {
@@ -137,6 +141,7 @@ async fn a_cancelled_run_is_deleted_before_its_sweep(kind: Kind) {
     let fan = harness.finish_with_outputs(&run.info, &run.root, 3).await;
     assert_eq!(harness.commit_one(fan).await, Reply::Done);
     let held = harness.claim(1).await.remove(0);
+    harness.commit_for_sweep(pause(&run.info, true)).await;
     let cancel = Operation::Control(run.info.clone(), Control::Cancel);
     harness.commit_for_sweep(cancel).await;
     assert_eq!(harness.commit_one(delete(&run)).await, Reply::Done);
@@ -189,8 +194,13 @@ async fn a_graph_is_deleted_with_its_runs(kind: Kind) {
     let template = GraphBuilder::from_text("A > B").build().unwrap();
     let secrets = [(name("s"), Some("hush".to_owned()))].into();
     apply_graph(&harness.store, namespace, graph, &template, &secrets, 2).await.unwrap();
-    let deleted = harness.store.delete_graph(namespace, graph, true, 1).await.unwrap();
+    let current = harness.store.graph(namespace, graph).await.unwrap().unwrap().revision.digest;
+    let store = harness.store.on_behalf_of(Arc::default());
+    let deleted = store.delete_graph(namespace, graph, true, 1).await.unwrap();
     assert_eq!(deleted, GraphDeletion::Deleted { revisions: 2, runs: 1 });
+    let audited = AuditFilter { limit: 9, ..AuditFilter::default() };
+    let audited = store.audit(&audited).await.unwrap().remove(0);
+    assert_eq!((audited.before, audited.after), (Some(current), None));
     assert!(harness.store.graph(namespace, graph).await.unwrap().is_none());
     assert_eq!(harness.store.secret_names(namespace, graph).await.unwrap(), []);
     assert!(harness.store.run(namespace, run.info.id).await.unwrap().is_none());

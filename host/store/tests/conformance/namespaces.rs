@@ -7,6 +7,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::NamespaceKey;
 use exosphere_domain::limits::{Limit, LimitValues};
+use exosphere_domain::quota::Quota;
 use exosphere_store::{
     Batch, ClaimMode, ClaimShares, Committed, Expected, PageRequest, Setting, grants_version,
     settings_version,
@@ -19,6 +20,7 @@ on_both! {
     claims_are_round_robin_across_namespaces,
     a_namespace_cannot_exceed_its_quota,
     settings_and_grants_are_stored,
+    a_setting_can_require_its_namespace,
     concurrent_updates_succeed_once,
 }
 
@@ -127,6 +129,32 @@ async fn settings_and_grants_are_stored(kind: Kind) {
     assert_eq!(names.next, None);
     let listed = harness.store.list_grants(&a, &all).await.unwrap();
     assert_eq!(listed.items.len(), 1, "{listed:?}");
+}
+
+/// A namespace exists with its first setting, a plugin or a graph; the default one always does.
+async fn a_setting_can_require_its_namespace(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (store, plugin, none) = (&harness.store, name("web"), LimitValues::default());
+    let grants = Grants { config: [("k".to_owned(), "v".to_owned())].into(), ..Grants::default() };
+    let quotas = [(Quota::Graphs, 1)].into_iter().collect();
+    let set = async |which: &str, namespace: &str, expected: &Expected| {
+        let namespace = name(namespace);
+        match which {
+            "grants" => store.set_grants(&namespace, &plugin, &grants, expected, 0).await,
+            "quotas" => store.set_quotas(&namespace, &quotas, expected, 0).await,
+            _ => store.set_namespace(&namespace, &none, Some(3), expected, 0).await,
+        }
+    };
+    for which in ["grants", "quotas", "settings"] {
+        let set = async |expected| set(which, &format!("of-{which}"), &expected).await.unwrap();
+        assert_eq!(set(Expected::Existing).await, Setting::Unexpected, "{which}");
+        assert_eq!(set(Expected::Absent).await, Setting::Done, "{which}");
+        assert_eq!(set(Expected::Absent).await, Setting::Unexpected, "{which}");
+        assert_eq!(set(Expected::Existing).await, Setting::Done, "{which}");
+    }
+    assert_eq!(set("settings", "default", &Expected::Absent).await.unwrap(), Setting::Unexpected);
+    assert_eq!(set("settings", "default", &Expected::Existing).await.unwrap(), Setting::Done);
+    assert!(!store.knows_namespace(&name("never")).await.unwrap());
 }
 
 /// Ten callers that have read the same version change it concurrently: one succeeds, and the

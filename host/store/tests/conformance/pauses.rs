@@ -1,12 +1,15 @@
 //! Pauses of graphs and namespaces, and the runs that follow them.
 
+use std::sync::Arc;
+
+use exosphere_domain::access::Actor;
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
 use exosphere_store::{
-    ClaimMode, Control, GraphPause, NewPause, Operation, Reply, RunView, RunsFrom,
+    ClaimMode, Control, GraphPause, NewPause, Operation, Reply, RunView, RunsFrom, Store,
 };
 
 use crate::harness::{Harness, Run, Template, fails, name, outputs, pause};
@@ -16,6 +19,7 @@ on_both! {
     runs_follow_a_paused_graph,
     a_new_run_is_born_paused,
     a_run_paused_by_itself_stays_paused,
+    a_pause_of_a_run_names_its_caller,
     a_run_paused_with_its_graph_is_not_resumed,
     a_retried_run_follows_its_graph,
     an_ended_run_is_not_paused,
@@ -131,8 +135,38 @@ async fn a_run_paused_by_itself_stays_paused(kind: Kind) {
     set(&harness, &template, None).await;
     assert_eq!(follow(&harness, &[&before, &after]).await, 0);
     assert!(view(&harness, &before).await.paused && view(&harness, &after).await.paused);
+    for run in [&before, &after] {
+        assert!(harness.store.own_pause_of_run(run.info.key).await.unwrap().is_some());
+    }
     harness.commit_for_sweep(pause(&after.info, false)).await;
     assert!(!view(&harness, &after).await.paused);
+    assert_eq!(harness.store.own_pause_of_run(after.info.key).await.unwrap(), None);
+    harness.check().await;
+}
+
+async fn a_pause_of_a_run_names_its_caller(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of("A").await;
+    let key = Some("0bCnOza3eFqR".parse().unwrap());
+    let caller = harness.store.on_behalf_of(Arc::new(Actor { key, address: None }));
+    let by = |store: &Store, control: Control| {
+        let entry = store.audit_entry("run pause", None, "r").unwrap();
+        Operation::Control(run.info.clone(), Control::Audited(Box::new(control), entry))
+    };
+    harness.commit_for_sweep(by(&caller, Control::Pause)).await;
+    let paused = harness.store.own_pause_of_run(run.info.key).await.unwrap().unwrap();
+    assert_eq!((paused.by.as_deref(), paused.reason.as_str()), (Some("0bCnOza3eFqR"), ""));
+    // Paused again, by another: it stays as it is.
+    let other = harness.store.on_behalf_of(Arc::default());
+    assert_eq!(harness.commit_one(by(&other, Control::Pause)).await, Reply::Done);
+    let again = harness.store.own_pause_of_run(run.info.key).await.unwrap();
+    assert_eq!(again, Some(paused));
+    harness.commit_for_sweep(by(&other, Control::Resume)).await;
+    assert_eq!(harness.store.own_pause_of_run(run.info.key).await.unwrap(), None);
+    harness.commit_for_sweep(by(&other, Control::Pause)).await;
+    let new = harness.store.own_pause_of_run(run.info.key).await.unwrap();
+    assert_eq!(new.unwrap().by, None);
+    harness.check().await;
 }
 
 async fn a_run_paused_with_its_graph_is_not_resumed(kind: Kind) {

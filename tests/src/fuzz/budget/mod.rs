@@ -141,9 +141,7 @@ impl Budgets {
             self.send("POST", &format!("/runs/{run}/cancel"), "{}")?;
         }
         until("the end of cancelled runs", || {
-            let holding = self.host.get("//health")?["holding"]
-                .as_u64()
-                .context("/health has no `holding`")?;
+            let holding = self.host.holding()?;
             Ok((holding <= HONEST_STATES).then_some(()))
         })?;
         let (elapsed, max) = (started.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));

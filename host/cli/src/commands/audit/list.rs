@@ -44,7 +44,12 @@ impl List {
             ("limit", Some(self.limit.to_string())),
             ("before", self.before.map(|before| before.to_string())),
         ]);
-        context.output.answer(&call.send()?, |answer| Ok(show(answer.read()?)))
+        let end = call.send();
+        let end = end.and_then(|it| context.output.answer(&it, |it| Ok(show(it.read()?))));
+        match &self.in_namespace {
+            Some(namespace) => context.done_in(namespace, end),
+            None => context.done(end),
+        }
     }
 }
 

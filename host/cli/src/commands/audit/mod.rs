@@ -16,8 +16,8 @@ pub enum Command {
 impl Command {
     /// Runs the chosen subcommand.
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        context.done(match self {
+        match self {
             Command::List(list) => list.run(context),
-        })
+        }
     }
 }

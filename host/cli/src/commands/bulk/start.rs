@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use exosphere_api_types::{BulkAction, BulkDetails, BulkPreview, ExpectedRuns, StartBulk};
+use exosphere_domain::plural::counted;
 use reqwest::Method;
 
 use crate::again::follow_up;
@@ -110,8 +111,8 @@ fn preview(answer: &Answer) -> Result<String, Error> {
 fn sentence(preview: &BulkPreview) -> String {
     let ExpectedRuns { runs, exact } = preview.expected;
     let at_least = if exact { "" } else { "at least " };
-    let noun = if runs == 1 { "run" } else { "runs" };
-    format!("{} {at_least}{runs} {noun} with {}", preview.action, filter_text(&preview.filter))
+    let runs = counted(runs, "run", "runs");
+    format!("{} {at_least}{runs} with {}", preview.action, filter_text(&preview.filter))
 }
 
 #[cfg(test)]

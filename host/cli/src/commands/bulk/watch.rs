@@ -65,7 +65,10 @@ pub fn follow(context: &Context, id: &str) -> Result<(), Error> {
 
 fn show(progress: &Progress, bulk: &BulkDetails) {
     let BulkDetails { done, skipped, failed, .. } = bulk;
-    let words = format!("{} runs: {done} done, {skipped} skipped, {failed} failed", selected(bulk));
     let expected = bulk.expected.runs.max(bulk.selected);
+    let all = if bulk.ended_at.is_some() { bulk.selected } else { bulk.expected.runs };
+    let noun = if all == 1 { "run" } else { "runs" };
+    let selected = selected(bulk);
+    let words = format!("{selected} {noun}: {done} done, {skipped} skipped, {failed} failed");
     progress.show((bulk.selected, expected), words, bulk.ended_at.is_some());
 }

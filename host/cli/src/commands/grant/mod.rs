@@ -39,9 +39,9 @@ fn change(
     plugin: &Name,
     change: impl Fn(&mut Grants) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let answer = context.client.change(&["grants", plugin.as_str()], |now| {
-        let PluginGrants { mut grants, .. } = now.read()?;
-        change(&mut grants).map(|()| grants)
-    })?;
+    let path = ["grants", plugin.as_str()];
+    let answer = context
+        .client
+        .change(&path, |PluginGrants { mut grants, .. }| change(&mut grants).map(|()| grants))?;
     context.output.answer(&answer, show::plugin_grants)
 }

@@ -2,6 +2,7 @@
 
 use exosphere_api_types::GraphDeleted;
 use exosphere_domain::ids::Name;
+use exosphere_domain::plural::counted;
 use reqwest::Method;
 
 use crate::commands::Context;
@@ -28,7 +29,9 @@ impl Delete {
         context.output.answer(&call.send()?, |answer| {
             let GraphDeleted { name, revisions, runs } = answer.read()?;
             let name = sanitize::line(&name);
-            Ok(format!("{name} deleted, with {revisions} revisions and {runs} runs"))
+            let revisions = counted(revisions, "revision", "revisions");
+            let runs = counted(runs, "run", "runs");
+            Ok(format!("{name} deleted, with {revisions} and {runs}"))
         })
     }
 }

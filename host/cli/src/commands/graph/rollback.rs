@@ -32,7 +32,7 @@ impl Rollback {
         let current = context.client.call(Method::GET, &["graphs", graph]).send()?;
         let call = context.client.call(Method::POST, &["graphs", graph, "rollback"]);
         let call = call.json(&RollBack { revision: self.revision.into() });
-        let answer = call.if_match(current.version()).send()?;
+        let answer = call.on_version(current.version()).send()?;
         context.output.answer(&answer, apply::show)
     }
 }

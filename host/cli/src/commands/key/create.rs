@@ -1,8 +1,7 @@
 //! `exosphere key create`: creates a key, and shows it once.
 
-use std::collections::BTreeSet;
-
 use exosphere_api_types::{CreateKey, KeyCreated};
+use exosphere_domain::access::NamespaceScope;
 use exosphere_domain::ids::Name;
 use exosphere_domain::role::Role;
 use reqwest::Method;
@@ -51,11 +50,15 @@ pub struct Create {
 
 impl Create {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let namespaces: BTreeSet<Name> = self.namespaces.iter().cloned().collect();
+        let namespaces = if self.all_namespaces {
+            NamespaceScope::All
+        } else {
+            NamespaceScope::Only(self.namespaces.iter().cloned().collect())
+        };
         let request = CreateKey {
             label: self.label.clone(),
             role: self.role,
-            namespaces: (!self.all_namespaces).then_some(namespaces),
+            namespaces,
             payloads: self.payloads,
             requests_per_second: self.requests_per_second,
             expires_in_ms: self.expires_in,

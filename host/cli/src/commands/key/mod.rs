@@ -6,6 +6,8 @@ mod revoke;
 
 use clap::Subcommand;
 use exosphere_api_types::KeyDetails;
+use exosphere_domain::access::NamespaceScope;
+use exosphere_domain::ids::Name;
 
 use crate::commands::Context;
 use crate::error::Error;
@@ -33,15 +35,17 @@ impl Command {
 /// Formats keys as a table.
 fn keys(keys: Vec<KeyDetails>) -> String {
     let rows = keys.into_iter().map(|key| {
-        let namespaces = key
-            .namespaces
-            .as_ref()
-            .map(|names| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
+        let namespaces = match &key.namespaces {
+            NamespaceScope::All => "all".to_owned(),
+            NamespaceScope::Only(names) => {
+                names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+            }
+        };
         [
             cell(&key.id),
             cell(&key.label),
             cell(key.role),
-            cell(namespaces.as_deref().unwrap_or("all")),
+            cell(namespaces),
             cell(if key.payloads { "yes" } else { "no" }),
             optional_cell(key.used_at.map(utc)),
             cell(status(&key)),

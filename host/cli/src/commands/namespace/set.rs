@@ -35,7 +35,7 @@ pub struct Set {
 
 impl Set {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
-        let answer = context.client.change(&[], |now| self.changed(&now.read()?))?;
+        let answer = context.client.change(&[], |now| self.changed(&now))?;
         context.output.answer(&answer, show::show)
     }
 

@@ -2,6 +2,7 @@
 
 use exosphere_api_types::NamespaceDetails;
 use exosphere_domain::limits::Limit;
+use exosphere_domain::plural::counted;
 use reqwest::Method;
 
 use crate::client::Answer;
@@ -33,5 +34,6 @@ pub fn show(answer: &Answer) -> Result<String, Error> {
     let table = table(["LIMIT", "VALUE", "", "SET BY"], rows);
     let paused = pause.map(|pause| format!("\n{}", format::paused(&pause)));
     let paused = paused.unwrap_or_default();
-    Ok(format!("{name}: {} slots{set_by}{paused}\n\n{table}", effective.slots))
+    let slots = counted(effective.slots.into(), "slot", "slots");
+    Ok(format!("{name}: {slots}{set_by}{paused}\n\n{table}"))
 }

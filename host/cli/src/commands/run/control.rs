@@ -2,6 +2,7 @@
 //! Each is one call, answered with the run after the change.
 
 use exosphere_api_types::RunRedriven;
+use exosphere_domain::plural::counted;
 use reqwest::Method;
 
 use crate::client::Answer;
@@ -29,12 +30,12 @@ impl Control {
     pub fn redrive(&self, context: &Context) -> Result<(), Error> {
         context.output.answer(&self.call(context, "redrive")?, |answer| {
             let RunRedriven { details, retried, late } = answer.read()?;
-            let mut text =
-                format!("{}\n\n{retried} errored states are retried", show::summary(&details));
+            let retried =
+                counted(retried, "errored state is retried", "errored states are retried");
+            let mut text = format!("{}\n\n{retried}", show::summary(&details));
             if late > 0 {
-                text.push_str(&format!(
-                    "; {late} stay errored: a unite has already continued without them"
-                ));
+                let late = counted(late, "stays errored", "stay errored");
+                text.push_str(&format!("; {late}: a unite has already continued without them"));
             }
             Ok(text)
         })

@@ -9,7 +9,7 @@ use exosphere_api_types::ProblemItem;
 use exosphere_domain::json::{self, JsonError};
 use serde_json::{Map, Value};
 
-use crate::commands::{is_standard_input, read_text};
+use crate::commands::{is_standard_input, read_text, shown};
 use crate::error::Error;
 
 /// The arguments that give the inputs of a run.
@@ -84,14 +84,14 @@ impl InputArgs {
 fn read_object(file: &Path) -> Result<Map<String, Value>, Error> {
     match read_json(file)? {
         Value::Object(map) => Ok(map),
-        _ => Err(Error::Failed(format!("{}: the inputs must be a JSON object", file.display()))),
+        _ => Err(Error::Failed(format!("{}: the inputs must be a JSON object", shown(file)))),
     }
 }
 
 /// Reads JSON from a file. An error names the file, and the place in it.
 fn read_json(file: &Path) -> Result<Value, Error> {
     json::read(&read_text(file)?, &mut { u64::MAX })
-        .map_err(|error| Error::Failed(format!("{}: {error}", file.display())))
+        .map_err(|error| Error::Failed(format!("{}: {error}", shown(file))))
 }
 
 /// One `--input`.

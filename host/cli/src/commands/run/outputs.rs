@@ -10,6 +10,9 @@ use crate::commands::run::state_ref::{StatePath, StateRef};
 use crate::error::Error;
 use crate::sanitize;
 
+/// The words for a state without outputs.
+const NOTHING: &str = "the state has no outputs";
+
 /// Print the outputs of a state
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -60,7 +63,8 @@ impl Outputs {
                 Some(Continuations { more, all }) => {
                     let _ = write!(text, "\n\nmore: {more}\nall:  {all}");
                 }
-                None if text.is_empty() && !self.raw => text.push_str("the state has no outputs"),
+                None if text.is_empty() && self.raw => eprintln!("{NOTHING}"),
+                None if text.is_empty() => text.push_str(NOTHING),
                 None => {}
             }
             Ok(text)

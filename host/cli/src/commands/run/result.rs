@@ -100,8 +100,10 @@ impl Show {
                 self.page.continuations(&["run", "result", &result.run], next, self.raw)
             });
             if self.raw {
-                if let Some(Continuations { more, .. }) = continuations {
-                    eprintln!("more: {more}");
+                match continuations {
+                    Some(Continuations { more, .. }) => eprintln!("more: {more}"),
+                    None if text.is_empty() => eprintln!("{}", nothing(result.status.known())),
+                    None => {}
                 }
                 return Ok(text);
             }

@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use comfy_table::Cell;
 use exosphere_api_types::{
-    AttemptDetails, Failure, NodeCounts, RunDetails, RunStatus, RunSummary, StateDetails, Usage,
+    AttemptDetails, Failure, NodeCounts, RunDetails, RunStatus, RunSummary, StateDetails,
+    StateSummary, Usage,
 };
+use exosphere_domain::plural::counted;
 use reqwest::Method;
 
 use crate::again::follow_up;
@@ -79,12 +82,12 @@ pub fn summary(details: &RunDetails) -> String {
         text.push_str(&sanitize::line(&labels_text(&run.labels)));
     }
     if let Some(pause) = &details.pause {
-        let with = match pause.of.as_str() {
-            "run" => "the run is paused".to_owned(),
-            of => format!("its {} is ", sanitize::line(of)),
+        let subject = match pause.of.as_str() {
+            "run" => "the run".to_owned(),
+            of => format!("its {}", sanitize::line(of)),
         };
-        let pause = pause.pause.as_ref().map(format::paused).unwrap_or_default();
-        text.push_str(&format!("\n\n{with}{pause}"));
+        let paused = pause.pause.as_ref().map_or_else(|| "paused".to_owned(), format::paused);
+        text.push_str(&format!("\n\n{subject} is {paused}"));
     }
     let ran = |node: &&NodeCounts| !node.is_unused();
     if details.nodes.iter().any(|node| ran(&node)) {
@@ -165,6 +168,12 @@ fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Returns a table cell with the time that the last attempt of a state took; none if no attempt
+/// began.
+pub fn took(state: &StateSummary) -> Cell {
+    state.began_at.map_or_else(|| cell(""), |began| elapsed(began, state.ended_at))
+}
+
 /// Formats a state: its status, its outputs, its attempts.
 fn state(details: &StateDetails) -> String {
     let state = &details.summary;
@@ -179,7 +188,7 @@ fn state(details: &StateDetails) -> String {
         ("DUE", optional_cell(state.due_at.map(utc))),
         ("BEGAN", optional_cell(state.began_at.map(utc))),
         ("HOST", optional_cell(state.host)),
-        ("TOOK", elapsed(state.created_at, state.ended_at)),
+        ("TOOK", took(state)),
     ]);
     if let Some(failure) = &state.failure {
         section(&mut text, "failure", &failure_text(failure));
@@ -193,7 +202,8 @@ fn state(details: &StateDetails) -> String {
         let after = SHOWN_OUTPUTS.to_string();
         let next = follow_up(&["run", "outputs", &state.state, "--after", &after]);
         let all = follow_up(&["run", "outputs", &state.state, "--all"]);
-        let _ = write!(text, "\n\n{more} more outputs: {next}\nall: {all}");
+        let more = counted(more, "more output", "more outputs");
+        let _ = write!(text, "\n\n{more}: {next}\nall: {all}");
     }
     if let Some(data) = &details.data {
         section(&mut text, "pruned with", &format!("{data:#}"));

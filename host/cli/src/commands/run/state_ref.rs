@@ -38,6 +38,11 @@ impl StateRef {
         Ok(RunId(id.map_err(|_| Error::Internal("the id of the run is not valid".into()))?))
     }
 
+    /// Returns the run as it was given.
+    pub fn given(&self) -> &RunRef {
+        &self.run
+    }
+
     /// Returns the state, given after the run or as an argument of its own.
     pub fn state<'a>(&'a self, argument: &'a Option<StatePath>) -> Result<Option<&'a str>, Error> {
         match (&self.state, argument) {

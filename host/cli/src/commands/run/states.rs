@@ -4,21 +4,23 @@ use clap::builder::PossibleValuesParser;
 use exosphere_api_types::StateList;
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::Name;
+use exosphere_domain::run_ref::RunRef;
 use reqwest::Method;
 
-use crate::again::next_command;
+use crate::again::next_command_of;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::pages::{MAX_ITEMS, read_up_to};
+use crate::commands::run::show::took;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::format::{cell, elapsed, optional_cell, table};
+use crate::format::{cell, optional_cell, table};
 
 /// List the states of a run
 ///
 /// A state is listed if it meets every condition. --status may be repeated: one of the statuses
-/// suffices.
+/// suffices. TOOK is the time of the last attempt.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -61,11 +63,13 @@ impl States {
         filter.extend(self.status.iter().map(|status| ("status", Some(status.clone()))));
         let call = || context.client.call(Method::GET, &["runs", &run, "states"]).query(&filter);
         let answer = read_up_to(call, "states", self.limit, self.after.as_deref())?;
-        context.output.answer(&answer, show)
+        context.output.answer(&answer, |answer| show(answer, (self.run.given(), &run)))
     }
 }
 
-fn show(answer: &Answer) -> Result<String, Error> {
+/// Formats a page of states. The next command has the id of the run in place of what was given:
+/// another run may be the latest one by then.
+fn show(answer: &Answer, run: (&RunRef, &str)) -> Result<String, Error> {
     let page: StateList = answer.read()?;
     let rows = page.states.iter().map(|state| {
         [
@@ -75,7 +79,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
             cell(state.attempt),
             cell(state.retries),
             cell(state.requeues),
-            elapsed(state.created_at, state.ended_at),
+            took(state),
             optional_cell(
                 state
                     .failure
@@ -87,7 +91,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
     let mut text =
         table(["STATE", "STATUS", "ATTEMPT", "RETRIES", "REQUEUES", "TOOK", "FAILURE"], rows);
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: {}", next_command("--after", &next)));
+        text.push_str(&format!("\n\nmore: {}", next_command_of(run, "--after", &next)));
     }
     Ok(text)
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use exosphere_api_types::{Known, RunCounts, RunSnapshot, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
+use exosphere_domain::plural::counted;
 use reqwest::Method;
 
 use crate::again::follow_up;
@@ -147,7 +148,8 @@ pub fn while_absent<T>(
 
 fn show_progress(progress: &Progress, run: &RunSummary) {
     let (counts, ended) = (run.counts, ended_states(&run.counts));
-    let words = format!("{ended}/{} states{}", counts.states, remarks(&counts));
+    let states = counted(counts.states, "state", "states");
+    let words = format!("{ended}/{states}{}", remarks(&counts));
     progress.show((ended, counts.states), words, counts.open == 0);
 }
 
@@ -160,7 +162,8 @@ fn ended_states(counts: &RunCounts) -> u64 {
 /// Returns remarks on retries, prunes and failures, if there are any.
 fn remarks(counts: &RunCounts) -> String {
     let RunCounts { retries, pruned, errored, .. } = *counts;
-    [(retries, "retries"), (pruned, "pruned"), (errored, "errored")]
+    let tries = if retries == 1 { "retry" } else { "retries" };
+    [(retries, tries), (pruned, "pruned"), (errored, "errored")]
         .into_iter()
         .filter(|(n, _)| *n > 0)
         .map(|(n, label)| format!(", {n} {label}"))

@@ -25,6 +25,10 @@ impl List {
             Some(graph) => {
                 let mut list: SecretList = answer.read()?;
                 list.secrets.retain(|secret| secret.graph == *graph);
+                if list.secrets.is_empty() {
+                    // The host refuses a graph that does not exist.
+                    context.client.call(Method::GET, &["graphs", graph.as_str()]).send()?;
+                }
                 let value = serde_json::to_value(&list);
                 Answer::from_value(&value.map_err(|error| Error::Failed(error.to_string()))?)
             }

@@ -7,7 +7,7 @@ use exosphere_domain::ids::Name;
 use reqwest::Method;
 use zeroize::Zeroizing;
 
-use crate::commands::{Context, read_text};
+use crate::commands::{Context, of_file, read_text};
 use crate::error::Error;
 
 /// Set a secret of a graph, whose value comes from a file or a pipe
@@ -39,7 +39,8 @@ impl Set {
         let text = Zeroizing::new(read_text(&self.from_file)?);
         let value = SecretValue { value: without_line_end(&text).to_owned() };
         let path = ["graphs", self.graph.as_str(), "secrets", self.name.as_str()];
-        let answer = context.client.call(Method::PUT, &path).json(&value).send()?;
+        let answer = context.client.call(Method::PUT, &path).json(&value).send();
+        let answer = answer.map_err(|error| of_file(&self.from_file, error))?;
         context.output.answer(&answer, |_| Ok(format!("{} of {} is set", self.name, self.graph)))
     }
 }

@@ -110,7 +110,7 @@ impl<'r> Surroundings<'r> {
 
 fn paused(pause: RunPause) -> WaitReason {
     let (of, pause) = match pause {
-        RunPause::Run => ("run", None),
+        RunPause::Run(pause) => ("run", pause),
         RunPause::Graph(pause) => ("graph", pause),
         RunPause::Namespace(pause) => ("namespace", pause),
     };

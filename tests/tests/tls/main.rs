@@ -1,90 +1,26 @@
-//! TLS of the API: a client that trusts the certificate is served, and a certificate that changes
-//! under load drops no request.
+//! TLS of the API: a client that trusts the certificate is served, by HTTP/1.1 or HTTP/2, and a
+//! certificate that changes under load drops no request.
 
-use std::path::{Path, PathBuf};
+mod client;
+mod http2;
+
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use exosphere_tests::{Host, checkout, failing_start, until};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use exosphere_tests::{Host, binary, failing_start, until};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use client::{Client, HTTP_1, certificate, install, start};
 
 /// Requests of a client on one connection.
 const REQUESTS_PER_CONNECTION: usize = 5;
 
 /// Number of clients under load.
 const CLIENTS: usize = 6;
-
-fn certificate(name: &str) -> PathBuf {
-    checkout().join("tests/certificates").join(format!("{name}.pem"))
-}
-
-/// Copies a certificate and its key to the files that the host follows. Each appears whole.
-fn install(folder: &Path, name: &str) -> Result<()> {
-    for kind in ["key", "cert"] {
-        let draft = folder.join("draft");
-        std::fs::copy(certificate(&format!("{name}.{kind}")), &draft)?;
-        std::fs::rename(draft, folder.join(kind))?;
-    }
-    Ok(())
-}
-
-/// A client that trusts both certificates.
-#[derive(Clone)]
-struct Client {
-    connector: TlsConnector,
-    address: String,
-    authorization: String,
-}
-
-impl Client {
-    fn new(host: &Host) -> Result<Client> {
-        let mut roots = RootCertStore::empty();
-        for name in ["first", "second"] {
-            roots.add(CertificateDer::from_pem_file(certificate(&format!("{name}.cert")))?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        // A resumed session shows the certificate of the first one.
-        config.resumption = rustls::client::Resumption::disabled();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Client {
-            connector: TlsConnector::from(Arc::new(config)),
-            address: host.url().trim_start_matches("https://").to_owned(),
-            authorization: host.authorization(),
-        })
-    }
-
-    async fn connect(&self) -> Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(&self.address).await?;
-        let name = ServerName::try_from("localhost")?;
-        Ok(self.connector.connect(name, stream).await?)
-    }
-
-    /// Sends a request on a connection, which must be answered with 200.
-    async fn request(&self, stream: &mut TlsStream<TcpStream>) -> Result<()> {
-        let request = format!(
-            "GET /v1/namespaces/default/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n\r\n",
-            self.authorization
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"}") {
-            ensure!(stream.read_buf(&mut answer).await? > 0, "the connection was closed");
-        }
-        ensure!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-        Ok(())
-    }
-}
 
 /// Returns the certificate of the host's end of a connection.
 fn presented(stream: &TlsStream<TcpStream>) -> Result<Vec<u8>> {
@@ -95,12 +31,8 @@ fn presented(stream: &TlsStream<TcpStream>) -> Result<Vec<u8>> {
 #[test]
 fn a_changed_certificate_drops_no_request() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    install(folder.path(), "first")?;
-    let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let arguments = ["--tls-cert", &file("cert"), "--tls-key", &file("key")];
-    let host = Host::start_with(&folder.path().join("data"), &arguments, |_| ())?;
-    ensure!(host.url().starts_with("https://"), "{}", host.url());
-    let client = Client::new(&host)?;
+    let host = start(folder.path(), &[])?;
+    let client = Client::new(&host, HTTP_1)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -144,7 +76,10 @@ fn a_changed_certificate_drops_no_request() -> Result<()> {
     };
     let listed = list("first.cert")?;
     ensure!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-    ensure!(list("second.cert")?.status.code() == Some(3), "an untrusted host was answered");
+    let untrusted = list("second.cert")?;
+    ensure!(untrusted.status.code() == Some(3), "an untrusted host was answered");
+    let remedy = String::from_utf8_lossy(&untrusted.stderr).into_owned();
+    ensure!(remedy.contains("--tls-ca") && !remedy.contains("exosphere serve"), "{remedy}");
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         runtime
@@ -175,6 +110,27 @@ fn an_unusable_certificate_is_refused() -> Result<()> {
     ] {
         let found = refused(cert, key)?;
         ensure!(found.contains(message), "{found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_names_the_scheme_that_is_meant() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (secure, plain) = (start(folder.path(), &[])?, Host::start()?);
+    let swapped = |url: &str| match url.strip_prefix("https://") {
+        Some(rest) => format!("http://{rest}"),
+        None => url.replace("http://", "https://"),
+    };
+    for host in [&secure, &plain] {
+        for words in [&["run", "list"][..], &["graph", "show", "g"]] {
+            let mut command = Command::new(binary()?);
+            command.env("EXOSPHERE_KEY", host.key()).args(["--host", &swapped(host.url())]);
+            let output = command.args(words).output()?;
+            let found = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(output.status.code() == Some(3), "{output:?}");
+            ensure!(found.contains(&format!("--host {}", host.url())), "{found}");
+        }
     }
     Ok(())
 }
