@@ -72,6 +72,11 @@ impl Executor {
         &self.work
     }
 
+    /// Returns the number of free slots.
+    pub(crate) fn free_slots(&self) -> u32 {
+        self.slots.free()
+    }
+
     /// Closes the slots, so that nothing more begins. Running executions continue.
     pub(crate) fn close(&self) {
         self.slots.close();
