@@ -13,13 +13,18 @@ use exosphere_orchestrator::domain::access::{Access, Actor};
 use exosphere_orchestrator::domain::role::Needs;
 use exosphere_orchestrator::{AccessError, Caller, Host};
 
+use crate::metrics::MatchedRoute;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Requirement;
 
-/// The address of the peer of a connection, as an extension of its requests.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PeerAddress(pub IpAddr);
+/// What the connection of a request knows, as an extension of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    /// The address of the peer.
+    pub address: IpAddr,
+    pub route: MatchedRoute,
+}
 
 /// Seconds after which to retry when many wrong keys came from an address.
 const RETRY_AFTER_WRONG_KEYS_S: u64 = 2;
@@ -49,9 +54,9 @@ pub(crate) fn decide(
     requirement: Requirement,
     request: &Request,
 ) -> Decision {
-    let address = request.extensions().get::<PeerAddress>();
+    let context = request.extensions().get::<RequestContext>();
     // Only tests of the router have requests without a connection.
-    let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let address = context.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |context| context.address);
     if requirement.needs == Needs::Nothing {
         return Decision::Admitted(host.clone());
     }

@@ -36,18 +36,18 @@ mod runs;
 mod states;
 mod bulk;
 mod operator;
+mod health;
+mod metrics;
 mod secrets;
 mod keys;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::response::{IntoResponse, Response};
-use exosphere_api_types::Health;
 use exosphere_orchestrator::Host;
-use exosphere_orchestrator::domain::role::Needs;
 use tokio::net::TcpListener;
 use utoipa::openapi::OpenApi;
 
@@ -55,11 +55,11 @@ pub use connections::ConnectionLimits;
 pub use route::{QuotaClass, Requirement, Verb};
 pub use tls::{Tls, TlsError};
 
-use answer::Answer;
+use connections::Served;
+use metrics::ApiMetrics;
 use problem::Problem;
 use problem_kind::Kind;
-use route::Verb::Get;
-use route::{ApiState, Route, route};
+use route::{ApiState, Route};
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]
@@ -101,12 +101,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
 }
 
 fn host_routes() -> Vec<Route> {
-    vec![
-        route(Get, "/health", Needs::Nothing, QuotaClass::Exempt, health)
-            .describe("health", "Returns whether the host can work")
-            .answers::<Health>(200)
-            .fails(&[Kind::Unavailable]),
-    ]
+    health::routes().into_iter().chain(metrics::routes()).collect()
 }
 
 /// A route of the API, as a list shows it.
@@ -134,12 +129,13 @@ pub fn openapi_document() -> OpenApi {
 
 /// Returns the router with every route. Checks of every request are not here: `connections` does
 /// them before routing.
-fn router(host: Host, asks_for_keys: bool) -> Router {
+fn router(host: Host, asks_for_keys: bool, metrics: Arc<ApiMetrics>) -> Router {
+    let uploads = uploads::Uploads::default();
     let routes = routes().into_iter().flat_map(|(_, _, routes)| routes).collect();
     route::router(routes)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(ApiState { host, uploads: uploads::Uploads::default(), asks_for_keys })
+        .with_state(ApiState { host, uploads, asks_for_keys, metrics })
 }
 
 /// The settings of the API, as an operator makes them.
@@ -162,24 +158,11 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
     let ApiSettings { connections, tls, asks_for_keys } = settings;
-    let router = router(host, asks_for_keys);
-    connections::serve(listener, (router, local), (connections, tls), stop).await;
+    let metrics = Arc::new(ApiMetrics::new(&route_list()));
+    let router = router(host, asks_for_keys, metrics.clone());
+    let served = Served { router, local, metrics };
+    connections::serve(listener, served, (connections, tls), stop).await;
     Ok(())
-}
-
-async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {
-    match host.health() {
-        Ok(()) => Answer(Health {
-            status: if host.is_stopping() { "stopping" } else { "ok" }.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            holding: host.holding(),
-        })
-        .into_response(),
-        Err(_) => {
-            let message = "the database is unavailable: the host's log has the reason";
-            Problem::new(Kind::Unavailable, message).into_response()
-        }
-    }
 }
 
 async fn no_route() -> Problem {

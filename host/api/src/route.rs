@@ -9,6 +9,7 @@
 
 use std::future::ready;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
@@ -18,8 +19,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::role::Needs;
 
-use crate::access::{self, Decision};
+use crate::access::{self, Decision, RequestContext};
 use crate::description::Description;
+use crate::metrics::ApiMetrics;
 use crate::offload::{offload, offload_long};
 use crate::uploads::Uploads;
 use crate::withhold::withhold;
@@ -31,6 +33,13 @@ pub(crate) struct ApiState {
     pub uploads: Uploads,
     /// Set if routes need keys.
     pub asks_for_keys: bool,
+    pub metrics: Arc<ApiMetrics>,
+}
+
+impl FromRef<ApiState> for Arc<ApiMetrics> {
+    fn from_ref(state: &ApiState) -> Arc<ApiMetrics> {
+        state.metrics.clone()
+    }
 }
 
 impl FromRef<ApiState> for Host {
@@ -111,6 +120,17 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Returns the name of the method.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Post => "POST",
+            Verb::Put => "PUT",
+            Verb::Patch => "PATCH",
+            Verb::Delete => "DELETE",
+        }
+    }
+
     fn filter(self) -> MethodFilter {
         match self {
             Verb::Get => MethodFilter::GET,
@@ -129,8 +149,8 @@ pub(crate) struct Route {
     pub requirement: Requirement,
     pub place: Place,
     pub description: Description,
-    /// Builds the handler behind its guard.
-    build: Box<dyn FnOnce(Requirement, Place) -> MethodRouter<ApiState>>,
+    /// Builds the handler behind its guard, for a position in the list of routes.
+    build: Box<dyn FnOnce(Requirement, Place, usize) -> MethodRouter<ApiState>>,
 }
 
 /// Makes a route. It needs at least a role ([`Needs::Nothing`] if anyone may send the request)
@@ -152,8 +172,8 @@ where
         requirement: Requirement { needs: needs.into(), quota, shows_payloads: false },
         place: Place::Serving,
         description: Description::default(),
-        build: Box::new(move |requirement, place| {
-            on(verb.filter(), Guarded { handler, requirement, place })
+        build: Box::new(move |requirement, place, position| {
+            on(verb.filter(), Guarded { handler, requirement, place, position })
         }),
     }
 }
@@ -180,11 +200,11 @@ impl Route {
 
 /// Returns the router of some routes.
 pub(crate) fn router(routes: Vec<Route>) -> Router<ApiState> {
-    let add = |router: Router<ApiState>, route: Route| {
-        let handler = (route.build)(route.requirement, route.place);
+    let add = |router: Router<ApiState>, (position, route): (usize, Route)| {
+        let handler = (route.build)(route.requirement, route.place, position);
         router.route(route.path, handler)
     };
-    routes.into_iter().fold(Router::new(), add)
+    routes.into_iter().enumerate().fold(Router::new(), add)
 }
 
 /// The future of a handler.
@@ -197,6 +217,8 @@ struct Guarded<H> {
     handler: H,
     requirement: Requirement,
     place: Place,
+    /// The position in the list of routes.
+    position: usize,
 }
 
 impl<H, T> Handler<T, ApiState> for Guarded<H>
@@ -207,6 +229,9 @@ where
     type Future = HandlerFuture;
 
     fn call(self, request: Request, mut state: ApiState) -> HandlerFuture {
+        if let Some(context) = request.extensions().get::<RequestContext>() {
+            context.route.set(self.position);
+        }
         match access::decide(&state.host, state.asks_for_keys, self.requirement, &request) {
             Decision::Admitted(host) => {
                 state.host = host;
