@@ -70,7 +70,9 @@ pub(crate) fn decide(
         Err(problem) => return Decision::Refused(problem),
     };
     let namespace = namespace_of(request.uri().path());
-    match host.verify_cached(key, address) {
+    let cached = host.verify_cached(key, address);
+    let in_outage = || requirement.in_outages.then(|| host.verify_in_outage(key, address))?;
+    match cached.or_else(in_outage) {
         Some(verified) => match admit(host, verified, requirement, namespace) {
             Ok(host) => Decision::Admitted(host),
             Err(problem) => Decision::Refused(problem),
@@ -87,7 +89,11 @@ pub(crate) fn decide(
 impl PendingDecision {
     /// Looks the key up, and returns the handle that serves the request.
     pub(crate) async fn resolve(self, host: &Host) -> Result<Host, Problem> {
-        let verified = host.verify(&self.key, self.address).await;
+        let verified = if self.requirement.in_outages {
+            host.verify_soon(&self.key, self.address).await
+        } else {
+            host.verify(&self.key, self.address).await
+        };
         admit(host, verified, self.requirement, self.namespace.as_deref())
     }
 }
@@ -241,6 +247,7 @@ mod tests {
             needs: Needs::Role(role),
             quota: QuotaClass::Read,
             shows_payloads: false,
+            in_outages: false,
         };
         for role in Role::ALL {
             let only = NamespaceScope::Only(["a".parse().unwrap()].into());

@@ -38,7 +38,8 @@ pub(crate) fn routes() -> Vec<Route> {
                 "metrics",
                 "Returns the metrics of the host, in the text format of Prometheus",
             )
-            .answers_bytes(200, CONTENT_TYPE),
+            .answers_bytes(200, CONTENT_TYPE)
+            .in_outages(),
     ]
 }
 
@@ -118,28 +119,28 @@ impl ApiMetrics {
         families.gauge("exosphere_http_connections", "Number of open connections.", connections)?;
         let help = "Answers of the API, by route and class of status.";
         families.counters("exosphere_http_requests", help, |series| {
-            for RouteMetrics { method, path, answers, .. } in &self.routes {
+            for RouteMetrics { method, path, answers, .. } in self.routes.iter().filter(is_used) {
+                // All classes, also those without an answer: an increase is seen from 0 on only.
                 for (class, count) in CLASSES.iter().zip(answers) {
-                    let count = count.load(Ordering::Relaxed);
-                    // Few routes have answers of each class.
-                    if count > 0 {
-                        let labels = [("method", *method), ("route", *path), ("status", *class)];
-                        series.count(&labels, count)?;
-                    }
+                    let labels = [("method", *method), ("route", *path), ("status", *class)];
+                    series.count(&labels, count.load(Ordering::Relaxed))?;
                 }
             }
             Ok(())
         })?;
         let help = "Time from a request to its answer. It includes the wait of a long poll.";
         families.histograms("exosphere_http_request_seconds", help, |series| {
-            for RouteMetrics { method, path, answers, seconds } in &self.routes {
-                if answers.iter().any(|count| count.load(Ordering::Relaxed) > 0) {
-                    series.histogram(&[("method", *method), ("route", *path)], seconds)?;
-                }
+            for RouteMetrics { method, path, seconds, .. } in self.routes.iter().filter(is_used) {
+                series.histogram(&[("method", *method), ("route", *path)], seconds)?;
             }
             Ok(())
         })
     }
+}
+
+/// Returns whether a route has answered a request.
+fn is_used(route: &&RouteMetrics) -> bool {
+    route.answers.iter().any(|count| count.load(Ordering::Relaxed) > 0)
 }
 
 async fn show_metrics(

@@ -94,7 +94,7 @@ fn method(verb: Verb) -> HttpMethod {
 
 fn operation(tag: &str, path: &str, route: &Route, schemas: &mut Schemas) -> OperationBuilder {
     let Route { description, requirement, .. } = route;
-    let Requirement { needs, quota, shows_payloads } = requirement;
+    let Requirement { needs, quota, shows_payloads, .. } = requirement;
     // One member: several would come in another order each time.
     let requires = json!({
         "role": needs.as_str(),

@@ -91,6 +91,8 @@ pub struct Requirement {
     pub quota: QuotaClass,
     /// Set if the answer holds payloads, which not every caller may see.
     pub shows_payloads: bool,
+    /// Set if the route also answers while the database is away, to keys that were valid before.
+    pub in_outages: bool,
 }
 
 /// The threads on which a handler runs.
@@ -169,7 +171,12 @@ where
     Route {
         verb,
         path,
-        requirement: Requirement { needs: needs.into(), quota, shows_payloads: false },
+        requirement: Requirement {
+            needs: needs.into(),
+            quota,
+            shows_payloads: false,
+            in_outages: false,
+        },
         place: Place::Serving,
         description: Description::default(),
         build: Box::new(move |requirement, place, position| {
@@ -182,6 +189,12 @@ impl Route {
     /// Marks the answer as one that holds payloads: inputs, outputs, logs or the store.
     pub(crate) fn shows_payloads(mut self) -> Self {
         self.requirement.shows_payloads = true;
+        self
+    }
+
+    /// Answers also while the database is away, to keys that were valid before.
+    pub(crate) fn in_outages(mut self) -> Self {
+        self.requirement.in_outages = true;
         self
     }
 
