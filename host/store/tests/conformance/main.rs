@@ -52,6 +52,7 @@ mod state_lists;
 mod deletion;
 mod deadlines;
 mod pauses;
+mod gauges;
 mod bulk;
 mod run_fairness;
 
