@@ -111,10 +111,9 @@ async fn a_claim_tells_the_due_time(kind: Kind) {
     let harness = Harness::new(kind).await;
     let template = harness.template(GraphBuilder::from_text("A")).await;
     let new = harness.new_run(&template).await;
-    let started =
-        harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(0)).await;
+    harness.commit_one(Operation::Start(new.into())).await;
     harness.advance(70).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1)).await;
-    assert_eq!(done.claimed[0].due_at, started.now);
-    assert!(done.now - done.claimed[0].due_at >= 70);
+    let waited = done.now - done.claimed[0].due_at;
+    assert!((70..10_000).contains(&waited), "{waited}");
 }
