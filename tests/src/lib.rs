@@ -15,6 +15,7 @@ pub mod both_databases;
 pub mod tenant;
 pub mod process_stats;
 pub mod guest;
+pub mod tool;
 pub mod acts;
 pub mod expand;
 pub mod fuzz;

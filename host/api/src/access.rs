@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Requirement;
 
-/// What the connection of a request knows, as an extension of the request.
+/// The knowledge of a connection about a request, as an extension of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     /// The address of the peer.

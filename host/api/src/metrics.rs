@@ -179,11 +179,11 @@ mod tests {
             "exosphere_http_requests_total{method=\"GET\",route=\"/health\",status=\"2xx\"} 2\n",
             "exosphere_http_requests_total{method=\"none\",route=\"none\",status=\"4xx\"} 2\n",
             "exosphere_http_request_seconds_count{method=\"GET\",route=\"/health\"} 2\n",
-            "exosphere_http_connections 1\n",
+            "exosphere_http_connections 1.0\n",
         ] {
             assert!(found.contains(line), "{line}{found}");
         }
-        assert!(text(&metrics).contains("exosphere_http_connections 0\n"));
+        assert!(text(&metrics).contains("exosphere_http_connections 0.0\n"));
         assert!(!found.contains("/v1/"), "no series without a request: {found}");
     }
 }

@@ -5,33 +5,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use exosphere_tests::checkout;
+use exosphere_tests::tool::Tool;
 
-/// The program, where `cargo xtask` installs it.
-const INSTALLED: &str = "target/tools/prometheus/usr/bin/promtool";
-
-/// Returns the path of the program, unless the operator of the tests goes without it.
-fn program() -> Result<Option<PathBuf>> {
-    match std::env::var("EXOSPHERE_PROMTOOL") {
-        Ok(word) if word == "skip" => Ok(None),
-        Ok(path) => Ok(Some(path.into())),
-        Err(_) => {
-            let installed = checkout().join(INSTALLED);
-            if !installed.is_file() {
-                bail!(
-                    "promtool is not installed: `cargo xtask promtool` installs it; \
-                     `EXOSPHERE_PROMTOOL=skip` goes without it"
-                );
-            }
-            Ok(Some(installed))
-        }
-    }
-}
+const PROGRAM: Tool = Tool {
+    name: "promtool",
+    variable: "EXOSPHERE_PROMTOOL",
+    installed: "target/tools/prometheus/usr/bin/promtool",
+};
 
 /// Runs promtool with a text as its input; fails unless it succeeds and prints no finding.
 pub fn run(arguments: &[&str], input: &str) -> Result<()> {
-    let Some(program) = program()? else { return Ok(()) };
+    let Some(program) = PROGRAM.find()? else { return Ok(()) };
     let mut child = Command::new(&program)
         .args(arguments)
         .stdin(Stdio::piped())

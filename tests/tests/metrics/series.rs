@@ -66,8 +66,7 @@ fn start_all(host: &Host) -> Result<Vec<Duration>> {
         });
         let started: Result<()> = starters
             .into_iter()
-            .map(|starter| starter.join().ok().context("a starter panicked")?)
-            .collect();
+            .try_for_each(|starter| starter.join().ok().context("a starter panicked")?);
         done.store(true, Ordering::Relaxed);
         let times = scraper.join().ok().context("the scraper panicked")?;
         started.and(times)

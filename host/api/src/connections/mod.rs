@@ -56,7 +56,7 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration
 /// The longest wait for a connection that was told to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What every connection is served with.
+/// The parts that all connections share.
 pub(crate) struct Served {
     pub router: Router,
     /// Set if the host listens on the loopback only: then it refuses requests for other hosts.

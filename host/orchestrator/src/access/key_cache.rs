@@ -69,7 +69,7 @@ pub(crate) struct RateExceeded {
 }
 
 /// The access of a valid key, or its refusal.
-type Counted = Result<Arc<Access>, RateExceeded>;
+pub(crate) type Counted = Result<Arc<Access>, RateExceeded>;
 
 impl Default for KeyCache {
     fn default() -> Self {

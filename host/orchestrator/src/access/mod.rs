@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::Host;
 use crate::error::{Effect, Error};
-use key_cache::{Moment, RateExceeded};
+use key_cache::{Counted, KeyCache, Moment, RateExceeded};
 pub(crate) use wrong_keys::WrongKeys;
 
 /// The longest wait for the row of a key whose last known row would do.
@@ -76,11 +76,7 @@ impl Host {
         text: &str,
         address: IpAddr,
     ) -> Option<Result<Caller, AccessError>> {
-        let key: ApiKey = text.parse().ok()?;
-        let time = Moment { now: self.inner.db.clock.now(), at: Instant::now() };
-        let keys = &self.inner.caches.api_keys;
-        let counted = keys.use_cached(&key, time, self.inner.settings.requests_per_key)?;
-        Some(caller(&key, counted, address))
+        self.look_up(text, address, KeyCache::use_cached)
     }
 
     /// Verifies a key by what was known of it, if the database is away.
@@ -117,10 +113,20 @@ impl Host {
         text: &str,
         address: IpAddr,
     ) -> Option<Result<Caller, AccessError>> {
+        self.look_up(text, address, KeyCache::use_in_outage)
+    }
+
+    /// Verifies a key from the cache, by one of the ways to look it up.
+    fn look_up(
+        &self,
+        text: &str,
+        address: IpAddr,
+        use_key: fn(&KeyCache, &ApiKey, Moment, u32) -> Option<Counted>,
+    ) -> Option<Result<Caller, AccessError>> {
         let key: ApiKey = text.parse().ok()?;
         let time = Moment { now: self.inner.db.clock.now(), at: Instant::now() };
         let keys = &self.inner.caches.api_keys;
-        let counted = keys.use_in_outage(&key, time, self.inner.settings.requests_per_key)?;
+        let counted = use_key(keys, &key, time, self.inner.settings.requests_per_key)?;
         Some(caller(&key, counted, address))
     }
 

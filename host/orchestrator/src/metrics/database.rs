@@ -54,7 +54,7 @@ pub(super) async fn read(inner: &Arc<HostInner>) -> Option<DatabaseGauges> {
     let figures = &inner.metrics.database;
     if figures.0.lock().begin(Instant::now()) {
         let inner = inner.clone();
-        // The reading goes on if the scrape no longer waits for it.
+        // The reading continues if the scrape no longer waits for it.
         let reading = tokio::spawn(async move {
             match inner.db.store.database_gauges(inner.db.clock.now()).await {
                 Ok(found) => {

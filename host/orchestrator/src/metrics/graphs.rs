@@ -167,7 +167,9 @@ impl GraphTable {
             return counters.add(tally);
         }
         self.other.add(tally);
-        self.add_candidate(run, work);
+        if work > 0 {
+            self.add_candidate(run, work);
+        }
         if now.saturating_duration_since(self.period_began) >= PERIOD {
             self.period_began = now;
             self.end_period();
@@ -209,13 +211,13 @@ impl GraphTable {
             self.candidates.insert(key, Candidate { namespace, work });
         } else {
             self.candidates.retain(|_, candidate| {
-                candidate.work = candidate.work.saturating_sub(work.max(1));
+                candidate.work = candidate.work.saturating_sub(work);
                 candidate.work > 0
             });
         }
     }
 
-    /// Replaces some graphs, and begins to count work anew.
+    /// Replaces some graphs, and begins to count work from 0.
     fn end_period(&mut self) {
         let candidates = std::mem::take(&mut self.candidates);
         let mut candidates: Vec<_> = candidates.into_iter().collect();
@@ -263,23 +265,14 @@ impl GraphTable {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use exosphere_domain::graph::testing::GraphBuilder;
-    use exosphere_domain::ids::{RunId, RunKey};
-
     use super::*;
 
     fn run(namespace: i64, graph: &str) -> RunInfo {
         RunInfo {
-            key: RunKey(1),
-            id: RunId(uuid::Uuid::from_u128(1)),
             namespace: format!("n{namespace}").parse().unwrap(),
             namespace_key: NamespaceKey(namespace),
             graph_name: graph.parse().unwrap(),
-            revision: 1,
-            revision_id: 1,
-            graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
-            inputs: "{}".into(),
-            labels: Default::default(),
+            ..crate::lifeline::tests::run()
         }
     }
 

@@ -17,7 +17,7 @@ mod families;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limit;
@@ -28,6 +28,7 @@ pub use histogram::Histogram;
 pub use text::{CONTENT_TYPE, Families, Labels, Series, encode};
 
 use crate::Host;
+use crate::system::wall_clock;
 use database::DatabaseFigures;
 use graphs::GraphTable;
 use histogram::{OPERATIONS, SECONDS};
@@ -60,7 +61,6 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(dropped_log_lines: Arc<AtomicU64>) -> Self {
-        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Metrics {
             claim_wait: Histogram::new(SECONDS),
             slot_wait: Histogram::new(SECONDS),
@@ -73,7 +73,7 @@ impl Metrics {
             graphs: Mutex::new(GraphTable::new(Instant::now())),
             database: DatabaseFigures::default(),
             dropped_log_lines,
-            started_at: started_at.as_secs_f64(),
+            started_at: wall_clock().as_secs_f64(),
         }
     }
 

@@ -404,7 +404,7 @@ pub struct Committed {
     pub run_updates: Vec<RunUpdate>,
     /// The changed runs that ended in this commit, as they are now.
     pub ended: Vec<RunView>,
-    /// What this commit changed in each run, by number. It includes an earlier commit whose
+    /// Counts of the changes in each run. They include an earlier commit whose
     /// success has become known now.
     pub tallies: RunTallies,
 }

@@ -17,7 +17,7 @@ use crate::types::RunInfo;
 /// A number for each kind of failure, in the order of [`FailureKind::ALL`].
 pub type ByKind = [u32; FailureKind::ALL.len()];
 
-/// What one commit changed in a run, by number.
+/// Counts of the changes that one commit made in a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunTally {
     /// Set if the commit started the run.

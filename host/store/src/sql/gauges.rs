@@ -4,10 +4,10 @@
 use crate::dialect::Statement;
 
 /// The number of due states, and the time from which on the first of them is due; then the other
-/// figures. States of paused runs and namespaces are left out. At most `$2` ready states and `$2`
-/// delayed ones are counted.
+/// figures. States of paused runs and namespaces are left out. At most `$2` ready states are counted,
+/// and the delayed ones that `$delayed` selects.
 macro_rules! due_states {
-    ($now:expr, $hosts:expr, $bytes:expr) => {
+    ($now:expr, $hosts:expr, $bytes:expr, $delayed:expr) => {
         concat!(
             "SELECT CAST(COALESCE(SUM(d.states), 0) AS BIGINT), MIN(d.due_at), ",
             $now,
@@ -21,12 +21,10 @@ macro_rules! due_states {
              FROM (SELECT s.namespace, s.due_at FROM state s WHERE ",
             ready!(),
             " LIMIT $2) r GROUP BY r.namespace) g) q \
-             JOIN namespace n ON n.id = q.owner WHERE n.paused_at IS NULL \
-             UNION ALL SELECT 1, x.due_at FROM (SELECT s.due_at \
-             FROM namespace n CROSS JOIN state s WHERE n.paused_at IS NULL AND ",
-            delayed!(),
-            " AND s.namespace = n.id AND s.due_at <= ",
-            $now,
+             WHERE (SELECT COUNT(*) FROM namespace n \
+                 WHERE n.id = q.owner AND n.paused_at IS NULL) = 1 \
+             UNION ALL SELECT 1, x.due_at FROM (",
+            $delayed,
             " LIMIT $2) x) d"
         )
     };
@@ -39,7 +37,13 @@ statements! {
     DATABASE_GAUGES = due_states!(
         "$1",
         "1",
-        "(SELECT c.page_count * s.page_size FROM pragma_page_count c, pragma_page_size s)"
+        "(SELECT c.page_count * s.page_size FROM pragma_page_count c, pragma_page_size s)",
+        // A cross join keeps the order, so that each namespace takes a range of the index.
+        concat!(
+            "SELECT s.due_at FROM namespace n CROSS JOIN state s WHERE n.paused_at IS NULL AND ",
+            delayed!(),
+            " AND s.namespace = n.id AND s.due_at <= $1"
+        )
     ),
     postgres due_states!(
         concat!("GREATEST($1::BIGINT, (", now!(), "))"),
@@ -48,6 +52,13 @@ statements! {
             now!(),
             "))"
         ),
-        "pg_database_size(current_database())"
+        "pg_database_size(current_database())",
+        concat!(
+            "SELECT s.due_at FROM namespace n CROSS JOIN LATERAL (SELECT s.due_at FROM state s WHERE ",
+            delayed!(),
+            " AND s.namespace = n.id AND s.due_at <= GREATEST($1::BIGINT, (",
+            now!(),
+            ")) ORDER BY s.due_at LIMIT $2) s WHERE n.paused_at IS NULL"
+        )
     );
 }
