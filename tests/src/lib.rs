@@ -16,6 +16,7 @@ pub mod events;
 pub mod tenant;
 pub mod process_stats;
 pub mod guest;
+pub mod tool;
 pub mod acts;
 pub mod expand;
 pub mod fuzz;

@@ -13,6 +13,7 @@ mod demo;
 mod tidy;
 mod docs;
 mod schemathesis;
+mod promtool;
 mod test;
 mod bench;
 mod audit;
@@ -59,6 +60,9 @@ enum Task {
         /// Do without schemathesis, which needs Python 3 and a package index
         #[arg(long)]
         without_schemathesis: bool,
+        /// Do without promtool, which needs Debian's packages
+        #[arg(long)]
+        without_promtool: bool,
     },
     /// Test the API against its OpenAPI document with random requests
     Schemathesis {
@@ -66,6 +70,8 @@ enum Task {
         #[arg(long, default_value_t = 300)]
         seconds: u64,
     },
+    /// Get promtool, with which tests check metrics and alert rules
+    Promtool,
     /// Check sources and documents against the rules that no lint knows
     Tidy,
     /// Write the reference of the command line and of the HTTP API
@@ -109,9 +115,12 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup { no_rustup } => toolchain::setup(&project, !no_rustup).map(drop),
         Task::Plugins => build::plugins(&project, &[]).map(drop),
         Task::Demo { file } => demo::run(&project, file),
-        Task::Test { filter, without_schemathesis } => {
-            test::run(&project, filter.as_deref(), !without_schemathesis)
+        Task::Test { filter, without_schemathesis, without_promtool } => {
+            let tools =
+                test::Tools { schemathesis: !without_schemathesis, promtool: !without_promtool };
+            test::run(&project, filter.as_deref(), tools)
         }
+        Task::Promtool => promtool::installed(&project).map(drop),
         Task::Schemathesis { seconds } => schemathesis::run(&project, seconds),
         Task::Tidy => tidy::run(&project),
         Task::Docs => docs::write(&project),

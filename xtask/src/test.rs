@@ -13,18 +13,32 @@ use crate::command;
 use crate::docs;
 use crate::postgres;
 use crate::project::Project;
+use crate::promtool;
 use crate::schemathesis;
 use crate::tidy;
 
+/// The tools that some tests need. Without one of them, those tests do less.
+#[derive(Debug, Clone, Copy)]
+pub struct Tools {
+    pub schemathesis: bool,
+    pub promtool: bool,
+}
+
 /// Checks everything; with a filter, runs only the tests that match.
-pub fn run(project: &Project, filter: Option<&str>, with_schemathesis: bool) -> Result<()> {
+pub fn run(project: &Project, filter: Option<&str>, tools: Tools) -> Result<()> {
     let mut clock = Clock::default();
     let mut results = Vec::new();
     postgres::ensure()?;
-    let schemathesis = if with_schemathesis {
+    let schemathesis = if tools.schemathesis {
         clock.step("schemathesis found", || schemathesis::installed(project))?
     } else {
         println!("schemathesis is not run, because of --without-schemathesis");
+        "skip".into()
+    };
+    let promtool = if tools.promtool {
+        clock.step("promtool found", || promtool::installed(project))?
+    } else {
+        println!("promtool is not run, because of --without-promtool");
         "skip".into()
     };
     clock.step("plugins compiled", || build::plugins(project, &[]))?;
@@ -38,6 +52,7 @@ pub fn run(project: &Project, filter: Option<&str>, with_schemathesis: bool) -> 
     let mut host = project.cargo();
     host.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
     host.env(schemathesis::PROGRAM_VARIABLE, schemathesis);
+    host.env(promtool::PROGRAM_VARIABLE, promtool);
     results.extend(clock.step("host tested", || tests(&mut host))?);
     let mut plugins = project.plugins_cargo("test");
     plugins.args(["--workspace", "--no-fail-fast"]).args(filter);

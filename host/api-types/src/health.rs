@@ -1,4 +1,4 @@
-//! `/health`.
+//! `/health`, `/healthz` and `/readyz`.
 
 use exosphere_domain::json::Typed;
 use serde::{Deserialize, Serialize};
@@ -18,3 +18,10 @@ pub struct Health {
 }
 
 impl Typed for Health {}
+
+/// The answer to a probe that succeeds. Another one is answered with a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProbeAnswer {
+    /// `ok` or `ready`.
+    pub status: String,
+}

@@ -38,7 +38,7 @@ pub use graphs::{
     GraphDiffQuery, GraphList, GraphSummary, GraphValid, NodeDiff, ResolvedNode, RevisionList,
     RevisionListQuery, RevisionSummary, RollBack,
 };
-pub use health::Health;
+pub use health::{Health, ProbeAnswer};
 pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
 pub use keys::{

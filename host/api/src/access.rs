@@ -13,13 +13,18 @@ use exosphere_orchestrator::domain::access::{Access, Actor};
 use exosphere_orchestrator::domain::role::Needs;
 use exosphere_orchestrator::{AccessError, Caller, Host};
 
+use crate::metrics::MatchedRoute;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Requirement;
 
-/// The address of the peer of a connection, as an extension of its requests.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PeerAddress(pub IpAddr);
+/// The knowledge of a connection about a request, as an extension of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    /// The address of the peer.
+    pub address: IpAddr,
+    pub route: MatchedRoute,
+}
 
 /// Seconds after which to retry when many wrong keys came from an address.
 const RETRY_AFTER_WRONG_KEYS_S: u64 = 2;
@@ -49,9 +54,9 @@ pub(crate) fn decide(
     requirement: Requirement,
     request: &Request,
 ) -> Decision {
-    let address = request.extensions().get::<PeerAddress>();
+    let context = request.extensions().get::<RequestContext>();
     // Only tests of the router have requests without a connection.
-    let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let address = context.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |context| context.address);
     if requirement.needs == Needs::Nothing {
         return Decision::Admitted(host.clone());
     }
@@ -65,7 +70,9 @@ pub(crate) fn decide(
         Err(problem) => return Decision::Refused(problem),
     };
     let namespace = namespace_of(request.uri().path());
-    match host.verify_cached(key, address) {
+    let cached = host.verify_cached(key, address);
+    let in_outage = || requirement.in_outages.then(|| host.verify_in_outage(key, address))?;
+    match cached.or_else(in_outage) {
         Some(verified) => match admit(host, verified, requirement, namespace) {
             Ok(host) => Decision::Admitted(host),
             Err(problem) => Decision::Refused(problem),
@@ -82,7 +89,11 @@ pub(crate) fn decide(
 impl PendingDecision {
     /// Looks the key up, and returns the handle that serves the request.
     pub(crate) async fn resolve(self, host: &Host) -> Result<Host, Problem> {
-        let verified = host.verify(&self.key, self.address).await;
+        let verified = if self.requirement.in_outages {
+            host.verify_soon(&self.key, self.address).await
+        } else {
+            host.verify(&self.key, self.address).await
+        };
         admit(host, verified, self.requirement, self.namespace.as_deref())
     }
 }
@@ -238,6 +249,7 @@ mod tests {
             quota: QuotaClass::Read,
             shows_payloads: false,
             all_namespaces: false,
+            in_outages: false,
         };
         for role in Role::ALL {
             let only = NamespaceScope::Only(["a".parse().unwrap()].into());

@@ -39,19 +39,19 @@ mod live;
 mod states;
 mod bulk;
 mod operator;
+mod health;
+mod metrics;
 mod secrets;
 mod keys;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
-use axum::response::{IntoResponse, Response};
-use exosphere_api_types::Health;
 use exosphere_orchestrator::Host;
-use exosphere_orchestrator::domain::role::Needs;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use utoipa::openapi::OpenApi;
@@ -60,13 +60,13 @@ pub use connections::ConnectionLimits;
 pub use route::{QuotaClass, Requirement, Verb};
 pub use tls::{Tls, TlsError};
 
-use answer::Answer;
+use connections::Served;
 use live::Live;
+use metrics::ApiMetrics;
 use problem::Problem;
 use problem_kind::Kind;
 use query::Query;
-use route::Verb::Get;
-use route::{ApiState, Route, route};
+use route::{ApiState, Route};
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]
@@ -111,12 +111,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
 }
 
 fn host_routes() -> Vec<Route> {
-    vec![
-        route(Get, "/health", Needs::Nothing, QuotaClass::Exempt, health)
-            .describe("health", "Returns whether the host can work")
-            .answers::<Health>(200)
-            .fails(&[Kind::Unavailable]),
-    ]
+    health::routes().into_iter().chain(metrics::routes()).collect()
 }
 
 /// A route of the API, as a list shows it.
@@ -144,13 +139,13 @@ pub fn openapi_document() -> OpenApi {
 
 /// Returns the router with every route. Checks of every request are not here: `connections` does
 /// them before routing.
-fn router(host: Host, asks_for_keys: bool, live: Live) -> Router {
+fn router(host: Host, asks_for_keys: bool, live: Live, metrics: Arc<ApiMetrics>) -> Router {
     let routes = routes().into_iter().flat_map(|(_, _, routes)| routes).collect();
     let uploads = uploads::Uploads::default();
     route::router(routes)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(ApiState { host, uploads, live, asks_for_keys })
+        .with_state(ApiState { host, uploads, live, asks_for_keys, metrics })
 }
 
 /// The settings of the API, as an operator makes them.
@@ -175,27 +170,16 @@ pub async fn serve(
     let ApiSettings { connections, tls, asks_for_keys } = settings;
     // Streams end when the others may finish.
     let (open, closed) = watch::channel(());
-    let router = router(host, asks_for_keys, Live::new(connections.max_connections, closed));
+    let live = Live::new(connections.max_connections, closed);
+    let metrics = Arc::new(ApiMetrics::new(&route_list()));
+    let router = router(host, asks_for_keys, live, metrics.clone());
+    let served = Served { router, local, metrics };
     let stop = async {
         stop.await;
         drop(open);
     };
-    connections::serve(listener, (router, local), (connections, tls), stop).await;
+    connections::serve(listener, served, (connections, tls), stop).await;
     Ok(())
-}
-
-async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {
-    match host.health() {
-        Ok(()) => Answer(Health {
-            status: if host.is_stopping() { "stopping" } else { "ok" }.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        })
-        .into_response(),
-        Err(_) => {
-            let message = "the database is unavailable: the host's log has the reason";
-            Problem::new(Kind::Unavailable, message).into_response()
-        }
-    }
 }
 
 async fn no_route() -> Problem {

@@ -98,7 +98,7 @@ fn method(verb: Verb) -> HttpMethod {
 
 fn operation(tag: &str, path: &str, route: &Route, schemas: &mut Schemas) -> OperationBuilder {
     let Route { description, requirement, .. } = route;
-    let Requirement { needs, quota, shows_payloads, all_namespaces } = requirement;
+    let Requirement { needs, quota, shows_payloads, all_namespaces, in_outages: _ } = requirement;
     let is_in_namespace = path.contains(NAMESPACE);
     // One member: several would come in another order each time.
     let requires = json!({

@@ -9,6 +9,7 @@
 
 use std::future::ready;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
@@ -18,9 +19,10 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::role::Needs;
 
-use crate::access::{self, Decision};
+use crate::access::{self, Decision, RequestContext};
 use crate::description::Description;
 use crate::live::Live;
+use crate::metrics::ApiMetrics;
 use crate::offload::{offload, offload_long};
 use crate::query;
 use crate::uploads::Uploads;
@@ -34,6 +36,13 @@ pub(crate) struct ApiState {
     pub live: Live,
     /// Set if routes need keys.
     pub asks_for_keys: bool,
+    pub metrics: Arc<ApiMetrics>,
+}
+
+impl FromRef<ApiState> for Arc<ApiMetrics> {
+    fn from_ref(state: &ApiState) -> Arc<ApiMetrics> {
+        state.metrics.clone()
+    }
 }
 
 impl FromRef<ApiState> for Host {
@@ -93,6 +102,8 @@ pub struct Requirement {
     pub shows_payloads: bool,
     /// Set if the caller's key must be valid for all namespaces, although the path names one.
     pub all_namespaces: bool,
+    /// Set if the route also answers while the database is away, to keys that were valid before.
+    pub in_outages: bool,
 }
 
 /// The threads on which a handler runs.
@@ -122,6 +133,17 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Returns the name of the method.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Post => "POST",
+            Verb::Put => "PUT",
+            Verb::Patch => "PATCH",
+            Verb::Delete => "DELETE",
+        }
+    }
+
     fn filter(self) -> MethodFilter {
         match self {
             Verb::Get => MethodFilter::GET,
@@ -165,6 +187,7 @@ where
             quota,
             shows_payloads: false,
             all_namespaces: false,
+            in_outages: false,
         },
         place: Place::Serving,
         description: Description::default(),
@@ -186,6 +209,12 @@ impl Route {
         self
     }
 
+    /// Answers also while the database is away, to keys that were valid before.
+    pub(crate) fn in_outages(mut self) -> Self {
+        self.requirement.in_outages = true;
+        self
+    }
+
     /// Runs the handler on the work runtime, off the threads that serve requests.
     pub(crate) fn offloaded(mut self) -> Self {
         self.place = Place::Work;
@@ -201,13 +230,13 @@ impl Route {
 
 /// Returns the router of some routes.
 pub(crate) fn router(routes: Vec<Route>) -> Router<ApiState> {
-    let add = |router: Router<ApiState>, route: Route| {
+    let add = |router: Router<ApiState>, (position, route): (usize, Route)| {
         let takes_query = !route.description.query.is_empty();
-        let serving = Serving { requirement: route.requirement, place: route.place, takes_query };
-        let handler = (route.build)(serving);
+        let Route { requirement, place, .. } = route;
+        let handler = (route.build)(Serving { requirement, place, takes_query, position });
         router.route(route.path, handler)
     };
-    routes.into_iter().fold(Router::new(), add)
+    routes.into_iter().enumerate().fold(Router::new(), add)
 }
 
 /// The future of a handler.
@@ -228,6 +257,8 @@ struct Serving {
     place: Place,
     /// Set if the route has query parameters.
     takes_query: bool,
+    /// The position in the list of routes.
+    position: usize,
 }
 
 impl<H, T> Handler<T, ApiState> for Guarded<H>
@@ -238,6 +269,9 @@ where
     type Future = HandlerFuture;
 
     fn call(self, request: Request, mut state: ApiState) -> HandlerFuture {
+        if let Some(context) = request.extensions().get::<RequestContext>() {
+            context.route.set(self.serving.position);
+        }
         match access::decide(&state.host, state.asks_for_keys, self.serving.requirement, &request) {
             Decision::Admitted(host) => {
                 state.host = host;

@@ -21,7 +21,7 @@ use crate::connections::{Connections, raise_descriptors};
 use crate::error::Error;
 use crate::exposure::Exposure;
 use crate::hardening::{self, KeyArgs, MasterKey};
-use crate::log;
+use crate::log::{self, Log};
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
 #[derive(Debug, Args)]
@@ -155,7 +155,7 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let start_error = |error: std::io::Error| Error::Start(error.to_string());
     args.exposure.check(args.listen)?;
     hardening::keep_files_private();
-    let _log = log::begin(args.log_json).map_err(start_error)?;
+    let log = log::begin(args.log_json).map_err(start_error)?;
     exosphere_allocator::release_freed_memory();
     if !args.allow_core_dumps {
         hardening::keep_memory_private();
@@ -165,7 +165,7 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     // heartbeats, requests and the effects of commits never wait for them.
     let (front, work) =
         (runtime("front").map_err(start_error)?, runtime("work").map_err(start_error)?);
-    let served = front.block_on(serve(args, keys, work.handle().clone()));
+    let served = front.block_on(serve(args, keys, work.handle().clone(), &log));
     // Remaining work, such as a read from a hung disk, ends with the process.
     front.shutdown_background();
     work.shutdown_background();
@@ -180,7 +180,7 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
 /// their callers ask another host.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn serve(args: Serve, keys: KeySource, work: Handle) -> Result<(), Error> {
+async fn serve(args: Serve, keys: KeySource, work: Handle, log: &Log) -> Result<(), Error> {
     let start_error = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let namespace_slots = args.namespace_slots.unwrap_or(share_of(args.slots));
     if namespace_slots > args.slots {
@@ -214,6 +214,7 @@ async fn serve(args: Serve, keys: KeySource, work: Handle) -> Result<(), Error> 
         code_cache_bytes: args.admission.code_cache_bytes,
         admission: args.admission.limits(),
         work: Some(work),
+        dropped_log_lines: log.dropped_lines(),
         requests_per_key: args.exposure.requests_per_key,
         audit_retention: args.exposure.audit_retention(),
         no_auth: !asks_for_keys,

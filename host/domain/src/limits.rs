@@ -159,6 +159,17 @@ impl Limit {
         Limit::ALL.iter().copied().find(|limit| limit.name() == name)
     }
 
+    /// Returns the limit that a failure reports, if it is one of a limit or of the timeout.
+    pub fn of_failure(failure: &Failure) -> Option<Limit> {
+        match failure.kind {
+            FailureKind::Timeout => Some(Limit::TimeoutMs),
+            FailureKind::Limit => {
+                failure.details.as_ref()?.get("limit")?.as_str().and_then(Limit::parse)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns whether another attempt of the same work may stay below the
     /// limit, because usage depends on timing or on answers from outside. Usage
     /// that follows from the inputs and the program alone would only repeat.
@@ -411,6 +422,7 @@ mod tests {
         ] {
             assert!(!is_retried(limit), "{limit}");
         }
+        assert_eq!(Limit::of_failure(&Limits::default().timed_out()), Some(Limit::TimeoutMs));
         for limit in [Limit::CpuMs, Limit::MemoryBytes, Limit::HttpCallMs] {
             assert!(is_retried(limit), "{limit}");
         }
@@ -458,6 +470,9 @@ mod tests {
             failure.details,
             Some(json!({"limit": "memory_bytes", "value": 134_217_728u64}))
         );
+        assert_eq!(Limit::of_failure(&failure), Some(Limit::MemoryBytes));
+        let from_guest = Failure::new(FailureKind::Permanent, "").with(json!({"limit": "outputs"}));
+        assert_eq!(Limit::of_failure(&from_guest), None);
         limits
             .lower_for(&"guests".parse().unwrap(), &[(Limit::StoreBytes, 1)].into_iter().collect());
         let failure = limits.reached(Limit::StoreBytes);

@@ -1,6 +1,8 @@
 //! The configuration of a host, with its defaults.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use exosphere_domain::ids::Millis;
@@ -43,6 +45,8 @@ pub struct Config {
     pub audit_retention: Duration,
     /// Set if the API asks for no keys; then the host creates none, either.
     pub no_auth: bool,
+    /// The number of lines that the log of the process has dropped.
+    pub dropped_log_lines: Arc<AtomicU64>,
     /// Offset of this host's clock in milliseconds, for tests.
     pub clock_offset: Millis,
     /// The runtime for executions and other work on behalf of guests and callers
@@ -68,6 +72,7 @@ impl Config {
             requests_per_key: DEFAULT_REQUESTS_PER_KEY,
             audit_retention: DEFAULT_AUDIT_RETENTION,
             no_auth: false,
+            dropped_log_lines: Arc::default(),
             clock_offset: 0,
             work: None,
         }

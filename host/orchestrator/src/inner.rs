@@ -32,6 +32,7 @@ use crate::execution::secrets::{SecretDeclarations, SecretSets};
 use crate::execution::sweeps::Sweeps;
 use crate::host_work::HostWork;
 use crate::lifeline::Lifeline;
+use crate::metrics::Metrics;
 use crate::service::large_json::LargeJsonPermits;
 use crate::service::quotas::StartRates;
 use crate::system::SystemClock;
@@ -51,6 +52,7 @@ pub(crate) struct HostInner {
     pub cluster: Cluster,
     pub settings: Settings,
     pub lifeline: Arc<Lifeline>,
+    pub metrics: Metrics,
     /// Holds the lock of the data folder.
     pub folder: DataFolder,
 }
@@ -123,7 +125,41 @@ impl Settings {
     }
 }
 
+/// The reason why a host should get no requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    /// The host stops: it starts no run, and lets running nodes end.
+    #[error("the host is stopping: it starts no runs, and lets the running nodes end")]
+    Stopping,
+    /// The database does not answer.
+    #[error("the database is unavailable: the host's log has the reason")]
+    DatabaseUnavailable,
+    /// A part of the host has ended.
+    #[error("the host cannot continue: its log has the reason; restart it")]
+    Failed,
+}
+
 impl HostInner {
+    /// Returns the reason why the database does not answer, if it does not.
+    pub(crate) fn database_health(&self) -> Result<(), String> {
+        self.pipeline.committer.health().and_then(|()| self.db.probe.health())
+    }
+
+    /// Returns the reason why this host cannot work, if any.
+    pub(crate) fn health(&self) -> Result<(), String> {
+        self.lifeline.health()?;
+        self.database_health()
+    }
+
+    /// Returns the reason why this host should get no requests, if any.
+    pub(crate) fn readiness(&self) -> Result<(), Unready> {
+        self.lifeline.health().map_err(|_| Unready::Failed)?;
+        if self.pipeline.committer.is_stopping() {
+            return Err(Unready::Stopping);
+        }
+        self.database_health().map_err(|_| Unready::DatabaseUnavailable)
+    }
+
     /// Returns the id by which other hosts know this one.
     pub(crate) fn identity(&self) -> HostIdentity {
         self.folder.identity(&self.settings.host_name)

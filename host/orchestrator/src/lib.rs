@@ -20,6 +20,7 @@ mod execution;
 mod cluster;
 mod cache;
 mod host_work;
+pub mod metrics;
 mod watchers;
 mod lifeline;
 mod check;
@@ -57,6 +58,7 @@ pub use exosphere_store::{
     RevisionEntry, RunCount, RunCounters, RunCursor, RunPageRequest, RunStart, RunView, SecretName,
     StatePageRequest, StateView, Uploads, Violation,
 };
+pub use inner::Unready;
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
 pub use keys::source::KeySource;
@@ -95,6 +97,7 @@ use execution::removals::{self, Removals};
 use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
 use inner::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
+use metrics::Metrics;
 use service::large_json::LargeJsonPermits;
 use service::quotas::StartRates;
 use system::SystemClock;
@@ -187,6 +190,7 @@ impl Host {
                 audit_retention: config.audit_retention,
             },
             lifeline: Arc::default(),
+            metrics: Metrics::new(config.dropped_log_lines),
             folder,
         });
         pauses::read_namespaces(&inner).await?;
@@ -285,8 +289,12 @@ impl Host {
     /// Returns the reason why this host cannot work, if any: its last commit failed, or its
     /// database does not answer.
     pub fn health(&self) -> Result<(), String> {
-        self.inner.lifeline.health()?;
-        self.inner.pipeline.committer.health().and_then(|()| self.inner.db.probe.health())
+        self.inner.health()
+    }
+
+    /// Returns the reason why this host should get no requests, if any.
+    pub fn readiness(&self) -> Result<(), Unready> {
+        self.inner.readiness()
     }
 
     /// Waits until the host cannot continue, since the committer or the heartbeat has

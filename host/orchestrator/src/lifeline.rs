@@ -65,7 +65,7 @@ impl Drop for Guard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use exosphere_domain::graph::testing::GraphBuilder;
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(host.inner.lifeline.health(), Ok(()));
     }
 
-    fn run() -> RunInfo {
+    pub(crate) fn run() -> RunInfo {
         let name = || "n".parse().unwrap();
         RunInfo {
             key: RunKey(1),

@@ -24,6 +24,11 @@ pub(crate) struct SystemClock {
     lead: Arc<AtomicI64>,
 }
 
+/// Returns the time since 1970, by the wall clock of the machine.
+pub(crate) fn wall_clock() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
 impl SystemClock {
     /// Creates a clock that is off by `offset` milliseconds, which a host must tolerate.
     pub(crate) fn with_offset(offset: Millis) -> Self {
@@ -47,8 +52,7 @@ impl SystemClock {
     }
 
     fn wall(&self) -> Millis {
-        let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        elapsed.map_or(0, millis).saturating_add(self.offset)
+        millis(wall_clock()).saturating_add(self.offset)
     }
 
     fn passed(&self) -> Millis {

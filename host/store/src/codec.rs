@@ -98,10 +98,9 @@ pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
     let store_snapshot = store_snapshot(columns.next("store_snapshot")?, id)?;
     let has_begun = columns.next::<i64>("begun_fence")? == state.claim.fence.0;
     let namespace = NamespaceKey(columns.next("namespace")?);
-    Ok(HeldState {
-        claimed: ClaimedState { state, namespace, store_snapshot, known_outputs: Vec::new() },
-        has_begun,
-    })
+    let (due_at, known_outputs) = (columns.next("due_at")?, Vec::new());
+    let claimed = ClaimedState { state, namespace, store_snapshot, due_at, known_outputs };
+    Ok(HeldState { claimed, has_begun })
 }
 
 /// A state that a session holds.

@@ -13,6 +13,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod run_row;
+pub(crate) mod tally;
 mod store_entries;
 mod rows;
 mod start;
@@ -47,6 +48,7 @@ use rows::BatchRows;
 use run_row::{LifeCycle, RunRow};
 use staging::StagedRow;
 use store_entries::Entries;
+use tally::RunTally;
 
 /// Applies a batch, phase by phase.
 pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed, StoreError> {
@@ -108,6 +110,7 @@ struct LoadedRun {
     changed: bool,
     /// The deadline that the run misses in this commit.
     missed: Option<DeadlineKind>,
+    tally: RunTally,
 }
 
 /// A unite with no open members left.
@@ -174,8 +177,8 @@ impl<'b> CommitTx<'b> {
         for row in RunRow::load(tx, infos.keys().copied()).await? {
             let (run, before) = (row.id, row.life_cycle());
             let (entries, info) = (Entries::default(), infos[&run].clone());
-            let (changed, missed) = (false, None);
-            self.runs.insert(run, LoadedRun { row, entries, info, before, changed, missed });
+            let (changed, missed, tally) = (false, None, RunTally::default());
+            self.runs.insert(run, LoadedRun { row, entries, info, before, changed, missed, tally });
         }
         let finished: Vec<&Finished> = operations
             .iter()
@@ -273,7 +276,7 @@ impl<'b> CommitTx<'b> {
         // Rows whose life cycle changes, and the others.
         let (mut rows, mut progress, mut entries) = (Vec::new(), Vec::new(), Vec::new());
         let mut cleared = Vec::new();
-        for LoadedRun { mut row, entries: of_run, info, before, missed, .. } in changed {
+        for LoadedRun { mut row, entries: of_run, info, before, missed, mut tally, .. } in changed {
             row.version += 1;
             row.update_status(self.now);
             // A pause does not outlive its run.
@@ -288,6 +291,10 @@ impl<'b> CommitTx<'b> {
             let status_changed = (before.status, before.paused) != (status, paused);
             if before.status == RunStatus::Running && status != RunStatus::Running {
                 self.done.ended.push(row.view(&info, missed));
+            }
+            tally.add_run(before.status, status, (row.created_at, row.ended_at));
+            if !tally.is_empty() {
+                self.done.tallies.push((info, tally));
             }
             let is_stopped = status == RunStatus::Cancelled || missed.is_some();
             let update = RunUpdate { run, version, status, paused, status_changed, is_stopped };

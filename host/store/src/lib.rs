@@ -24,6 +24,8 @@ mod backend;
 mod commit;
 mod id_blocks;
 mod sessions;
+mod gauges;
+mod unknown_commits;
 mod catalog;
 mod deletion;
 mod revisions;
@@ -59,8 +61,10 @@ pub use commit::batch::{
 };
 pub use commit::bulk::BulkStep;
 pub use commit::deadlines::PendingDeadline;
+pub use commit::tally::{ByKind, RunTallies, RunTally};
 pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};
 pub use error::{OpenError, StoreError};
+pub use gauges::{DatabaseGauges, MAX_COUNTED_STATES};
 pub use id_blocks::IdBlock;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use open::Database;
@@ -89,6 +93,7 @@ use backend::reader::{Pool, Reader};
 use backend::sqlite::{self, WriterConnection};
 use dialect::Tx;
 use id_blocks::IdBlocks;
+use unknown_commits::UnknownCommits;
 
 /// A host's database. Cheap to clone: all clones share it.
 #[derive(Clone)]
@@ -101,6 +106,8 @@ pub struct Store {
     /// The connection for heartbeats and notifications on Postgres, which works while the others
     /// are busy.
     side: Option<ConnectionSlot>,
+    /// The connection for figures of the whole database on Postgres.
+    gauges: Option<ConnectionSlot>,
     id_blocks: Arc<IdBlocks>,
     cipher: Arc<SecretCipher>,
     /// The caller whose changes this handle records in the audit log.
@@ -115,6 +122,7 @@ enum Writer {
     Postgres {
         commits: ConnectionSlot,
         rest: ConnectionSlot,
+        unknown: UnknownCommits,
     },
 }
 
@@ -210,14 +218,17 @@ impl Store {
                 synced.map_err(|error| StoreError::Unknown(error.to_string()))?;
                 Ok(done)
             }
-            Writer::Postgres { commits, .. } if batch.is_durable() => {
-                on_postgres!(commits, |tx| commit::commit(tx, &batch))
-            }
-            Writer::Postgres { commits, .. } => {
-                on_postgres!(commits, |tx| async {
-                    tx.execute(sql::UNSYNCED, &[]).await?;
-                    commit::commit(tx, &batch).await
-                })
+            Writer::Postgres { commits, unknown, .. } => {
+                let committed = on_postgres!(commits, |tx| async {
+                    if !batch.is_durable() {
+                        tx.execute(sql::UNSYNCED, &[]).await?;
+                    }
+                    unknown.resolve(tx).await?;
+                    let mut done = commit::commit(tx, &batch).await?;
+                    unknown.begin(tx.id(), &mut done);
+                    Ok(done)
+                });
+                unknown.settle(committed)
             }
         }
     }
@@ -235,8 +246,8 @@ impl Store {
     pub async fn close(&self) {
         self.reader.close().await;
         self.executions.close().await;
-        if let Some(side) = &self.side {
-            side.close().await;
+        for connection in self.side.iter().chain(&self.gauges) {
+            connection.close().await;
         }
         match &self.writer {
             Writer::Sqlite(writer) => {

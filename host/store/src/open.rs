@@ -13,7 +13,8 @@ use crate::backend::postgres::{self, ConnectionSlot};
 use crate::backend::reader::{Pool, Reader, RenewablePool};
 use crate::backend::sqlite::{ReaderPool, WriterConnection};
 use crate::error::OpenError;
-use crate::{SecretCipher, Store, Writer, sql};
+use crate::unknown_commits::UnknownCommits;
+use crate::{SecretCipher, Store, Writer, gauges, sql};
 
 /// The location of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,7 @@ async fn sqlite_store(file: PathBuf, cipher: SecretCipher) -> Result<Store, Open
         reader: Reader { pool: readers, retry_for: Duration::ZERO },
         executions,
         side: None,
+        gauges: None,
         id_blocks: Arc::default(),
         cipher: Arc::new(cipher),
         actor: None,
@@ -95,13 +97,15 @@ async fn postgres_store(
         writer: Writer::Postgres {
             commits: ConnectionSlot::new(options.clone()),
             rest: ConnectionSlot::new(options.clone()),
+            unknown: UnknownCommits::default(),
         },
         reader: Reader {
             pool: Pool::Postgres(Arc::new(RenewablePool::new(options.clone()))),
             retry_for: Duration::ZERO,
         },
         executions: Pool::Postgres(Arc::new(RenewablePool::new(options.clone()))),
-        side: Some(ConnectionSlot::new(options)),
+        side: Some(ConnectionSlot::new(options.clone())),
+        gauges: Some(gauges::connection(options)),
         id_blocks: Arc::default(),
         cipher: Arc::new(cipher),
         actor: None,

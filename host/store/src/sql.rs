@@ -182,6 +182,23 @@ macro_rules! delayed {
     };
 }
 
+/// The namespace to which the states of a queue belong; NULL while they may not be claimed.
+macro_rules! owner_of_queue {
+    ($queue:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $queue,
+            ".namespace >= 0 THEN ",
+            $queue,
+            ".namespace ELSE (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run \
+                 WHERE p.id = -",
+            $queue,
+            ".namespace AND p.status = 'SUCCESS' \
+                 AND u.status = 'RUNNING' AND u.paused = 0) END"
+        )
+    };
+}
+
 /// On Postgres: the first ready state of each namespace, and the first delayed one. Each takes one
 /// step along an index, however many states there are. Index entries of states claimed earlier come
 /// before all others until a vacuum, so no step is taken twice. A condition may exclude namespaces
@@ -213,6 +230,7 @@ macro_rules! claimable {
 }
 
 mod sessions;
+mod gauges;
 pub(crate) mod runs;
 mod run_lists;
 mod labels;
@@ -242,6 +260,7 @@ pub(crate) use claims::*;
 pub(crate) use deadlines::*;
 pub(crate) use deletion::*;
 pub(crate) use entries::*;
+pub(crate) use gauges::*;
 pub(crate) use labels::*;
 pub(crate) use logs::*;
 pub(crate) use namespaces::*;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey};
+use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, RunKey};
 use exosphere_domain::label::Labels;
 use exosphere_domain::state::{Claimed, Ref, RunStatus};
 
@@ -43,6 +43,8 @@ pub struct ClaimedState {
     pub namespace: NamespaceKey,
     /// Values of the run's store, fixed when the state was created.
     pub store_snapshot: BTreeMap<String, String>,
+    /// The time from which on the state could be claimed.
+    pub due_at: Millis,
     /// Outputs that are known without a query.
     pub known_outputs: Vec<(Ref, Arc<str>)>,
 }

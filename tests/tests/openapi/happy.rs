@@ -101,6 +101,9 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
     let grants = format!("{settings}/grants/lab");
     let sent = match operation {
         "health" => get("/health"),
+        "healthz" => get("/healthz"),
+        "readyz" => get("/readyz"),
+        "metrics" => get("/metrics"),
         "openapi" => get("/v1/openapi.json"),
         "reference" => get("/docs"),
         "listProblems" => get("/problems"),

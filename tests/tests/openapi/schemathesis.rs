@@ -4,12 +4,13 @@
 //! `cargo xtask test` runs a slice of it, `cargo xtask schemathesis` more. Both install the
 //! program and name it in `EXOSPHERE_SCHEMATHESIS`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use exosphere_tests::Host;
 use exosphere_tests::both_databases::on_both;
-use exosphere_tests::{Host, checkout};
+use exosphere_tests::tool::Tool;
 use serde_json::{Value, json};
 
 use crate::happy::{ARGUMENTS, World, bulk};
@@ -26,26 +27,11 @@ const SLICE_EXAMPLES: &str = "6";
 /// The longest time of a slice on one database, in seconds.
 const SLICE_SECONDS: &str = "15";
 
-/// The program, where `cargo xtask` installs it.
-const INSTALLED: &str = "target/tools/schemathesis/bin/schemathesis";
-
-/// Returns the path of the program, unless the operator of the tests goes without it.
-fn program() -> Result<Option<PathBuf>> {
-    match std::env::var("EXOSPHERE_SCHEMATHESIS") {
-        Ok(word) if word == "skip" => Ok(None),
-        Ok(path) => Ok(Some(path.into())),
-        Err(_) => {
-            let installed = checkout().join(INSTALLED);
-            if !installed.is_file() {
-                bail!(
-                    "schemathesis is not installed: `cargo xtask schemathesis` installs and runs \
-                     it; `EXOSPHERE_SCHEMATHESIS=skip` goes without it"
-                );
-            }
-            Ok(Some(installed))
-        }
-    }
-}
+const PROGRAM: Tool = Tool {
+    name: "schemathesis",
+    variable: "EXOSPHERE_SCHEMATHESIS",
+    installed: "target/tools/schemathesis/bin/schemathesis",
+};
 
 /// Writes the settings: objects that exist are named more often than chance would.
 fn write_settings(folder: &Path, world: &World<'_>) -> Result<()> {
@@ -106,7 +92,7 @@ fn run(program: &Path, host: &Host) -> Result<()> {
 
 #[test]
 fn schemathesis_finds_nothing_undocumented() -> Result<()> {
-    let Some(program) = program()? else {
+    let Some(program) = PROGRAM.find()? else {
         println!("skipped, because EXOSPHERE_SCHEMATHESIS=skip is set");
         return Ok(());
     };

@@ -12,6 +12,7 @@ mod service;
 use std::future::Future;
 use std::io::{Error, ErrorKind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::metrics::ApiMetrics;
 use crate::tls::{HTTP_2, Tls};
 
 use activity::{Activity, Overdue, Timeouts, Watched};
@@ -31,7 +33,8 @@ use service::ConnectionService;
 /// Limits on the connections of the API, as set by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Maximum total number of connections, besides those reserved for `/health` and cancels.
+    /// Maximum total number of connections, besides those reserved for health, metrics and
+    /// cancels.
     pub max_connections: usize,
     /// Maximum number of connections per peer: an IPv4 address, or a /64 network of IPv6.
     pub max_per_peer: usize,
@@ -70,12 +73,19 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration
 /// The longest wait for a connection that was told to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// The parts that all connections share.
+pub(crate) struct Served {
+    pub router: Router,
+    /// Set if the host listens on the loopback only: then it refuses requests for other hosts.
+    pub local: bool,
+    pub metrics: Arc<ApiMetrics>,
+}
+
 /// Serves the routes until `stop` resolves. Then it closes idle connections immediately and
-/// lets requests under way finish. If `local`, it refuses requests for any other host than this
-/// machine.
+/// lets requests under way finish.
 pub(crate) async fn serve(
     listener: TcpListener,
-    (router, local): (Router, bool),
+    served: Served,
     (limits, tls): (ConnectionLimits, Option<Tls>),
     stop: impl Future<Output = ()>,
 ) {
@@ -103,8 +113,7 @@ pub(crate) async fn serve(
                 else {
                     continue;
                 };
-                let service =
-                    ConnectionService::new(router.clone(), (address.ip(), local), &permit);
+                let service = ConnectionService::new(&served, address.ip(), &permit);
                 // A reserved connection serves one request.
                 let acceptor = tls.as_ref().map(|tls| tls.acceptor(!permit.is_reserved));
                 tokio::spawn(attend((stream, acceptor), permit, service, stopped.clone()));

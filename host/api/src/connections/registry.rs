@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::activity::Activity;
 
 /// The number of connections that are accepted beyond the limit while all others are busy, for
-/// `/health` and cancels only.
+/// health, metrics and cancels only.
 pub(crate) const RESERVED_CONNECTIONS: usize = 16;
 
 /// A peer: an IPv4 address, or for IPv6 its /64 network, the usual share of one customer.

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,10 +18,12 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tracing::Instrument;
 
+use super::Served;
 use super::activity::Activity;
 use super::answer_body::{AnswerBody, RequestGuard};
 use super::registry::ConnectionPermit;
-use crate::access::PeerAddress;
+use crate::access::RequestContext;
+use crate::metrics::{ApiMetrics, MatchedRoute, OpenConnection};
 use crate::problem::{Problem, name_request};
 use crate::problem_kind::Kind;
 use crate::{body, compression, middleware, request_id};
@@ -35,17 +38,28 @@ pub(crate) struct ConnectionService {
     address: IpAddr,
     local: bool,
     is_reserved: bool,
+    metrics: Arc<ApiMetrics>,
+    route: MatchedRoute,
+    /// Counts the connection while it is open.
+    _open: OpenConnection,
 }
 
 impl ConnectionService {
     pub(crate) fn new(
-        router: Router,
-        (address, local): (IpAddr, bool),
+        Served { router, local, metrics }: &Served,
+        address: IpAddr,
         permit: &ConnectionPermit,
     ) -> Self {
-        let (activity, is_reserved) = (permit.activity.clone(), permit.is_reserved);
-        let routes = TowerToHyperService::new(router);
-        ConnectionService { routes, activity, address, local, is_reserved }
+        ConnectionService {
+            routes: TowerToHyperService::new(router.clone()),
+            activity: permit.activity.clone(),
+            address,
+            local: *local,
+            is_reserved: permit.is_reserved,
+            metrics: metrics.clone(),
+            route: MatchedRoute::default(),
+            _open: metrics.connected(),
+        }
     }
 
     /// Returns the problem for a request that is rejected before routing.
@@ -67,6 +81,8 @@ impl Service<Request<Incoming>> for ConnectionService {
         if is_http2 {
             name_host(&mut request);
         }
+        let (metrics, began_at) = (self.metrics.clone(), Instant::now());
+        let route = if is_http2 { MatchedRoute::default() } else { self.route.cleared() };
         // An unread body ends its stream of HTTP/2, and not the connection.
         let is_long = !is_http2 && body::is_long(request.headers());
         let is_reserved = self.is_reserved;
@@ -77,7 +93,8 @@ impl Service<Request<Incoming>> for ConnectionService {
             Some(problem) => Err(problem),
             None => {
                 let mut request = request.map(Body::new);
-                request.extensions_mut().insert(PeerAddress(self.address));
+                let context = RequestContext { address: self.address, route: route.clone() };
+                request.extensions_mut().insert(context);
                 Ok(self.routes.call(request))
             }
         };
@@ -100,16 +117,21 @@ impl Service<Request<Incoming>> for ConnectionService {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
+            metrics.answered(&route, response.status(), began_at.elapsed());
             Ok(response.map(|body| AnswerBody::new(body, guard)))
         };
         Box::pin(answered.instrument(span))
     }
 }
 
+/// The paths that are read on a reserved connection: how the host does must be known above all
+/// while it is full.
+const URGENT_READS: [&str; 4] = ["/health", "/healthz", "/readyz", "/metrics"];
+
 /// Returns whether a request is allowed on a reserved connection.
 fn is_urgent(method: &Method, path: &str) -> bool {
     match *method {
-        Method::GET | Method::HEAD => path == "/health",
+        Method::GET | Method::HEAD => URGENT_READS.contains(&path),
         Method::POST => path.starts_with("/v1/namespaces/") && path.ends_with("/cancel"),
         _ => false,
     }
@@ -136,7 +158,9 @@ mod tests {
     #[test]
     fn reserved_connections_serve_health_and_cancel() {
         let run = "/v1/namespaces/default/runs/0195b7f0-0000-7000-8000-000000000001";
-        assert!(is_urgent(&Method::GET, "/health"));
+        for path in URGENT_READS {
+            assert!(is_urgent(&Method::GET, path) && !is_urgent(&Method::POST, path), "{path}");
+        }
         assert!(is_urgent(&Method::POST, &format!("{run}/cancel")));
         assert!(!is_urgent(&Method::GET, run));
         assert!(!is_urgent(&Method::POST, "/v1/namespaces/default/graphs/a/runs"));

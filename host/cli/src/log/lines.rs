@@ -30,7 +30,22 @@ pub type Notice = fn(u64) -> String;
 pub struct Lines {
     queue: SyncSender<Item>,
     waiting: Arc<AtomicUsize>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
+}
+
+/// The number of dropped lines.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// Those that the log does not tell yet.
+    untold: AtomicU64,
+    all: Arc<AtomicU64>,
+}
+
+impl Dropped {
+    fn add(&self) {
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 enum Item {
@@ -46,11 +61,16 @@ impl Lines {
     /// If the system cannot start the thread.
     pub fn start(to: impl Write + Send + 'static, notice: Notice) -> io::Result<Lines> {
         let (queue, items) = mpsc::sync_channel(MAX_LINES);
-        let (waiting, dropped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let (waiting, dropped) = (Arc::<AtomicUsize>::default(), Arc::<Dropped>::default());
         let mut writer = Writer { to, notice, dropped: dropped.clone(), waiting: waiting.clone() };
         let thread = std::thread::Builder::new().name("log".into());
         thread.spawn(move || writer.run(&items))?;
         Ok(Lines { queue, waiting, dropped })
+    }
+
+    /// Returns the number of all lines that were dropped.
+    pub fn dropped_lines(&self) -> Arc<AtomicU64> {
+        self.dropped.all.clone()
     }
 
     fn enqueue(&self, line: &[u8]) {
@@ -60,7 +80,7 @@ impl Lines {
             && self.queue.try_send(Item::Line(line.to_vec())).is_ok();
         if !is_queued {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.add();
         }
     }
 
@@ -98,7 +118,7 @@ impl Write for Lines {
 struct Writer<W> {
     to: W,
     notice: Notice,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -108,7 +128,7 @@ impl<W: Write> Writer<W> {
             match item {
                 Item::Line(line) => {
                     if self.write(&line).is_err() {
-                        self.dropped.fetch_add(1, Ordering::Relaxed);
+                        self.dropped.add();
                         // Backoff: a full disk is not tried again for each line.
                         std::thread::sleep(RETRY_PAUSE);
                     }
@@ -121,10 +141,10 @@ impl<W: Write> Writer<W> {
 
     /// Writes a line, preceded by the number of lines dropped before it.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        let dropped = self.dropped.untold.load(Ordering::Relaxed);
         if dropped > 0 {
             self.to.write_all((self.notice)(dropped).as_bytes())?;
-            self.dropped.fetch_sub(dropped, Ordering::Relaxed);
+            self.dropped.untold.fetch_sub(dropped, Ordering::Relaxed);
         }
         self.to.write_all(line)?;
         self.to.flush()
@@ -179,6 +199,7 @@ mod tests {
         lines.flush();
         let text = String::from_utf8(sink.text.lock().unwrap().clone()).unwrap();
         assert_eq!(text, "one\n2 lines are missing\nfour\n");
+        assert_eq!(lines.dropped_lines().load(Ordering::Relaxed), 2);
         assert_eq!(lines.waiting.load(Ordering::Relaxed), 0);
     }
 
@@ -194,7 +215,7 @@ mod tests {
         lines.flush();
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
         assert!(lines.waiting.load(Ordering::Relaxed) <= MAX_BYTES);
-        let dropped = lines.dropped.load(Ordering::Relaxed);
+        let dropped = lines.dropped_lines().load(Ordering::Relaxed);
         assert!(dropped > 10_000, "{dropped}");
         drop(gate);
     }

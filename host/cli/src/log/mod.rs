@@ -10,6 +10,8 @@ use std::backtrace::Backtrace;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
@@ -21,6 +23,13 @@ use lines::Lines;
 
 /// The log of a host. It is flushed on drop.
 pub struct Log(Lines);
+
+impl Log {
+    /// Returns the number of lines that were dropped.
+    pub fn dropped_lines(&self) -> Arc<AtomicU64> {
+        self.0.dropped_lines()
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -129,7 +138,7 @@ impl<W: Write> Write for Json<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 

@@ -24,6 +24,9 @@ const REFRESH_AGE: Duration = Duration::from_millis(500);
 /// its notification is lost.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
+/// Age at which a row counts no longer even while the database is away.
+const MAX_OUTAGE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Precision of the recorded time of a key's last use, in milliseconds.
 const USE_PRECISION_MS: Millis = 60_000;
 
@@ -66,7 +69,7 @@ pub(crate) struct RateExceeded {
 }
 
 /// The access of a valid key, or its refusal.
-type Counted = Result<Arc<Access>, RateExceeded>;
+pub(crate) type Counted = Result<Arc<Access>, RateExceeded>;
 
 impl Default for KeyCache {
     fn default() -> Self {
@@ -122,6 +125,26 @@ impl KeyCache {
             Some(look(entry))
         });
         looked.flatten()
+    }
+
+    /// Looks up a key that cannot be read again, because the database is away: it is valid if it was
+    /// when it was read last, and nothing is known of a change since then.
+    pub(crate) fn use_in_outage(
+        &self,
+        key: &ApiKey,
+        time: Moment,
+        default_rate: u32,
+    ) -> Option<Counted> {
+        let Moment { now, at } = time;
+        let changed_at = *self.changed_at.lock();
+        let counted = self.entries.update(&key.id(), |entry| {
+            let age = at.saturating_duration_since(entry.read_at);
+            let is_outdated = changed_at.is_some_and(|changed_at| changed_at >= entry.read_at);
+            let is_valid = is_secret_of(key, &entry.row) && entry.row.is_valid(now);
+            let is_usable = age < MAX_OUTAGE_AGE && !is_outdated && is_valid;
+            is_usable.then(|| self.count(entry, time, default_rate))
+        });
+        counted.flatten()
     }
 
     /// Caches the row of a valid key that was read at a time, and counts a request with it.
@@ -245,6 +268,28 @@ mod tests {
         assert!(!fixture.is_valid(0, MAX_AGE), "the read has not come back");
         fixture.insert(row, MAX_AGE);
         assert!(fixture.is_valid(0, MAX_AGE));
+    }
+
+    #[test]
+    fn a_key_stays_known_during_an_outage() {
+        let fixture = Fixture::new();
+        let known = |now, after| {
+            let time = Moment { now, at: fixture.begun + after };
+            matches!(fixture.cache.use_in_outage(&fixture.key, time, 100), Some(Ok(_)))
+        };
+        let row = row(&fixture.key);
+        assert!(!known(0, Duration::ZERO), "it was never read");
+        fixture.insert(row.clone(), Duration::ZERO);
+        assert!(known(0, MAX_OUTAGE_AGE / 2) && !known(0, MAX_OUTAGE_AGE));
+        assert!(!known(1_000, Duration::ZERO), "it has expired");
+        let other = ApiKeyRow { digest: Digest::from_content(b"other"), ..row.clone() };
+        fixture.insert(other, Duration::ZERO);
+        assert!(!known(0, Duration::ZERO), "another secret");
+        fixture.insert(ApiKeyRow { revoked_at: Some(5), ..row.clone() }, Duration::ZERO);
+        assert!(!known(0, Duration::ZERO), "it was revoked");
+        fixture.insert(row, Duration::ZERO);
+        fixture.cache.expire();
+        assert!(!known(0, Duration::ZERO), "it may have changed");
     }
 
     #[test]

@@ -19,11 +19,15 @@ use exosphere_domain::api_key::{ApiKey, MalformedKey};
 use exosphere_domain::clock::Clock;
 use exosphere_store::ApiKeyRow;
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
 use crate::Host;
 use crate::error::{Effect, Error};
-use key_cache::{Moment, RateExceeded};
+use key_cache::{Counted, KeyCache, Moment, RateExceeded};
 pub(crate) use wrong_keys::WrongKeys;
+
+/// The longest wait for the row of a key whose last known row would do.
+const OUTAGE_WAIT: Duration = Duration::from_millis(500);
 
 /// A caller whose key is valid.
 #[derive(Debug, Clone)]
@@ -72,10 +76,57 @@ impl Host {
         text: &str,
         address: IpAddr,
     ) -> Option<Result<Caller, AccessError>> {
+        self.look_up(text, address, KeyCache::use_cached)
+    }
+
+    /// Verifies a key by what was known of it, if the database is away.
+    pub fn verify_in_outage(
+        &self,
+        text: &str,
+        address: IpAddr,
+    ) -> Option<Result<Caller, AccessError>> {
+        self.inner.database_health().is_err().then(|| self.verify_last_known(text, address))?
+    }
+
+    /// Verifies a key, also if the database does not answer within [`OUTAGE_WAIT`]: then by what
+    /// was known of it.
+    ///
+    /// # Errors
+    ///
+    /// If the key is not valid, or is used too often, or nothing is known of it.
+    pub async fn verify_soon(&self, text: &str, address: IpAddr) -> Result<Caller, AccessError> {
+        match timeout(OUTAGE_WAIT, self.verify(text, address)).await {
+            Ok(Err(AccessError::Failed(error))) => {
+                let last_known = self.verify_last_known(text, address);
+                last_known.unwrap_or(Err(AccessError::Failed(error)))
+            }
+            Ok(verified) => verified,
+            Err(_) => match self.verify_last_known(text, address) {
+                Some(verified) => verified,
+                None => self.verify(text, address).await,
+            },
+        }
+    }
+
+    fn verify_last_known(
+        &self,
+        text: &str,
+        address: IpAddr,
+    ) -> Option<Result<Caller, AccessError>> {
+        self.look_up(text, address, KeyCache::use_in_outage)
+    }
+
+    /// Verifies a key from the cache, by one of the ways to look it up.
+    fn look_up(
+        &self,
+        text: &str,
+        address: IpAddr,
+        use_key: fn(&KeyCache, &ApiKey, Moment, u32) -> Option<Counted>,
+    ) -> Option<Result<Caller, AccessError>> {
         let key: ApiKey = text.parse().ok()?;
         let time = Moment { now: self.inner.db.clock.now(), at: Instant::now() };
         let keys = &self.inner.caches.api_keys;
-        let counted = keys.use_cached(&key, time, self.inner.settings.requests_per_key)?;
+        let counted = use_key(keys, &key, time, self.inner.settings.requests_per_key)?;
         Some(caller(&key, counted, address))
     }
 

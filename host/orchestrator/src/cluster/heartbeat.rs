@@ -5,6 +5,7 @@
 //! (`recovery`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
@@ -66,6 +67,7 @@ async fn apply_heartbeat(
     heartbeat: Heartbeat,
 ) -> Result<(), StoreError> {
     let Heartbeat { now, alive, next_due, lost, ended } = heartbeat;
+    inner.metrics.sessions_lost.fetch_add(ended.len() as u64, Ordering::Relaxed);
     let session = &inner.cluster.session;
     if session.is_closing() {
         return Ok(());

@@ -109,6 +109,7 @@ impl Attempt<'_> {
     pub(super) async fn run(mut self) -> AttemptResult {
         let inner = self.inner;
         let namespace = self.run.namespace_key;
+        let asked_at = Instant::now();
         let max_slots = inner.settings.slots_of(inner.caches.namespaces.slots(namespace));
         let mut slot = pin!(inner.pipeline.executor.slot(namespace, self.run.key, max_slots));
         let slot = match slot.as_mut().now_or_never() {
@@ -126,6 +127,7 @@ impl Attempt<'_> {
         let Some(slot) = slot else {
             return AttemptResult::without_invocation(Outcome::Released);
         };
+        inner.metrics.slot_wait.observe_time(asked_at.elapsed());
         let began_at = Some(std::time::Instant::now());
         AttemptResult { slot: Some(slot), began_at, ..self.run_in_a_slot().await }
     }
@@ -212,7 +214,9 @@ impl Attempt<'_> {
             cancel: self.cancel.clone(),
         };
         tracing::debug!(state = %self.state_name(), attempt = claimed.state.attempts.attempt, "executing");
+        let invoked_at = Instant::now();
         let mut completion = inner.sandbox.invoke(&plugin, invocation).await;
+        inner.metrics.invoke.observe_time(invoked_at.elapsed());
         completion.usage.cpu_us += micros(check_cpu);
         if store.has_failed() {
             return Ok(self.release("its store could not be read"));

@@ -10,6 +10,9 @@ use super::arguments::add_arrays;
 use crate::dialect::{PendingWrite, Statement};
 use crate::error::StoreError;
 
+/// The id of the transaction. A transaction that writes has one in any case.
+const TRANSACTION_ID: &str = "pg_current_xact_id()::TEXT";
+
 /// Statements to merge.
 #[derive(Default)]
 pub(super) struct StatementBatch {
@@ -31,7 +34,7 @@ struct DeferredStatement {
 /// The merged statement, with the expected row counts.
 pub(super) struct MergedStatement {
     /// The SQL text. It returns one row: an array with the number of changed rows for each of
-    /// `expected`.
+    /// `expected`, and the id of the transaction.
     pub text: AssertSqlSafe<String>,
     pub arguments: PgArguments,
     pub expected: Vec<u64>,
@@ -72,7 +75,7 @@ impl StatementBatch {
             }
             text.push(')');
         }
-        let _ = write!(text, " SELECT ARRAY[{counts}]::BIGINT[]");
+        let _ = write!(text, " SELECT ARRAY[{counts}]::BIGINT[], {TRANSACTION_ID}");
         // The text consists only of statements of this crate.
         Some(MergedStatement { text: AssertSqlSafe(text), arguments, expected: all_expected })
     }
@@ -120,7 +123,8 @@ mod tests {
             "WITH part0 AS (UPDATE a SET b = $2 WHERE c = $1 RETURNING 1), \
              part1 AS (INSERT INTO d VALUES ($3, $12)), \
              part2 AS (UPDATE a SET b = $5 WHERE c = $4 RETURNING 1) \
-             SELECT ARRAY[(SELECT COUNT(*) FROM part0), (SELECT COUNT(*) FROM part2)]::BIGINT[]"
+             SELECT ARRAY[(SELECT COUNT(*) FROM part0), (SELECT COUNT(*) FROM part2)]::BIGINT[], \
+             pg_current_xact_id()::TEXT"
         );
         assert_eq!((statement.arguments.len(), statement.expected), (5, vec![1, 2]));
         assert!(batch.take().is_none(), "what was taken is gone");

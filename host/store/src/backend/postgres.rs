@@ -110,7 +110,7 @@ impl ConnectionSlot {
         // Two statements in one round trip; the answer contains the current time.
         let begin = concat!("BEGIN; ", now!());
         let row = sqlx::raw_sql(begin).fetch_one(&mut guard.connection).await?;
-        Ok(PgTx { now: row.try_get(0)?, guard })
+        Ok(PgTx { now: row.try_get(0)?, guard, id: None })
     }
 
     /// Runs a statement and returns its row, with a timeout.
@@ -140,9 +140,16 @@ impl ConnectionSlot {
 pub(crate) struct PgTx {
     guard: ConnectionGuard,
     now: i64,
+    /// The id of the transaction, once it has flushed writes.
+    id: Option<String>,
 }
 
 impl PgTx {
+    /// Returns the id of the transaction, if it has flushed writes.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// Runs some statements, merged into one.
     async fn run(&mut self, batch: &mut StatementBatch) -> Result<(), StoreError> {
         let Some(MergedStatement { text, arguments, expected }) = batch.take() else {
@@ -151,6 +158,7 @@ impl PgTx {
         let query = sqlx::query_with(text, arguments);
         let row = query.fetch_one(&mut self.guard.connection).await?;
         let changed: Vec<i64> = row.try_get(0)?;
+        self.id = Some(row.try_get(1)?);
         let mut expectations = changed.into_iter().zip(expected);
         expectations
             .try_for_each(|(changed, expected)| expect_affected(changed as u64, Some(expected)))

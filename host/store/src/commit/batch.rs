@@ -14,6 +14,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState};
 
 use super::bulk::BulkStep;
+use super::tally::RunTallies;
 use crate::audit::AuditEntry;
 use crate::reads::views::RunView;
 use crate::types::{ClaimedState, RunInfo, RunUpdate};
@@ -403,4 +404,7 @@ pub struct Committed {
     pub run_updates: Vec<RunUpdate>,
     /// The changed runs that ended in this commit, as they are now.
     pub ended: Vec<RunView>,
+    /// Counts of the changes in each run. They include an earlier commit whose
+    /// success has become known now.
+    pub tallies: RunTallies,
 }

@@ -125,7 +125,9 @@ impl<'b> CommitTx<'b> {
             self.done.more_due |= free;
             self.done.added |= free;
         }
-        self.change(finished.run.key)?.row.count_end(&finished.state, end);
+        let loaded = self.change(finished.run.key)?;
+        loaded.row.count_end(&finished.state, end);
+        loaded.tally.add_end(end, finished.usage);
         Ok(())
     }
 
@@ -163,6 +165,7 @@ impl<'b> CommitTx<'b> {
             state,
             namespace,
             store_snapshot,
+            due_at: self.now,
             known_outputs: known_outputs.to_vec(),
         });
         Ok(())

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use exosphere_domain::ids::{NodeIx, StateId};
 use exosphere_domain::state::{RunStatus, Status};
 
-use super::CommitTx;
 use super::batch::Reply;
+use super::{CommitTx, LoadedRun};
 use crate::codec::{after_path, to_status, to_u32};
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
@@ -58,9 +58,10 @@ impl CommitTx<'_> {
             self.done.more_due |= !cancelled && !paused;
             self.done.added |= !cancelled && !paused;
         }
-        let row = &mut self.change(run.key)?.row;
+        let LoadedRun { row, tally, .. } = self.change(run.key)?;
         for state in swept_states.iter().filter(|_| cancelled) {
             row.change_status(state.node, state.status, Status::Cancelled);
+            tally.cancelled += 1;
         }
         match states.last() {
             Some(last) if states.len() as u32 == limit => Ok(Reply::More(after_path(&last.path))),

@@ -115,14 +115,16 @@ impl CommitTx<'_> {
             UniteDecision::Run => updates.opened.push(self.open_unite(run, row)?),
             UniteDecision::Prune => {
                 updates.ended.push((state, None));
-                let row = &mut self.change(run)?.row;
-                row.change_status(node, Status::Waiting, Status::Pruned);
+                let loaded = self.change(run)?;
+                loaded.row.change_status(node, Status::Waiting, Status::Pruned);
+                loaded.tally.pruned += 1;
             }
             UniteDecision::Block => {
                 let failure = self.blocked_failure(tx, run, (state, node), counts, &graph).await?;
+                let loaded = self.change(run)?;
+                loaded.row.change_status(node, Status::Waiting, Status::Errored);
+                loaded.tally.add_errored(&failure);
                 updates.ended.push((state, Some(failure)));
-                let row = &mut self.change(run)?.row;
-                row.change_status(node, Status::Waiting, Status::Errored);
             }
         }
         self.count(run, &deltas)
@@ -147,6 +149,7 @@ impl CommitTx<'_> {
             state,
             namespace,
             store_snapshot: row.store_snapshot,
+            due_at: self.now,
             known_outputs: Vec::new(),
         });
         Ok((row.id, Opening::Claimed))

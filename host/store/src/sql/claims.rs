@@ -6,24 +6,7 @@ use crate::dialect::Statement;
 macro_rules! claimed {
     () => {
         "id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, \
-         session, fence, store_snapshot, begun_fence, namespace"
-    };
-}
-
-/// The namespace to which the states of a queue belong; NULL while they may not be claimed.
-macro_rules! owner_of_queue {
-    ($queue:literal) => {
-        concat!(
-            "CASE WHEN ",
-            $queue,
-            ".namespace >= 0 THEN ",
-            $queue,
-            ".namespace ELSE (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run \
-                 WHERE p.id = -",
-            $queue,
-            ".namespace AND p.status = 'SUCCESS' \
-                 AND u.status = 'RUNNING' AND u.paused = 0) END"
-        )
+         session, fence, store_snapshot, begun_fence, namespace, due_at"
     };
 }
 

@@ -60,6 +60,11 @@ statements! {
              AND NOT EXISTS (SELECT 1 FROM session \
                  WHERE session.id = s.session AND session.ended_at IS NULL) \
              AND EXISTS (SELECT 1 FROM run WHERE run.id = s.run AND run.status = 'RUNNING')";
+    /// Reads how a transaction has ended: `committed`, `aborted` or `in progress`. NULL stands for
+    /// one that is too old, or that this server has not seen. SQLite has no such transactions.
+    TRANSACTION_END = "SELECT NULL WHERE $1 IS NULL",
+    postgres "SELECT CASE WHEN $1::TEXT::xid8 < pg_snapshot_xmax(pg_current_snapshot()) \
+              THEN pg_xact_status($1::TEXT::xid8) END";
     /// Makes the commit of this transaction unsynced: it reaches the disk with the next synced
     /// commit. (On SQLite that is a setting of the connection.)
     UNSYNCED = "SELECT 1",

@@ -19,6 +19,7 @@ use crate::{Database, SecretCipher, Store};
 fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Statement)> {
     let tables = [
         sessions::ALL,
+        gauges::ALL,
         runs::ALL,
         run_lists::ALL,
         labels::ALL,

@@ -53,6 +53,7 @@ mod logs;
 mod deletion;
 mod deadlines;
 mod pauses;
+mod gauges;
 mod bulk;
 mod run_fairness;
 

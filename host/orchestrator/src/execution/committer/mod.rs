@@ -276,7 +276,9 @@ impl CommitLoop {
                 let operations: Arc<[Operation]> = operations.into();
                 let shares = self.shares(&[]);
                 let view = BatchView { operations: &operations, senders: &[] };
-                self.commit_bisected(view, ClaimMode::NewOnly(0), &shares).await;
+                let CommitSummary { done, .. } =
+                    self.commit_bisected(view, ClaimMode::NewOnly(0), &shares).await;
+                self.inner.metrics.add_tallies(done.tallies);
                 self.pacing.expect_more();
             }
             Err(error) => {

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use exosphere_domain::clock::Clock;
 use exosphere_store::{Batch, ClaimMode, ClaimShares, Committed, StoreError};
@@ -56,6 +58,7 @@ impl CommitLoop {
                 cursors: self.pacing.cursors().clone(),
                 staged_queues: self.pacing.staged_queues(),
             };
+            let began_at = Instant::now();
             // A panic is an internal error, and counts as an error of the data that
             // caused it.
             let commit = AssertUnwindSafe(self.commit_or_prove(batch)).catch_unwind().await;
@@ -70,6 +73,7 @@ impl CommitLoop {
             }
             let cause = match commit {
                 Ok(done) => {
+                    self.inner.metrics.committed(range.len(), began_at.elapsed());
                     self.confirm_commit();
                     return Ok(done);
                 }
@@ -90,6 +94,7 @@ impl CommitLoop {
                 ) => cause,
             };
             tracing::error!(cause, "the database is unavailable; trying again");
+            self.inner.metrics.commit_failures.fetch_add(1, Ordering::Relaxed);
             self.last_commit_confirmed = false;
             self.mailbox.set_last_error(Some(cause));
             pause(&mut backoff).await;

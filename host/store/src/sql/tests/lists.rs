@@ -59,6 +59,8 @@ const CASES: &[Case] = cases! {
     STATES_OF_KIND_BOUND by "state_failure_kind" with "1, '5', '5', 4999, 'trap'",
     STATES_OF_MESSAGE by "state_failure_message"
         with "1, '[0]', NULL, '5', '5', 50, 9999, '6', 'trap', 'm', 0",
+    DATABASE_GAUGES by "state_ready" with "0, 100000",
+    DATABASE_GAUGES by "state_delayed" with "0, 100000",
     STATES_OF_MESSAGE_BOUND by "state_failure_message" with "1, '5', '5', 4999, 'm'",
 };
 

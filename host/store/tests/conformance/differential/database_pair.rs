@@ -14,8 +14,8 @@ use exosphere_domain::ids::{IdSource, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
-    Batch, ClaimMode, ClaimShares, Committed, HostIdentity, LostClaim, Operation, PendingSweep,
-    RunInfo, RunUpdate, StagedQueues, Store, StoreError, check,
+    Batch, ClaimMode, ClaimShares, ClaimedState, Committed, HostIdentity, LostClaim, Operation,
+    PendingSweep, RunInfo, RunUpdate, StagedQueues, Store, StoreError, check,
 };
 
 use crate::harness::{Template, name, open, push_upload};
@@ -53,14 +53,21 @@ impl Side {
 type ComparableCommit = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
 
 fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
-    let claimed = done.claimed.iter().map(|claimed| (claimed.state.id, format!("{claimed:?}")));
+    let claimed = done.claimed.iter().map(|claimed| {
+        let ClaimedState { state, namespace, store_snapshot, due_at, known_outputs } = claimed;
+        let due_at = due_at + simulated_ms;
+        let text = format!("{state:?} {namespace:?} {store_snapshot:?} {due_at} {known_outputs:?}");
+        (state.id, text)
+    });
     let next_due = done.next_due.map(|due| due + simulated_ms);
     let claimed: BTreeMap<_, _> = claimed.collect();
     assert_eq!(claimed.len(), done.claimed.len(), "a state was claimed twice");
     let Committed { more_due, saturated, saturated_runs, added, cursors, .. } = done;
     let queues = &done.staged_queues.queues;
-    let rest =
-        format!("{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?}");
+    let tallies: Vec<_> = done.tallies.iter().map(|(run, tally)| (run.key, tally)).collect();
+    let rest = format!(
+        "{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?} {tallies:?}"
+    );
     (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())
 }
 
