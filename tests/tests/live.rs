@@ -294,8 +294,7 @@ fn stopped_reader(host: &Host, path: &str) -> Result<TcpStream> {
 fn readers_are_bounded() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), &["--connections", "16"], |_| ())?;
-    let held =
-        (0..4).map(|_| stopped_reader(&host, "/runs/live")).collect::<Result<Vec<_>>>()?;
+    let held = (0..4).map(|_| stopped_reader(&host, "/runs/live")).collect::<Result<Vec<_>>>()?;
     let refused = || host.refused("GET", "/runs/live?for_ms=0", &json!({}));
     let problem = until("a refusal", || {
         let answer = host.request("GET", "/runs/live?for_ms=0")?.send()?;

@@ -73,7 +73,9 @@ pub fn follow<'c, T: Typed, R>(
         // A stream that breaks is opened again.
         while let Ok(Some(event)) = events.next() {
             let seen = from_stored(&event.data).map_err(|error| {
-                Error::Internal(format!("an event of the host is not what this client expects: {error}"))
+                Error::Internal(format!(
+                    "an event of the host is not what this client expects: {error}"
+                ))
             })?;
             last = Some(event.id);
             if let Some(result) = see(seen)? {

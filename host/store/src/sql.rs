@@ -215,6 +215,7 @@ macro_rules! claimable {
 mod sessions;
 pub(crate) mod runs;
 mod run_lists;
+mod insight;
 mod labels;
 mod states;
 mod unites;
@@ -240,6 +241,7 @@ pub(crate) use claims::*;
 pub(crate) use deadlines::*;
 pub(crate) use deletion::*;
 pub(crate) use entries::*;
+pub(crate) use insight::*;
 pub(crate) use labels::*;
 pub(crate) use namespaces::*;
 pub(crate) use pauses::*;

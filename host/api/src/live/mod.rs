@@ -59,13 +59,19 @@ pub(crate) fn routes() -> Vec<Route> {
             .resumable()
             .streams()
             .fails(&[Kind::NotFound, Kind::Full]),
-        route(Get, "/v1/namespaces/{namespace}/runs/{run}/live", Role::Viewer, QuotaClass::Read, run)
-            .describe("followRun", "Follows a run")
-            .details(DETAILS)
-            .query::<LiveQuery>()
-            .resumable()
-            .streams()
-            .fails(&[Kind::NotFound, Kind::Conflict, Kind::Full]),
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/live",
+            Role::Viewer,
+            QuotaClass::Read,
+            run,
+        )
+        .describe("followRun", "Follows a run")
+        .details(DETAILS)
+        .query::<LiveQuery>()
+        .resumable()
+        .streams()
+        .fails(&[Kind::NotFound, Kind::Conflict, Kind::Full]),
     ]
 }
 

@@ -124,7 +124,8 @@ impl Reader {
         if self.sent.as_ref() == Some(&snapshot.id) {
             return None;
         }
-        let change = snapshot.change.as_ref().filter(|(since, _)| Some(since) == self.sent.as_ref());
+        let change =
+            snapshot.change.as_ref().filter(|(since, _)| Some(since) == self.sent.as_ref());
         let text = change.map_or(&snapshot.whole, |(_, change)| change);
         self.sent = Some(snapshot.id.clone());
         let may_show = self.host.may_show_payloads();

@@ -46,7 +46,11 @@ impl Topics {
     /// # Errors
     ///
     /// If the source does not exist, or the database is away.
-    pub(super) async fn subscribe(&self, host: &Host, source: Source) -> Result<Snapshots, ReadError> {
+    pub(super) async fn subscribe(
+        &self,
+        host: &Host,
+        source: Source,
+    ) -> Result<Snapshots, ReadError> {
         if let Some(topic) = self.topics.lock().get(&source) {
             return Ok(topic.subscribe());
         }

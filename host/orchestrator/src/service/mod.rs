@@ -15,6 +15,7 @@ mod watch;
 pub(crate) mod live;
 pub(crate) mod given;
 pub(crate) mod results;
+pub(crate) mod insight;
 pub(crate) mod lookup;
 mod secrets;
 pub(crate) mod catalog;

@@ -125,7 +125,11 @@ impl<'b> CommitTx<'b> {
             self.done.more_due |= free;
             self.done.added |= free;
         }
-        self.change(finished.run.key)?.row.count_end(&finished.state, end);
+        let row = &mut self.change(finished.run.key)?.row;
+        row.count_end(&finished.state, end);
+        if let Some(usage) = &finished.usage {
+            row.add_cost(usage);
+        }
         Ok(())
     }
 

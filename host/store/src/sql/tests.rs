@@ -8,6 +8,7 @@ use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, Statement as _};
 use tokio::sync::Barrier;
 
+mod insight;
 mod lists;
 
 use super::*;
@@ -21,6 +22,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         sessions::ALL,
         runs::ALL,
         run_lists::ALL,
+        insight::ALL,
         labels::ALL,
         states::ALL,
         unites::ALL,

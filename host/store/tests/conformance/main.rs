@@ -49,6 +49,7 @@ mod exporters;
 mod staging;
 mod run_lists;
 mod state_lists;
+mod insight;
 mod deletion;
 mod deadlines;
 mod pauses;
