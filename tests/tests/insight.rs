@@ -4,7 +4,8 @@
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::both_databases::on_both;
-use exosphere_tests::{Host, checkout};
+use exosphere_tests::host::client;
+use exosphere_tests::{Host, MAX_WAIT, checkout, good};
 use serde_json::{Value, json};
 
 /// The branches of a fanout.
@@ -144,8 +145,8 @@ fn failures_are_grouped_and_found() -> Result<()> {
         let key = json!({"label": "viewer", "role": "viewer", "payloads": false});
         let key = host.new_key(&key)?;
         let url = format!("{}/v1/namespaces/default/runs/{run}/failures", host.url());
-        let client = exosphere_tests::client(&key, std::time::Duration::from_secs(30))?;
-        let hidden = exosphere_tests::good(client.get(url).send()?)?;
+        let client = client(&key, MAX_WAIT)?;
+        let hidden = good(client.get(url).send()?)?;
         ensure!(hidden["withheld"] == json!(["message"]), "{hidden:#}");
         let group = &hidden["groups"][0];
         ensure!(group["count"] == BRANCHES && group["kind"] == kind, "{hidden:#}");

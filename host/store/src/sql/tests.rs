@@ -8,7 +8,7 @@ use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, Statement as _};
 use tokio::sync::Barrier;
 
-mod insight;
+mod insight_plans;
 mod lists;
 
 use super::*;
