@@ -23,6 +23,7 @@ mod graphs;
 mod states;
 mod runs;
 mod live;
+mod insight;
 mod namespaces;
 mod grants;
 mod pauses;
@@ -40,6 +41,7 @@ pub use graphs::{
 };
 pub use health::{Health, ProbeAnswer};
 pub use hosts::{HostDetails, HostList};
+pub use insight::{GraphStatsQuery, RunCompareQuery, TimelineQuery};
 pub use json::{AnyJson, Json, to_text};
 pub use keys::{
     AuditList, AuditQuery, AuditedChange, CreateKey, KeyCreated, KeyDetails, KeyList, KeyListQuery,
@@ -73,6 +75,11 @@ pub use exosphere_domain::bulk::{BulkAction, BulkStatus};
 pub use exosphere_domain::filter::{RunFilter, StateFilter};
 pub use exosphere_domain::grant::Grants;
 pub use exosphere_domain::ids::Name;
+pub use exosphere_domain::insight::{
+    ComparedNode, ComparedRun, FailureFilter, FailureGroup, FailureGroups, GraphStats,
+    NodeDistribution, NodeTimes, RevisionChange, RunComparison, Sample, SlowState, StatsBin,
+    TimeBucket, TimeDistribution, Timeline, TimelineBy, TimelineSeries,
+};
 pub use exosphere_domain::label::{Label, Labels};
 pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::quota::QuotaValues;

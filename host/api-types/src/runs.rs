@@ -152,6 +152,10 @@ pub struct RunCounts {
     pub retries: u64,
     /// The number of attempts that requeued their state.
     pub requeues: u64,
+    /// The CPU time of all attempts, in microseconds. Executions that a cancel stopped do not count.
+    pub cpu_us: u64,
+    /// The largest memory of an attempt, in bytes.
+    pub peak_memory_bytes: u64,
 }
 
 /// A run with its store and its first failures.

@@ -37,6 +37,7 @@ mod graphs;
 mod runs;
 mod live;
 mod states;
+mod insight;
 mod bulk;
 mod operator;
 mod health;
@@ -99,6 +100,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<Route>)> {
         ("Runs", "Starts of graphs, and their progress.", runs::routes()),
         ("Live", "Runs as they change, as server-sent events.", live::routes()),
         ("States", "The executions of nodes in a run.", states::routes()),
+        ("Insight", "Times, failures and costs of runs, summarised.", insight::routes()),
         ("Bulk", "One action on every run that meets a filter.", bulk::routes()),
         ("Graphs", "Nodes wired to each other.", graphs::routes()),
         ("Secrets", "Values that nodes read by name, encrypted at rest.", secrets::routes()),

@@ -209,6 +209,8 @@ pub(crate) fn run_summary(run: host::RunView, labels: Labels) -> RunSummary {
             cancelled: to_u64(counters.cancelled),
             retries: to_u64(counters.retries),
             requeues: to_u64(counters.requeues),
+            cpu_us: to_u64(counters.cpu_us),
+            peak_memory_bytes: to_u64(counters.memory_bytes),
         },
     }
 }
@@ -458,6 +460,8 @@ mod tests {
                 errored: 1,
                 retries: 2,
                 store_keys: 1,
+                cpu_us: 1500,
+                memory_bytes: 65536,
                 ..host::RunCounters::default()
             },
             node_counts: host::domain::node_counts::NodeCounts::decode("0-0:,4,1,1,1,,2").unwrap(),
@@ -533,7 +537,7 @@ mod tests {
             "reason": null, "due_at": 1200, "deadline_at": 5000, "start_by_at": null,
             "counts": {
                 "states": 7, "open": 4, "success": 1, "pruned": 1, "errored": 1, "cancelled": 0,
-                "retries": 2, "requeues": 0,
+                "retries": 2, "requeues": 0, "cpu_us": 1500, "peak_memory_bytes": 65536,
             },
             "store": {"k": "v"}, "failures": [first, second], "started_before": true,
             "pause": {"of": "run", "pause": null},

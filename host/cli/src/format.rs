@@ -124,6 +124,14 @@ pub fn duration(ms: i64) -> String {
     }
 }
 
+/// Formats a CPU time in microseconds.
+pub fn cpu_time(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{:.1} ms", us as f64 / 1_000.0),
+        _ => duration(i64::try_from(us / 1_000).unwrap_or(i64::MAX)),
+    }
+}
+
 /// Formats a pause: `paused since 2026-01-01 00:00:00Z by ada: the index is rebuilt`.
 pub fn paused(pause: &Pause) -> String {
     let by = pause.by.as_ref().map(|by| format!(" by {}", sanitize::line(by)));

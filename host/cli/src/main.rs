@@ -17,6 +17,7 @@ mod format;
 mod again;
 mod progress;
 mod time;
+mod chart;
 mod client;
 mod commands;
 mod credentials;

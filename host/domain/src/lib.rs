@@ -38,6 +38,7 @@ pub mod label;
 pub mod filter;
 pub mod bulk;
 pub mod node_counts;
+pub mod insight;
 pub mod repeat;
 pub mod plan;
 pub mod plural;

@@ -66,6 +66,7 @@ pub use service::admission::{AdmissionReport, Capability, UploadReport};
 pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use service::deletion::DeletedGraph;
 pub use service::given::{RunGiven, StateGiven};
+pub use service::insight::{Baseline, Interval};
 pub use service::keys::{CreatedKey, KeyRequest};
 pub use service::large_json::AnswerPermit;
 pub use service::live::{RunFollower, RunsFollower};

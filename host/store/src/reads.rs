@@ -1,6 +1,5 @@
 //! Reads of committed data, apart from the catalog: for executions (`inputs`) and for people
-//! (`results`, `views`, `lists`, `run_list`, `state_list`, `logs`,
-//! `open_states`).
+//! (`results`, `views`, `lists`, `run_list`, `state_list`, `logs`, `open_states`, `insight`).
 
 pub(crate) mod inputs;
 pub(crate) mod results;
@@ -10,3 +9,4 @@ pub(crate) mod run_list;
 pub(crate) mod state_list;
 pub(crate) mod logs;
 pub(crate) mod open_states;
+mod insight;

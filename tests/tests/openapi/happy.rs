@@ -138,6 +138,12 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         "listBulk" => own("GET", "/bulk").query("limit=1"),
         "showBulk" => own("GET", &format!("/bulk/{}", bulk(world)?)),
         "cancelBulk" => own("POST", &format!("/bulk/{}/cancel", bulk(world)?)),
+        "showTimeline" => own("GET", &format!("{run}/timeline")).query("by=host&bins=10"),
+        "listFailures" => own("GET", &format!("/runs/{}/failures", world.failed.id)),
+        "showDistribution" => own("GET", &format!("{run}/nodes/only/distribution")),
+        "compareRuns" => {
+            own("GET", &format!("{run}/compare")).query(&format!("with={}", world.failed.id))
+        }
         "listStates" => own("GET", &format!("{run}/states")).query("identifier=only"),
         "showState" => own("GET", &format!("{run}/states/{}", world.succeeded.state)),
         "retryState" => {
@@ -146,6 +152,7 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         }
         "listGraphs" => own("GET", "/graphs").query("limit=2"),
         "showGraph" => own("GET", "/graphs/echo"),
+        "showGraphStats" => own("GET", "/graphs/echo/stats").query("bins=3"),
         "applyGraph" => own("PUT", "/graphs/another").json(&graph),
         "validateGraph" => own("POST", "/graphs/another/validate").json(&graph),
         "deleteGraph" => {

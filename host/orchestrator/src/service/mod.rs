@@ -17,6 +17,7 @@ pub(crate) mod logs;
 mod why;
 pub(crate) mod given;
 pub(crate) mod results;
+pub(crate) mod insight;
 pub(crate) mod lookup;
 mod secrets;
 pub(crate) mod catalog;

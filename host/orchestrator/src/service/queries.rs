@@ -223,7 +223,7 @@ impl Host {
 }
 
 /// Returns the refusal of an identifier that a graph has not, with the nearest one.
-fn identifier_not_found(graph: &Graph, identifier: &str) -> Error {
+pub(super) fn identifier_not_found(graph: &Graph, identifier: &str) -> Error {
     let known: Vec<&str> = graph.nodes().map(|(_, node)| node.identifier.as_str()).collect();
     let hint = match nearest(identifier, known.iter().copied()) {
         Some(meant) => format!("; did you mean {meant}?"),

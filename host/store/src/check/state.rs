@@ -28,6 +28,10 @@ pub(super) struct StateRow {
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
     pub held_back: bool,
+    /// The CPU time of the last attempt, in microseconds.
+    pub cpu_us: i64,
+    /// The memory of the last attempt, in bytes.
+    pub memory_bytes: i64,
     /// The state's row in `unite`.
     pub unite: Option<UniteRow>,
 }
@@ -72,6 +76,8 @@ impl StateRow {
             outputs: outputs(row),
             kind: row.maybe_parsed("kind", FailureKind::parse),
             held_back,
+            cpu_us: row.maybe_int("cpu_us").unwrap_or_default(),
+            memory_bytes: row.maybe_int("memory_bytes").unwrap_or_default(),
             unite: unite(row),
         };
         state.check_required_columns(row);

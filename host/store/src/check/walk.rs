@@ -75,6 +75,10 @@ struct RunTotals {
     first_open: Option<i64>,
     retries: i64,
     requeues: i64,
+    /// The CPU time of last attempts that count.
+    cpu_us: i64,
+    /// The largest memory of them.
+    memory_bytes: i64,
     nodes: NodeCounts,
     /// States with an invalid node.
     without_node: i64,
@@ -359,6 +363,24 @@ impl<'r> Walk<'r> {
                 format!("is {}, its states have {} now", run.counters.retries, totals.retries);
             self.report(findings, kind!(Total, run.retries), run.id, message);
         }
+        self.check_cost(findings);
+    }
+
+    /// Compares the run's cost with that of its states' last attempts. The rest is not kept for each
+    /// attempt.
+    fn check_cost(&self, findings: &mut Findings) {
+        let (run, totals) = (self.run, &self.totals);
+        let (cpu_us, memory_bytes) = (run.counters.cpu_us, run.counters.memory_bytes);
+        for (kind, stored, least) in [
+            (kind!(Total, run.cpu_us), cpu_us, totals.cpu_us),
+            (kind!(Total, run.memory_bytes), memory_bytes, totals.memory_bytes),
+        ] {
+            if stored < least {
+                let message =
+                    format!("is {stored}, its states have {least} in their last attempts");
+                self.report(findings, kind, run.id, message);
+            }
+        }
     }
 
     /// Compares the counts of each node.
@@ -467,6 +489,11 @@ impl RunTotals {
             return;
         };
         self.by_status[status as usize] += 1;
+        // The usage of a state that has not ended is that of an attempt before a manual retry.
+        if matches!(status, Status::Success | Status::Pruned | Status::Errored) {
+            self.cpu_us = self.cpu_us.saturating_add(state.cpu_us);
+            self.memory_bytes = self.memory_bytes.max(state.memory_bytes);
+        }
         match state.node {
             Some(node) => self.nodes.add(node, status, 1),
             None => self.without_node += 1,

@@ -127,6 +127,9 @@ impl<'b> CommitTx<'b> {
         }
         let loaded = self.change(finished.run.key)?;
         loaded.row.count_end(&finished.state, end);
+        if let Some(usage) = &finished.usage {
+            loaded.row.add_cost(usage);
+        }
         loaded.tally.add_end(end, finished.usage);
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! version. The write decides whether the run has ended. Not here: its columns (`sql::runs`).
 
 use exosphere_domain::ids::{Millis, NodeIx, RunKey};
+use exosphere_domain::limits::Usage;
 use exosphere_domain::plan::{RescheduleReason, Transition};
 use exosphere_domain::state::{Claimed, Counts, RunStatus, Status};
 
@@ -69,6 +70,13 @@ impl RunRow {
             }
             Transition::Reschedule { reason: RescheduleReason::Released, .. } => {}
         }
+    }
+
+    /// Adds the cost of an attempt.
+    pub(crate) fn add_cost(&mut self, usage: &Usage) {
+        let bounded = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        self.cpu_us = self.cpu_us.saturating_add(bounded(usage.cpu_us));
+        self.memory_bytes = self.memory_bytes.max(bounded(usage.peak_memory_bytes));
     }
 
     /// Adds to the counts of the outermost scope.

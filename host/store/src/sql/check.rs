@@ -64,6 +64,8 @@ macro_rules! check_state {
             held_back = "s.held_back",
             begun_fence = "s.begun_fence",
             last_session = "s.last_session",
+            cpu_us = "s.cpu_us",
+            memory_bytes = "s.memory_bytes",
             unite = "n.state",
             source = "n.source",
             branches = "n.branches",

@@ -31,6 +31,11 @@ macro_rules! run_counters {
             requeues: int i64,
             /// The number of keys in the run's store.
             store_keys: int i64,
+            /// The CPU time of all attempts, in microseconds; executions that a cancel stopped do not
+            /// count.
+            cpu_us: int i64,
+            /// The largest memory of an attempt, in bytes.
+            memory_bytes: int i64,
         }
     };
 }

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, Statement as _};
 use tokio::sync::Barrier;
 
+mod insight_plans;
 mod lists;
 
 use super::*;
@@ -22,6 +23,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         gauges::ALL,
         runs::ALL,
         run_lists::ALL,
+        insight::ALL,
         labels::ALL,
         logs::ALL,
         open_states::ALL,

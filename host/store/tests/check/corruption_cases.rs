@@ -281,6 +281,12 @@ pub const COUNTS: &[Case] = &[
     ),
     Case("UPDATE run SET requeues = 9 WHERE id = <again>", &["total run.requeues <again>"]),
     Case("UPDATE run SET retries = 0 WHERE id = <again>", &["total run.retries <again>"]),
+    // The states' rows tell at least what their last attempts used.
+    Case("UPDATE state SET cpu_us = 7 WHERE id = <fan:00>", &["total run.cpu_us <fan>"]),
+    Case(
+        "UPDATE state SET memory_bytes = 7 WHERE id = <fan:00>",
+        &["total run.memory_bytes <fan>"],
+    ),
     Case("UPDATE run SET store_keys = 9 WHERE id = <kept>", &["store run.store_keys <kept>"]),
     Case("UPDATE run SET store_bytes = 9 WHERE id = <kept>", &["store run.store_bytes <kept>"]),
     Case("UPDATE run SET store_version = 0 WHERE id = <kept>", &["store run.store_version <kept>"]),

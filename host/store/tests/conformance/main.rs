@@ -50,6 +50,7 @@ mod staging;
 mod run_lists;
 mod state_lists;
 mod logs;
+mod insight;
 mod deletion;
 mod deadlines;
 mod pauses;

@@ -8,6 +8,7 @@ mod pause;
 mod revisions;
 mod rollback;
 mod show;
+mod stats;
 mod validate;
 
 use clap::Subcommand;
@@ -24,6 +25,7 @@ pub enum Command {
     Show(show::Show),
     Revisions(revisions::Revisions),
     Diff(diff::Diff),
+    Stats(stats::Stats),
     Rollback(rollback::Rollback),
     Delete(delete::Delete),
     Pause(pause::Pause),
@@ -40,6 +42,7 @@ impl Command {
             Command::Show(show) => show.run(context),
             Command::Revisions(revisions) => revisions.run(context),
             Command::Diff(diff) => diff.run(context),
+            Command::Stats(stats) => stats.run(context),
             Command::Rollback(rollback) => rollback.run(context),
             Command::Delete(delete) => delete.run(context),
             Command::Pause(pause) => pause.run(context),

@@ -1,7 +1,10 @@
 //! `exosphere run`: start, follow, show, control, retry and delete runs.
 
+mod compare;
 mod control;
 mod delete;
+mod distribution;
+mod failures;
 pub mod filter;
 mod given;
 mod inputs;
@@ -13,6 +16,7 @@ mod state_ref;
 mod show;
 mod start;
 mod states;
+mod timeline;
 pub mod logs;
 pub mod why;
 pub mod watch;
@@ -31,6 +35,10 @@ pub enum Command {
     List(list::List),
     Show(show::Show),
     States(states::States),
+    Timeline(timeline::Timelines),
+    Failures(failures::Failures),
+    Distribution(distribution::Distribution),
+    Compare(compare::Compare),
     Inputs(given::Given),
     Outputs(outputs::Outputs),
     Result(result::Show),
@@ -60,6 +68,10 @@ impl Command {
             Command::List(list) => list.run(context),
             Command::Show(show) => show.run(context),
             Command::States(states) => states.run(context),
+            Command::Timeline(timeline) => timeline.run(context),
+            Command::Failures(failures) => failures.run(context),
+            Command::Distribution(distribution) => distribution.run(context),
+            Command::Compare(compare) => compare.run(context),
             Command::Inputs(given) => given.run(context),
             Command::Outputs(outputs) => outputs.run(context),
             Command::Result(result) => result.run(context),

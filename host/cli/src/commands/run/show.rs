@@ -18,7 +18,7 @@ use crate::commands::run::list::labels_text;
 use crate::commands::run::result::SHOWN_OUTPUTS;
 use crate::commands::run::state_ref::{StatePath, StateRef};
 use crate::error::Error;
-use crate::format::{self, bytes, cell, elapsed, optional_cell, record, table, utc};
+use crate::format::{self, bytes, cell, cpu_time, elapsed, optional_cell, record, table, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -72,6 +72,8 @@ pub fn summary(details: &RunDetails) -> String {
         ("PRUNED", cell(counts.pruned)),
         ("ERRORED", cell(counts.errored)),
         ("RETRIES", cell(counts.retries)),
+        ("CPU", cell(cpu_time(counts.cpu_us))),
+        ("MEMORY", cell(bytes(counts.peak_memory_bytes))),
         ("TOOK", elapsed(run.created_at, run.ended_at)),
     ]);
     if let Some(due) = run.due_at.filter(|_| is_delayed(run)) {
