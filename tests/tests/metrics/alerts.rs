@@ -225,7 +225,7 @@ fn slow_commits_fire_their_rule() -> Result<()> {
     with_cluster(Postgres::shared()?, "alertslow", &[setup], |cluster| {
         let host = cluster.host(0)?;
         let mut history = healthy(host)?;
-        cluster.members()[0].proxy()?.delay(Duration::from_millis(150));
+        cluster.members()[0].proxy()?.delay(Duration::from_millis(80));
         // Longer than the time of the rule, five minutes.
         for _ in 0..12 {
             host.run("echo", &json!({}), &json!({}))?;
