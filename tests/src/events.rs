@@ -60,7 +60,7 @@ impl Events {
     ///
     /// # Errors
     /// If the stream breaks, or an event is not well formed.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn read(&mut self) -> Result<Option<Event>> {
         let (mut id, mut kind, mut data) = (String::new(), String::new(), String::new());
         let mut line = String::new();
         loop {
@@ -76,9 +76,8 @@ impl Events {
                 Some(("retry" | "", _)) => {}
                 None if text.is_empty() && data.is_empty() => {}
                 None if text.is_empty() => {
-                    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-                    let data = serde_json::from_str(&data)?;
-                    return Ok(Some(Event { id, kind, data, at: i64::try_from(at.as_millis())? }));
+                    let (data, at) = (serde_json::from_str(&data)?, now()?);
+                    return Ok(Some(Event { id, kind, data, at }));
                 }
                 _ => bail!("this is no line of an event: {text:?}"),
             }
@@ -90,11 +89,18 @@ impl Events {
     /// # Errors
     /// If the stream ends before.
     pub fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Event> {
-        while let Some(event) = self.next()? {
+        while let Some(event) = self.read()? {
             if wanted(&event.data) {
                 return Ok(event);
             }
         }
         bail!("the stream has ended")
     }
+}
+
+/// Returns the time of this machine, which is that of its hosts, too.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Result<i64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(i64::try_from(now.as_millis())?)
 }

@@ -59,7 +59,7 @@ fn a_run_is_followed_to_its_end() -> Result<()> {
         let mut events = Events::open(host, &path, None)?;
         let (mut versions, mut last) = (Vec::new(), None);
         while last.as_ref().is_none_or(|last: &Value| !has_ended(last)) {
-            let event = events.next()?.context("the stream ended before its run")?;
+            let event = events.read()?.context("the stream ended before its run")?;
             ensure!(event.kind == "run" && event.data["run"] == run.as_str(), "{event:?}");
             ensure!(event.data.get("store").is_none(), "{event:?}");
             let version = event.data["version"].as_i64().context("a run has a version")?;
@@ -74,11 +74,11 @@ fn a_run_is_followed_to_its_end() -> Result<()> {
         }
         // A reader that has the last event gets it once.
         let mut again = Events::open(host, &format!("{path}?for_ms=0"), None)?;
-        let seen = again.next()?.context("an event")?;
-        ensure!(again.next()?.is_none());
+        let seen = again.read()?.context("an event")?;
+        ensure!(again.read()?.is_none());
         let mut resumed = Events::open(host, &format!("{path}?for_ms=400"), Some(&seen.id))?;
-        ensure!(resumed.next()?.is_none(), "it has this event");
-        // A stream goes on after the end: the run may be redriven.
+        ensure!(resumed.read()?.is_none(), "it has this event");
+        // A stream continues after the end: the run may be redriven.
         let run = start(host, "failing")?;
         let mut events = Events::open(host, &format!("/runs/{run}/live"), None)?;
         let failed = events.find(has_ended)?;
@@ -88,7 +88,7 @@ fn a_run_is_followed_to_its_end() -> Result<()> {
         events.find(|run| run["version"].as_i64() > version && has_ended(run))?;
         // And it ends with the run itself.
         host.send("DELETE", &format!("/runs/{run}"), &json!({}))?;
-        ensure!(events.next()?.is_none(), "the run is gone");
+        ensure!(events.read()?.is_none(), "the run is gone");
         Ok(())
     })
 }
@@ -110,7 +110,7 @@ fn a_list_follows_its_runs() -> Result<()> {
         host.apply("chain", &chain(200))?;
         host.apply("failing", &failing())?;
         let mut events = Events::open(host, "/runs/live?graph=chain&limit=3", None)?;
-        let first = events.next()?.context("an event")?;
+        let first = events.read()?.context("an event")?;
         ensure!(first.kind == "runs" && first.data["order"] == json!([]), "{first:?}");
         let runs = (0..5)
             .map(|_| {
@@ -121,7 +121,7 @@ fn a_list_follows_its_runs() -> Result<()> {
         let newest: Vec<_> = runs.iter().rev().take(3).cloned().collect();
         let mut copy = BTreeMap::new();
         loop {
-            let event = events.next()?.context("an event")?;
+            let event = events.read()?.context("an event")?;
             let list = apply(&mut copy, &event.data)?;
             if event.data["order"] == json!(newest) && list.iter().all(has_ended) {
                 ensure!(event.data["more"] == true, "{event:?}");
@@ -137,7 +137,7 @@ fn a_list_follows_its_runs() -> Result<()> {
         events.find(|change| change["order"] == json!([run.as_str()]))?;
         let gone = events.find(|change| change["order"] == json!([]))?;
         let mut resumed = Events::open(host, &format!("{running}&for_ms=300"), Some(&gone.id))?;
-        ensure!(resumed.next()?.is_none(), "it has this event");
+        ensure!(resumed.read()?.is_none(), "it has this event");
         for query in ["limit=101", "limit=0", "after=1", "for_ms=x", "status=FAILD", "colour=1"] {
             let (status, problem) =
                 host.refused("GET", &format!("/runs/live?{query}"), &json!({}))?;
@@ -161,18 +161,18 @@ fn streams_end_with_their_key() -> Result<()> {
             Events::of(client(&key, MAX_WAIT)?.get(url).send()?)
         };
         // A key without payloads gets no messages.
-        let event = open(&format!("/runs/{failed}/live"))?.next()?.context("an event")?;
+        let event = open(&format!("/runs/{failed}/live"))?.read()?.context("an event")?;
         let text = event.data.to_string();
         ensure!(text.contains("permanent") && !text.contains("the message"), "{text}");
         let run = start(host, "chain")?;
         let mut streams = [open(&format!("/runs/{run}/live"))?, open("/runs/live")?];
         for stream in &mut streams {
-            stream.next()?.context("an event")?;
+            stream.read()?.context("an event")?;
         }
         let revoked = Instant::now();
         host.send("DELETE", &format!("//v1/operator/keys/{}", &key[4..16]), &json!({}))?;
         for stream in &mut streams {
-            while stream.next()?.is_some() {}
+            while stream.read()?.is_some() {}
         }
         let time = revoked.elapsed();
         ensure!(time < Duration::from_secs(1).mul_f64(slack()), "the streams ended after {time:?}");
@@ -229,12 +229,12 @@ fn a_stopping_host_ends_its_streams() -> Result<()> {
         Events::open(&host, "/runs/live", None)?,
     ];
     for stream in &mut streams {
-        stream.next()?.context("an event")?;
+        stream.read()?.context("an event")?;
     }
     let stopped = Instant::now();
     host.terminate()?;
     for stream in &mut streams {
-        ensure!(stream.next()?.is_none());
+        ensure!(stream.read()?.is_none());
     }
     ensure!(host.wait()?.success());
     let time = stopped.elapsed();

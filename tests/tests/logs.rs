@@ -1,4 +1,4 @@
-//! The logs of runs: in pages of the API, and on the command line while the run goes on.
+//! The logs of runs: in pages of the API, and on the command line while the run continues.
 
 use std::process::Stdio;
 

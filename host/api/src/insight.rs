@@ -50,7 +50,13 @@ pub(crate) fn routes() -> Vec<Route> {
             .fails(&[Kind::NotFound])
             .shows_payloads()
             .offloaded(),
-        route(Get, "/v1/namespaces/{namespace}/runs/{run}/nodes/{identifier}/distribution", Role::Viewer, QuotaClass::Read, distribution)
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/nodes/{identifier}/distribution",
+            Role::Viewer,
+            QuotaClass::Read,
+            distribution,
+        )
         .describe("showDistribution", "Returns how long the states of a node took and waited")
         .details(SAMPLE_DETAILS)
         .answers::<NodeDistribution>(200)

@@ -28,6 +28,7 @@ mod lists;
 mod held_body;
 mod answer;
 mod views;
+mod plugin_views;
 mod etag;
 mod idempotency;
 mod problem;

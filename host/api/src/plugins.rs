@@ -17,7 +17,7 @@ use crate::problem_kind::Kind;
 use crate::route::Verb::{Delete, Get, Post};
 use crate::route::{QuotaClass, Route, route};
 use crate::uploads::Uploads;
-use crate::{Path, Query, lists, views};
+use crate::{Path, Query, lists, plugin_views};
 
 /// Returns the routes of plugins.
 pub(crate) fn routes() -> Vec<Route> {
@@ -87,8 +87,8 @@ pub(crate) async fn push(
     let (_permit, bytes) = upload;
     let uploaded = host.push_plugin(PluginUpload { namespace, name, version, bytes }).await?;
     let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
-    let plugin = views::plugin_details(uploaded.plugin);
-    Ok((status, Answer(views::plugin_report(plugin, uploaded.remarks))))
+    let plugin = plugin_views::plugin_details(uploaded.plugin);
+    Ok((status, Answer(plugin_views::plugin_report(plugin, uploaded.remarks))))
 }
 
 /// Checks an upload and reports on it without storing it. A plugin may itself be named
@@ -112,7 +112,7 @@ pub(crate) async fn check(
     let upload = uploads.receive(&namespace, &headers, body, host.upload_bytes()).await?;
     let (_permit, bytes) = upload;
     let checked = host.check_plugin(&namespace, &name, &bytes).await?;
-    Ok(Answer(views::plugin_checked(name, checked)))
+    Ok(Answer(plugin_views::plugin_checked(name, checked)))
 }
 
 pub(crate) async fn list(
@@ -121,7 +121,7 @@ pub(crate) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<PluginList>, Problem> {
     let page = host.plugins(&namespace, &lists::page_request(query)).await?;
-    let plugins = page.items.into_iter().map(views::plugin_summary).collect();
+    let plugins = page.items.into_iter().map(plugin_views::plugin_summary).collect();
     Ok(Answer(PluginList { plugins, next: page.next }))
 }
 
@@ -149,5 +149,5 @@ pub(crate) async fn show(
     Path((namespace, name)): Path<(Name, String)>,
 ) -> Result<Answer<PluginDetails>, Problem> {
     let plugin = host.plugin(&namespace, &name).await?;
-    Ok(Answer(views::plugin_details(plugin)))
+    Ok(Answer(plugin_views::plugin_details(plugin)))
 }

@@ -23,7 +23,7 @@ pub enum WaitReason {
         /// The time at which the attempt is ended by its limit `timeout_ms`, about.
         deadline_at: Option<Millis>,
     },
-    /// Its host was lost: another one takes it back within 15 seconds.
+    /// The host that executed it was lost: another one takes it back within 15 seconds.
     HostLost {
         /// The name of the lost host.
         host: String,
@@ -42,19 +42,19 @@ pub enum WaitReason {
         #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         after: Option<FailureKind>,
     },
-    /// Its node asked to run again later.
+    /// The node asked to run again later.
     Requeued {
         /// The time from which it may run.
         until: Millis,
     },
-    /// Its run was started with a delay.
+    /// The run was started with a delay.
     Delayed {
         /// The time from which it may run.
         until: Millis,
     },
-    /// Its run, its graph or its namespace is paused.
+    /// The run is paused, or its graph or namespace.
     Paused {
-        /// What is paused: `run`, `graph` or `namespace`.
+        /// The paused thing: `run`, `graph` or `namespace`.
         of: String,
         /// The time of the pause.
         since: Option<Millis>,
@@ -63,14 +63,14 @@ pub enum WaitReason {
         /// The reason that was given.
         because: Option<String>,
     },
-    /// Its run was cancelled or missed a deadline, and its states are being ended.
+    /// The run was cancelled or missed a deadline, and its states are being ended.
     Cancelling {
         /// The number of states that have not ended.
         left: u64,
         /// The number of states of the run.
         of: u64,
     },
-    /// Its namespace holds as many slots as it may.
+    /// The namespace holds as many slots as it may.
     NamespaceShare {
         /// The slots that the namespace holds on this host.
         used: u32,
@@ -128,7 +128,7 @@ pub struct StateWhy {
     pub status: String,
     /// The reason; null if the state has ended.
     pub why: Option<WaitReason>,
-    /// The same in words.
+    /// The reason in words.
     pub sentence: String,
 }
 
@@ -144,7 +144,7 @@ pub struct RunWhy {
     pub reasons: Vec<ReasonCount>,
     /// The number of states that wait for a time and were not looked at one by one.
     pub unexamined: u64,
-    /// The same in words.
+    /// The reason in words.
     pub sentence: String,
 }
 

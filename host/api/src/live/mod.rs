@@ -42,7 +42,7 @@ const DEFAULT_LIVE_RUNS: u32 = 50;
 /// Seconds after which a refused reader may come again (`Retry-After`).
 const RETRY_AFTER_S: u64 = 5;
 
-const DETAILS: &str = "The answer is a stream of server-sent events, which goes on until the caller closes it or its \
+const DETAILS: &str = "The answer is a stream of server-sent events, which continues until the caller closes it or its \
      key is revoked. The first event comes at once, and then one for each change, at most four \
      times a second: a reader gets the latest state, and not every step. A comment comes every 15 \
      seconds, so that no proxy takes the connection for idle. After a lost connection, a reader \

@@ -15,7 +15,7 @@ use crate::problem_kind::Kind;
 use crate::views;
 use crate::withhold::without_payloads;
 
-/// What a live view shows. Readers of the same source share one topic.
+/// The subject of a live view. Readers of the same source share one topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     /// A run.
@@ -52,7 +52,7 @@ pub(super) struct Snapshot {
     pub id: String,
     /// The whole snapshot, as the text of an event.
     pub whole: EventText,
-    /// What has changed since the snapshot with this id.
+    /// The change since the snapshot with this id.
     pub change: Option<(String, EventText)>,
     /// The runs of a list, from which the next change is computed.
     runs: HashMap<String, RunSummary>,

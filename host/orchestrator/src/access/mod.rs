@@ -179,7 +179,7 @@ impl Host {
     }
 
     /// Returns whether the caller of this handle still has the key and the rights with which its
-    /// request began. A request that goes on for long asks for it once a second.
+    /// request began. A long stream asks for it once a second.
     pub async fn is_still_admitted(&self) -> bool {
         let Some(caller) = &self.caller else { return true };
         let Some(id) = caller.actor.key else { return true };

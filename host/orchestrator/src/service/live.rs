@@ -23,7 +23,7 @@ use crate::watchers::{Latest, WaitFor};
 /// is found by the next read.
 const MAX_AGE: Duration = Duration::from_secs(2);
 
-/// The same of a run that has ended: only a redrive on another host, whose notification is lost, is
+/// That time of a run that has ended: only a redrive on another host, whose notification is lost, is
 /// found by a read.
 const MAX_AGE_OF_ENDED: Duration = Duration::from_secs(10);
 

@@ -25,7 +25,7 @@ macro_rules! open_state {
     };
 }
 
-/// Whether a session is alive on SQLite, where no host sends a heartbeat.
+/// The test whether a session is alive on SQLite, where no host sends a heartbeat.
 macro_rules! alive_on_sqlite {
     () => {
         "CASE WHEN x.id IS NOT NULL AND x.ended_at IS NULL THEN 1 ELSE 0 END"

@@ -1,5 +1,6 @@
 //! Corruption cases: SQL statements, each with its expected violations.
 
+use crate::attempt_cases::ATTEMPTS;
 use crate::bulk_cases::BULKS;
 
 /// A statement, and the expected violations: the rule, the table and column, the row. `<fan>` is
@@ -518,30 +519,6 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE output SET body = '[1]' WHERE state = <fan:0000>", &["value output.body -"]),
     Case("UPDATE output SET body = '{' WHERE state = <fan:0000>", &["value output.body -"]),
     Case(
-        "UPDATE attempt SET log_run = 999 WHERE state = <again:0000> AND number = 2",
-        &["value attempt.log_run -"],
-    ),
-    Case(
-        "UPDATE attempt SET outcome = 'LOST' WHERE state = <again:0000> AND number = 2",
-        &["value attempt.outcome -"],
-    ),
-    Case(
-        "UPDATE attempt SET kind = 'odd' WHERE state = <again:0000> AND number = 1",
-        &["value attempt.kind -"],
-    ),
-    Case(
-        "UPDATE attempt SET kind = NULL WHERE state = <again:0000> AND number = 1",
-        &["value attempt.kind -"],
-    ),
-    Case(
-        "UPDATE attempt SET logs = '{', log_run = (SELECT run FROM state s WHERE s.id = attempt.state) WHERE state = <again:0000> AND number = 1",
-        &["value attempt.logs -"],
-    ),
-    Case(
-        "UPDATE attempt SET number = 50 WHERE state = <again:0000> AND number = 1",
-        &["value attempt.number -"],
-    ),
-    Case(
         "UPDATE revision SET digest = 'd' WHERE id = (SELECT revision FROM run WHERE id = <fan>)",
         &["value revision.digest -"],
     ),
@@ -616,4 +593,5 @@ pub const TYPES: &[Case] = &[
     ),
 ];
 
-pub const ALL: [&[Case]; 8] = [CHILDREN, UNITES, CLAIMS, ENDS, COUNTS, NAMESPACES, VALUES, BULKS];
+pub const ALL: [&[Case]; 9] =
+    [CHILDREN, UNITES, CLAIMS, ENDS, COUNTS, NAMESPACES, VALUES, BULKS, ATTEMPTS];

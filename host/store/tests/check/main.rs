@@ -9,4 +9,5 @@ mod no_false_positives;
 mod invalid_databases;
 mod corruption_cases;
 mod bulk_cases;
+mod attempt_cases;
 mod corruption;

@@ -1,4 +1,4 @@
-//! The logs of runs: pages go on after each attempt once, whatever the time of its end.
+//! The logs of runs: pages have each attempt once, whatever the time of its end.
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::outcome::Outcome;
@@ -74,7 +74,10 @@ async fn pages_have_each_log_once(kind: Kind) {
     let state = harness.store.state_at(run.info.key, &last.path).await.unwrap();
     let since = Some(last.ended_at);
     let one = LogPageRequest { state, limit: 10, ..LogPageRequest::default() };
-    assert_eq!(harness.store.run_logs(run.info.key, &one).await.unwrap().items, [last.clone()]);
+    assert_eq!(
+        harness.store.run_logs(run.info.key, &one).await.unwrap().items,
+        std::slice::from_ref(last)
+    );
     let late = LogPageRequest { since, limit: 10, ..LogPageRequest::default() };
     let late = harness.store.run_logs(run.info.key, &late).await.unwrap().items;
     assert!(late.contains(last) && late.iter().all(|log| log.ended_at == last.ended_at));

@@ -35,7 +35,7 @@ pub struct Logs {
     run: StateRef,
     /// The path of the state, as `run states` prints it
     state: Option<StatePath>,
-    /// Go on with further attempts until the run ends
+    /// Print further attempts as they end, until the run ends
     #[arg(long, short)]
     follow: bool,
 }

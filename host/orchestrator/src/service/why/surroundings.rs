@@ -1,4 +1,4 @@
-//! What the reasons of a run's states depend on, read once: the run, its pause, the slots of its
+//! The facts on which the reasons of a run's states depend, read once: the run, its pause, the slots of its
 //! namespace on this host, and the other hosts.
 //!
 //! Not here: the decision (`mod`).
@@ -18,7 +18,7 @@ use crate::service::pauses::RunPause;
 /// The most ready states of a namespace that are counted.
 const MAX_READY: u32 = 10_000;
 
-/// What the reasons of a run's states depend on.
+/// The facts on which the reasons of a run's states depend.
 pub(super) struct Surroundings<'r> {
     pub host: &'r Host,
     pub info: &'r RunInfo,
