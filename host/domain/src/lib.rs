@@ -43,6 +43,7 @@ pub mod plan;
 pub mod unite;
 pub mod manual_retry;
 pub mod render;
+pub mod trace;
 #[cfg(feature = "openapi")]
 mod openapi;
 #[cfg(any(test, feature = "testing"))]
