@@ -1,5 +1,5 @@
 //! Reads of committed data, apart from the catalog: for executions (`inputs`) and for people
-//! (`results`, `views`, `lists`, `run_list`, `state_list`).
+//! (`results`, `views`, `lists`, `run_list`, `state_list`), and for traces (`spans`).
 
 pub(crate) mod inputs;
 pub(crate) mod results;
@@ -7,3 +7,4 @@ pub(crate) mod views;
 pub(crate) mod lists;
 pub(crate) mod run_list;
 pub(crate) mod state_list;
+pub(crate) mod spans;

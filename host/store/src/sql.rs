@@ -229,6 +229,7 @@ mod pauses;
 mod access;
 mod bulk;
 mod secrets;
+mod spans;
 pub(crate) mod check;
 
 pub(crate) use access::*;
@@ -247,6 +248,7 @@ pub(crate) use run_lists::*;
 pub(crate) use runs::*;
 pub(crate) use secrets::*;
 pub(crate) use sessions::*;
+pub(crate) use spans::*;
 pub(crate) use staging::*;
 pub(crate) use states::*;
 pub(crate) use unites::*;

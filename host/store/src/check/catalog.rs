@@ -238,7 +238,8 @@ fn capability(row: &mut RowReader<'_>) {
 
 /// Checks a counter against the highest number in use.
 fn number(row: &mut RowReader<'_>) {
-    let (Some(next), JoinedValue::Value(highest)) = (row.int("next"), row.joined_int("highest")) else {
+    let (Some(next), JoinedValue::Value(highest)) = (row.int("next"), row.joined_int("highest"))
+    else {
         return;
     };
     if next <= highest {

@@ -54,5 +54,6 @@ mod deadlines;
 mod pauses;
 mod bulk;
 mod run_fairness;
+mod reports;
 
 mod differential;

@@ -13,6 +13,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{IdSource, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
+use exosphere_domain::trace::SampleRatio;
 use exosphere_store::{
     Batch, ClaimMode, ClaimShares, Committed, HostIdentity, LostClaim, Operation, PendingSweep,
     RunInfo, RunUpdate, StagedQueues, Store, StoreError, check,
@@ -59,8 +60,14 @@ fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
     assert_eq!(claimed.len(), done.claimed.len(), "a state was claimed twice");
     let Committed { more_due, saturated, saturated_runs, added, cursors, .. } = done;
     let queues = &done.staged_queues.queues;
-    let rest =
-        format!("{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?}");
+    let attempts = done.report.attempts.iter().map(|it| {
+        (it.run, &it.path, it.number, it.session, it.began_at.is_some(), it.end, it.usage)
+    });
+    let ended = done.report.ended_runs.iter().map(|it| (it.run, it.status, it.missed));
+    let report = (attempts.collect::<Vec<_>>(), ended.collect::<Vec<_>>());
+    let rest = format!(
+        "{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?} {report:?}"
+    );
     (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())
 }
 
@@ -109,6 +116,7 @@ impl DatabasePair {
                 0 => StagedQueues::default(),
                 _ => self.staged_queues.clone(),
             },
+            traces: Some(SampleRatio::ALL),
         };
         // Two transactions of one millisecond would leave the order of due states undefined.
         while self.last.elapsed() < Duration::from_millis(1) {
@@ -215,7 +223,12 @@ impl DatabasePair {
     pub async fn held_by(&self, session: SessionId, after: StateId, max: u32) -> Vec<LostClaim> {
         let sqlite_states = self.sqlite.store.held_by(session, after, max, 0).await.unwrap();
         let postgres_states = self.postgres.store.held_by(session, after, max, 0).await.unwrap();
-        assert_same("held", format!("{sqlite_states:?}"), format!("{postgres_states:?}"));
+        // The time of a claim is by the clock of each database.
+        let comparable = |states: &[LostClaim]| {
+            let held = states.iter().map(|it| (&it.state, it.has_begun, it.claimed_at.is_some()));
+            format!("{:?}", held.collect::<Vec<_>>())
+        };
+        assert_same("held", comparable(&sqlite_states), comparable(&postgres_states));
         sqlite_states
     }
 
