@@ -11,6 +11,7 @@ use exosphere_sandbox::{
 use tokio::runtime::Handle;
 
 use crate::keys::source::KeySource;
+use crate::traces::TraceConfig;
 
 /// The configuration of a host.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub audit_retention: Duration,
     /// Set if the API asks for no keys; then the host creates none, either.
     pub no_auth: bool,
+    /// Where the host sends its traces; `None` if it sends none.
+    pub traces: Option<TraceConfig>,
     /// Offset of this host's clock in milliseconds, for tests.
     pub clock_offset: Millis,
     /// The runtime for executions and other work on behalf of guests and callers
@@ -68,6 +71,7 @@ impl Config {
             requests_per_key: DEFAULT_REQUESTS_PER_KEY,
             audit_retention: DEFAULT_AUDIT_RETENTION,
             no_auth: false,
+            traces: None,
             clock_offset: 0,
             work: None,
         }

@@ -35,6 +35,7 @@ use crate::lifeline::Lifeline;
 use crate::service::large_json::LargeJsonPermits;
 use crate::service::quotas::StartRates;
 use crate::system::SystemClock;
+use crate::traces::Traces;
 use crate::watchers::Watchers;
 
 /// The shared internals of a running host, grouped by use.
@@ -49,6 +50,7 @@ pub(crate) struct HostInner {
     pub start_rates: StartRates,
     pub pipeline: Pipeline,
     pub cluster: Cluster,
+    pub traces: Traces,
     pub settings: Settings,
     pub lifeline: Arc<Lifeline>,
     /// Holds the lock of the data folder.

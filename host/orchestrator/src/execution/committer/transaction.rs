@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 
 use exosphere_domain::clock::Clock;
-use exosphere_store::{Batch, ClaimMode, ClaimShares, Committed, StoreError};
+use exosphere_domain::ids::StateId;
+use exosphere_store::{Batch, ClaimMode, ClaimShares, Committed, Operation, Reply, StoreError};
 use futures::FutureExt;
 
 use super::CommitLoop;
@@ -38,6 +39,7 @@ impl CommitLoop {
         shares: &ClaimShares,
     ) -> Result<Committed, Halt> {
         let (mut backoff, mut conflicts) = (database_backoff(), 0);
+        let mut in_doubt = false;
         let senders = || view.senders.get(range.clone()).unwrap_or_default().iter();
         loop {
             let withdrawn =
@@ -55,6 +57,7 @@ impl CommitLoop {
                 rotation: self.pacing.commits(),
                 cursors: self.pacing.cursors().clone(),
                 staged_queues: self.pacing.staged_queues(),
+                traces: self.inner.traces.sampled(),
             };
             // A panic is an internal error, and counts as an error of the data that
             // caused it.
@@ -64,13 +67,17 @@ impl CommitLoop {
             match &commit {
                 Ok(_) => {}
                 Err(StoreError::Unknown(_)) => {
+                    in_doubt = true;
                     senders().flatten().for_each(ReplySender::mark_in_doubt)
                 }
                 Err(_) => senders().flatten().for_each(ReplySender::leave),
             }
             let cause = match commit {
-                Ok(done) => {
+                Ok(mut done) => {
                     self.confirm_commit();
+                    if in_doubt && self.inner.traces.sampled().is_some() {
+                        done.report.in_doubt = stale_ends(&view.operations[range], &done.replies);
+                    }
                     return Ok(done);
                 }
                 Err(StoreError::Data(cause) | StoreError::Refused(cause)) => {
@@ -117,4 +124,14 @@ impl CommitLoop {
         }
         store.commit(batch).await
     }
+}
+
+/// Returns the states whose ends changed nothing: an earlier try of the same transaction may have
+/// committed them.
+fn stale_ends(operations: &[Operation], replies: &[Reply]) -> Vec<StateId> {
+    let ends = operations.iter().zip(replies).filter_map(|each| match each {
+        (Operation::Finish(finished), Reply::Stale) => Some(finished.state.id),
+        _ => None,
+    });
+    ends.collect()
 }
