@@ -15,6 +15,7 @@ mod format;
 mod again;
 mod progress;
 mod time;
+mod traces;
 mod client;
 mod commands;
 mod credentials;
