@@ -30,11 +30,19 @@ pub struct Setup {
     pub proxied: bool,
     /// Offset of the host's clock in milliseconds.
     pub clock_offset_ms: i64,
+    /// Further arguments of the host.
+    pub arguments: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { slots: 8, namespace_slots: None, proxied: false, clock_offset_ms: 0 }
+        Setup {
+            slots: 8,
+            namespace_slots: None,
+            proxied: false,
+            clock_offset_ms: 0,
+            arguments: Vec::new(),
+        }
     }
 }
 
@@ -97,6 +105,7 @@ impl Member {
         if let Some(slots) = &namespace_slots {
             arguments.extend(["--namespace-slots", slots]);
         }
+        arguments.extend(self.setup.arguments.iter().map(String::as_str));
         let offset = self.setup.clock_offset_ms;
         let started = Host::start_with(&self.data, &arguments, move |command: &mut Command| {
             command.env("EXOSPHERE_LOG", LOG_FILTER).stderr(log);

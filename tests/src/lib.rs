@@ -10,6 +10,7 @@ pub mod host;
 pub mod postgres;
 pub mod honest_traffic;
 pub mod proxy;
+pub mod collector;
 pub mod cluster;
 pub mod both_databases;
 pub mod events;

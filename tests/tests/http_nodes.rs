@@ -11,6 +11,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::Host;
+use exosphere_tests::collector::Collector;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,6 +22,7 @@ struct Received {
     /// The method and the path.
     line: String,
     key: Option<String>,
+    traceparent: Option<String>,
     body: String,
 }
 
@@ -80,9 +82,10 @@ fn serve(mut stream: TcpStream, received: &Mutex<Vec<Received>>) -> Result<()> {
     reader.read_exact(&mut body)?;
     let first = head.first().context("no request")?;
     let line = first.trim_end_matches(" HTTP/1.1").to_owned();
-    let key = value("idempotency-key");
+    let (key, traceparent) = (value("idempotency-key"), value("traceparent"));
     let mut seen = received.lock();
-    seen.push(Received { line: line.clone(), key, body: String::from_utf8(body)? });
+    let body = String::from_utf8(body)?;
+    seen.push(Received { line: line.clone(), key, traceparent, body });
     let times = seen.iter().filter(|it| it.line == line).count();
     drop(seen);
     let (status, body) = match line.split(' ').nth(1).unwrap_or_default() {
@@ -98,9 +101,14 @@ fn serve(mut stream: TcpStream, received: &Mutex<Vec<Received>>) -> Result<()> {
 
 /// Starts a host whose plugins may call the service, if that is granted.
 fn start(service: &Service) -> Result<(Host, TempDir)> {
+    start_with(service, &[])
+}
+
+fn start_with(service: &Service, arguments: &[&str]) -> Result<(Host, TempDir)> {
     let folder = tempfile::tempdir()?;
     let allowed = format!("{}/32", service.address.ip());
-    let host = Host::start_with(folder.path(), &["--http-allow-net", &allowed], |_| ())?;
+    let arguments = [&["--http-allow-net", allowed.as_str()], arguments].concat();
+    let host = Host::start_with(folder.path(), &arguments, |_| ())?;
     host.push("fetch")?;
     host.push("notify")?;
     Ok((host, folder))
@@ -134,6 +142,43 @@ fn a_granted_fetch_returns_the_part() -> Result<()> {
     ensure!(message.starts_with(&words) && message.ends_with("nothing here"), "{run:#}");
     ensure!(run["counts"]["retries"] == 0, "{run:#}");
     ensure!(service.received("GET /v1/none").len() == 1);
+    Ok(())
+}
+
+/// Lets a node make a request, and returns the id of its run and the header of the request.
+fn traced(arguments: &[&str]) -> Result<(String, Option<String>)> {
+    let service = Service::start()?;
+    let (host, _folder) = start_with(&service, arguments)?;
+    host.grant("fetch", &json!({"http": [format!("GET {}", service.url("/v1/"))]}))?;
+    let inputs = json!({"url": service.url("/v1/users"), "query": {"page": "2"}});
+    let run = host.result_of("users", &one_node_graph("fetch", &inputs), &json!({}))?;
+    ensure!(run["status"] == "SUCCESS", "{run:#}");
+    // What is queued is sent before the host ends.
+    let mut host = host;
+    host.terminate()?;
+    host.wait()?;
+    let run = run["run"].as_str().context("an id")?.to_owned();
+    Ok((run, service.received("GET /v1/users?page=2")[0].traceparent.clone()))
+}
+
+#[test]
+fn a_traceparent_names_the_attempt() -> Result<()> {
+    let collector = Collector::start()?;
+    let endpoint = collector.url();
+    let (run, traceparent) = traced(&["--otlp-endpoint", &endpoint])?;
+    let spans = collector.spans(&run)?;
+    let span = spans.iter().find(|span| span.name == "only").context("the span")?;
+    let expected = format!("00-{}-{}-01", run.replace('-', ""), span.span_id);
+    ensure!(traceparent.as_deref() == Some(&expected), "{traceparent:?} and {span:#?}");
+
+    // The server is told that the trace of another run is not recorded.
+    let (run, traceparent) = traced(&["--otlp-endpoint", &endpoint, "--otlp-sample", "0"])?;
+    let traceparent = traceparent.context("a traceparent")?;
+    ensure!(traceparent.contains(&run.replace('-', "")), "{traceparent}");
+    ensure!(traceparent.ends_with("-00") && collector.spans(&run)?.is_empty(), "{traceparent}");
+
+    let (_, traceparent) = traced(&[])?;
+    ensure!(traceparent.is_none(), "{traceparent:?}");
     Ok(())
 }
 

@@ -330,7 +330,7 @@ fn read(response: Response) -> Result<Result<String, Error>, std::io::Error> {
 }
 
 /// Reads the certificates of a file.
-fn certificates(file: &Path) -> Result<Vec<Certificate>, Error> {
+pub fn certificates(file: &Path) -> Result<Vec<Certificate>, Error> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::Failed(format!("cannot take certificates from {}: {error}", file.display()))
     };

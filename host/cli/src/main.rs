@@ -18,6 +18,7 @@ mod again;
 mod progress;
 mod time;
 mod chart;
+mod traces;
 mod client;
 mod commands;
 mod credentials;

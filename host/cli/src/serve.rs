@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::exposure::Exposure;
 use crate::hardening::{self, KeyArgs, MasterKey};
 use crate::log::{self, Log};
+use crate::traces::TraceArgs;
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
 #[derive(Debug, Args)]
@@ -94,6 +95,8 @@ pub struct Serve {
     exposure: Exposure,
     #[command(flatten)]
     connections: Connections,
+    #[command(flatten)]
+    traces: TraceArgs,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -202,8 +205,11 @@ async fn serve(args: Serve, keys: KeySource, work: Handle, log: &Log) -> Result<
     let address = listener.local_addr().map_err(|error| start_error(&error))?;
     let (tls, asks_for_keys) = (args.exposure.tls()?, args.exposure.asks_for_keys());
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let host_name = args.name.unwrap_or_else(machine_name);
+    let traces = args.traces.config(&host_name)?;
     let host = Host::start(Config {
-        host_name: args.name.unwrap_or_else(machine_name),
+        host_name,
+        traces,
         database: args.database,
         keys,
         slots: args.slots,

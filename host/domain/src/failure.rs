@@ -4,7 +4,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::ids::Millis;
 
 /// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -149,6 +151,32 @@ impl Failure {
         self.details = Some(details);
         self
     }
+}
+
+/// The member of a failure's details that has the time of the claim.
+const CLAIMED_AT: &str = "claimed_at";
+
+impl Failure {
+    /// Returns the same failure with the time of the claim, if it is the loss of a host. Nothing
+    /// else tells when such an attempt began.
+    pub fn with_claim_time(self, claimed_at: Option<Millis>) -> Self {
+        match claimed_at {
+            Some(time) if self.kind == FailureKind::HostLost => {
+                self.with(json!({ CLAIMED_AT: time }))
+            }
+            _ => self,
+        }
+    }
+
+    /// Returns the time of the claim, if a host was lost.
+    pub fn claim_time(&self) -> Option<Millis> {
+        self.details.as_ref().and_then(|details| claim_time(self.kind, details))
+    }
+}
+
+/// Returns the time of the claim from the details of a failure of a kind.
+pub fn claim_time(kind: FailureKind, details: &Value) -> Option<Millis> {
+    details.get(CLAIMED_AT)?.as_i64().filter(|_| kind == FailureKind::HostLost)
 }
 
 impl fmt::Display for Failure {

@@ -46,6 +46,7 @@ pub mod unite;
 pub mod wait_reason;
 pub mod manual_retry;
 pub mod render;
+pub mod trace;
 #[cfg(feature = "openapi")]
 mod openapi;
 #[cfg(any(test, feature = "testing"))]

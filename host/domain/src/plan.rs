@@ -109,6 +109,24 @@ impl Transition {
         }
     }
 
+    /// Returns the same end with the time of the claim, if it is the loss of a host.
+    pub fn with_claim_time(self, claimed_at: Option<Millis>) -> Self {
+        match self {
+            Transition::Reschedule {
+                after,
+                attempts,
+                reason: RescheduleReason::Failed(failure),
+            } => {
+                let reason = RescheduleReason::Failed(failure.with_claim_time(claimed_at));
+                Transition::Reschedule { after, attempts, reason }
+            }
+            Transition::Errored { failure } => {
+                Transition::Errored { failure: failure.with_claim_time(claimed_at) }
+            }
+            other => other,
+        }
+    }
+
     /// Returns whether the attempt's store writes are kept.
     pub fn keeps_writes(&self) -> bool {
         matches!(

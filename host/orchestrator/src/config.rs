@@ -13,6 +13,7 @@ use exosphere_sandbox::{
 use tokio::runtime::Handle;
 
 use crate::keys::source::KeySource;
+use crate::traces::TraceConfig;
 
 /// The configuration of a host.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct Config {
     pub no_auth: bool,
     /// The number of lines that the log of the process has dropped.
     pub dropped_log_lines: Arc<AtomicU64>,
+    /// Where the host sends its traces; `None` if it sends none.
+    pub traces: Option<TraceConfig>,
     /// Offset of this host's clock in milliseconds, for tests.
     pub clock_offset: Millis,
     /// The runtime for executions and other work on behalf of guests and callers
@@ -73,6 +76,7 @@ impl Config {
             audit_retention: DEFAULT_AUDIT_RETENTION,
             no_auth: false,
             dropped_log_lines: Arc::default(),
+            traces: None,
             clock_offset: 0,
             work: None,
         }

@@ -238,6 +238,11 @@ pub enum StartError {
     /// The sandbox cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SetupError),
+    /// The client of the trace collector cannot be set up.
+    #[error(
+        "traces cannot be sent: {0}; leave out --otlp-endpoint, or give the system certificates to trust"
+    )]
+    Traces(reqwest::Error),
 }
 
 #[cfg(test)]

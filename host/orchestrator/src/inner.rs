@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::service::large_json::LargeJsonPermits;
 use crate::service::quotas::StartRates;
 use crate::system::SystemClock;
+use crate::traces::Traces;
 use crate::watchers::Watchers;
 
 /// The shared internals of a running host, grouped by use.
@@ -50,6 +51,7 @@ pub(crate) struct HostInner {
     pub start_rates: StartRates,
     pub pipeline: Pipeline,
     pub cluster: Cluster,
+    pub traces: Traces,
     pub settings: Settings,
     pub lifeline: Arc<Lifeline>,
     pub metrics: Metrics,

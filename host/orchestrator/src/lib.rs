@@ -27,6 +27,7 @@ mod check;
 mod error;
 mod database_backoff;
 mod system;
+mod traces;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,6 +80,7 @@ pub use service::results::{BadOutputCursor, OutputCursor, OutputPage, OutputView
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
 pub use system::random_id;
+pub use traces::{DEFAULT_OTLP_TIMEOUT, TraceConfig, TraceCounts};
 
 use access::WrongKeys;
 use cluster::notifier::Notifier;
@@ -102,6 +104,7 @@ use metrics::Metrics;
 use service::large_json::LargeJsonPermits;
 use service::quotas::StartRates;
 use system::SystemClock;
+use traces::Traces;
 use watchers::Watchers;
 
 /// Maximum number of states that are claimed for each slot: a running one, and those claimed
@@ -146,6 +149,7 @@ impl Host {
             cache_bytes: config.code_cache_bytes,
             compiler: Compiler::from_current_exe(config.admission.clone()),
         })?;
+        let traces = Traces::new(config.traces)?;
         let clock = SystemClock::with_offset(config.clock_offset);
         advance_clock(&clock, &store).await?;
         let session = store.begin_session(&folder.identity(&config.host_name), clock.now()).await?;
@@ -190,14 +194,17 @@ impl Host {
                 requests_per_key: config.requests_per_key,
                 audit_retention: config.audit_retention,
             },
+            traces,
             lifeline: Arc::default(),
             metrics: Metrics::new(config.dropped_log_lines),
             folder,
         });
         pauses::read_namespaces(&inner).await?;
+        traces::start(&inner).map_err(StartError::Thread)?;
         committer::start(inner.clone()).map_err(StartError::Thread)?;
         let lost = inner.db.store.lost_sessions(inner.db.clock.now()).await?;
         recovery::reclaim_states(&inner, &lost).await?;
+        recovery::resend_spans(&inner, &lost).await?;
         sweeps::resume_sweeps(&inner).await?;
         cluster::start(&inner).map_err(StartError::Thread)?;
         probe::start(&inner);
@@ -229,6 +236,7 @@ impl Host {
         if let Err(error) = inner.db.store.notify(&notification).await {
             tracing::debug!(%error, "cannot notify the other hosts");
         }
+        inner.traces.flush().await;
         inner.db.store.close().await;
         inner.cluster.session.end();
         Ok(())
@@ -328,6 +336,11 @@ impl Host {
     /// Returns the runtime for long work on behalf of guests and callers.
     pub fn work(&self) -> &Handle {
         self.inner.pipeline.executor.work()
+    }
+
+    /// Returns the numbers of spans that this host has sent and dropped.
+    pub fn trace_counts(&self) -> TraceCounts {
+        self.inner.traces.counts()
     }
 
     /// Returns the number of states that this host has claimed: running, or about to run.

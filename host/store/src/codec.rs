@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exosphere_domain::ids::{Fence, Name, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{
+    Fence, Millis, Name, NamespaceKey, NodeIx, RunKey, SessionId, StateId,
+};
 use exosphere_domain::json::{Typed, from_stored, from_text};
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Place, Ref, Scope, Status};
@@ -77,7 +79,16 @@ pub(crate) fn read_place(columns: &mut Cursor<'_>, id: StateId) -> Result<Place,
 /// Reads a claimed state and the fence under which its start was last recorded, from the columns of
 /// `claimed!` in [`crate::sql`].
 pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
+    claimed(&mut Cursor::new(row, "state"))
+}
+
+/// Reads a claimed state as [`read_claimed`] does, and the time of its claim from the next column.
+pub(crate) fn read_held(row: &dyn Row) -> Result<(HeldState, Option<Millis>), StoreError> {
     let columns = &mut Cursor::new(row, "state");
+    Ok((claimed(columns)?, columns.next("began_at")?))
+}
+
+fn claimed(columns: &mut Cursor<'_>) -> Result<HeldState, StoreError> {
     let id = StateId(columns.next("id")?);
     let state = Claimed {
         id,

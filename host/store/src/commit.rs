@@ -13,6 +13,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod run_row;
+pub(crate) mod report;
 pub(crate) mod tally;
 mod store_entries;
 mod rows;
@@ -44,6 +45,7 @@ use crate::error::StoreError;
 use crate::sql;
 use crate::types::{RunInfo, RunUpdate};
 use batch::{Batch, ClaimMode, ClaimShares, Committed, Finished, Operation, Reply, StagedQueues};
+use report::Reporter;
 use rows::BatchRows;
 use run_row::{LifeCycle, RunRow};
 use staging::StagedRow;
@@ -68,6 +70,7 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
         commit.claim(tx, max_claims).await?;
     }
     commit.done.staged_queues = commit.staged_queues;
+    commit.done.report = commit.reporter.into_report();
     Ok(commit.done)
 }
 
@@ -96,6 +99,7 @@ struct CommitTx<'b> {
     counts: BTreeMap<StateId, (RunKey, Counts)>,
     /// New unites without open members.
     drained: Vec<DrainedUnite>,
+    reporter: Reporter,
     done: Committed,
 }
 
@@ -163,6 +167,7 @@ impl<'b> CommitTx<'b> {
             rows: BatchRows::default(),
             counts: BTreeMap::new(),
             drained: Vec::new(),
+            reporter: Reporter::new(batch.traces),
             done: Committed { now, replies, ..Committed::default() },
         }
     }
@@ -276,11 +281,17 @@ impl<'b> CommitTx<'b> {
         // Rows whose life cycle changes, and the others.
         let (mut rows, mut progress, mut entries) = (Vec::new(), Vec::new(), Vec::new());
         let mut cleared = Vec::new();
-        for LoadedRun { mut row, entries: of_run, info, before, missed, mut tally, .. } in changed {
-            row.version += 1;
-            row.update_status(self.now);
+        for mut run in changed {
+            run.row.version += 1;
+            run.row.update_status(self.now);
             // A pause does not outlive its run.
-            row.paused &= row.is_live();
+            run.row.paused &= run.row.is_live();
+            let has_ended =
+                run.before.status == RunStatus::Running && run.row.status != RunStatus::Running;
+            if has_ended {
+                self.reporter.add_run(&run);
+            }
+            let LoadedRun { mut row, entries: of_run, info, before, missed, mut tally, .. } = run;
             let is_over = matches!(row.status, RunStatus::Success | RunStatus::Cancelled);
             if is_over && !info.graph.store().keep && row.store_keys > 0 {
                 cleared.push(row.id);
@@ -289,7 +300,7 @@ impl<'b> CommitTx<'b> {
             }
             let RunRow { id: run, version, status, paused, .. } = row;
             let status_changed = (before.status, before.paused) != (status, paused);
-            if before.status == RunStatus::Running && status != RunStatus::Running {
+            if has_ended {
                 self.done.ended.push(row.view(&info, missed));
             }
             tally.add_run(before.status, status, (row.created_at, row.ended_at));

@@ -61,6 +61,7 @@ pub use commit::batch::{
 };
 pub use commit::bulk::BulkStep;
 pub use commit::deadlines::PendingDeadline;
+pub use commit::report::{AttemptEnd, CommitReport, EndedAttempt, EndedRun, ReportedRun};
 pub use commit::tally::{ByKind, RunTallies, RunTally};
 pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};
 pub use error::{OpenError, StoreError};
@@ -76,6 +77,7 @@ pub use reads::logs::{AttemptLog, BadLogCursor, LogCursor, LogPageRequest};
 pub use reads::open_states::{Holder, OpenState};
 pub use reads::results::{ResultState, RunStart, StateSources};
 pub use reads::run_list::{BadCursor, ListedRun, RunCursor, RunPageRequest};
+pub use reads::spans::{StateRange, SuccessfulAttempt};
 pub use reads::state_list::StatePageRequest;
 pub use reads::views::{AttemptRow, FailureView, Page, RunCounters, RunView, StateView};
 pub use revisions::RevisionEntry;

@@ -1,5 +1,6 @@
 //! Reads of committed data, apart from the catalog: for executions (`inputs`) and for people
-//! (`results`, `views`, `lists`, `run_list`, `state_list`, `logs`, `open_states`, `insight`).
+//! (`results`, `views`, `lists`, `run_list`, `state_list`, `logs`, `open_states`, `insight`), and for
+//! traces (`spans`).
 
 pub(crate) mod inputs;
 pub(crate) mod results;
@@ -10,3 +11,4 @@ pub(crate) mod state_list;
 pub(crate) mod logs;
 pub(crate) mod open_states;
 mod insight;
+pub(crate) mod spans;

@@ -7,7 +7,7 @@ use exosphere_domain::ids::{Fence, Millis, RunKey, SessionId, StateId};
 use exosphere_domain::state::Claimed;
 use sqlx::Row as _;
 
-use crate::codec::{read_claimed, read_int};
+use crate::codec::{HeldState, read_held, read_int};
 use crate::dialect::{Cursor, Row, Tx, params};
 use crate::error::StoreError;
 use crate::id_blocks::reserve;
@@ -83,6 +83,8 @@ pub struct LostClaim {
     pub state: Claimed,
     /// Set if the host recorded that the execution began.
     pub has_begun: bool,
+    /// The time of the claim.
+    pub claimed_at: Option<Millis>,
 }
 
 /// A run whose states are still to be swept.
@@ -261,9 +263,11 @@ async fn held_by(
     after: StateId,
     limit: u32,
 ) -> Result<Vec<LostClaim>, StoreError> {
-    let held = tx.query(sql::HELD_BY, &params![session.0, after.0, limit], read_claimed).await?;
-    Ok(held
-        .into_iter()
-        .map(|held| LostClaim { state: held.claimed.state, has_begun: held.has_begun })
-        .collect())
+    let held = tx.query(sql::HELD_BY, &params![session.0, after.0, limit], read_held).await?;
+    let lost = |(held, claimed_at): (HeldState, _)| LostClaim {
+        state: held.claimed.state,
+        has_begun: held.has_begun,
+        claimed_at,
+    };
+    Ok(held.into_iter().map(lost).collect())
 }

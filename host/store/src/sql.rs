@@ -250,6 +250,7 @@ mod bulk;
 mod logs;
 mod open_states;
 mod secrets;
+mod spans;
 pub(crate) mod check;
 
 pub(crate) use access::*;
@@ -272,6 +273,7 @@ pub(crate) use run_lists::*;
 pub(crate) use runs::*;
 pub(crate) use secrets::*;
 pub(crate) use sessions::*;
+pub(crate) use spans::*;
 pub(crate) use staging::*;
 pub(crate) use states::*;
 pub(crate) use unites::*;

@@ -82,6 +82,9 @@ async fn apply_heartbeat(
     }
     for expired in &ended {
         tracing::warn!(session = expired.0, "a host is gone; its states are reclaimed");
+        if !lost.contains(expired) {
+            inner.traces.resend(*expired, Vec::new());
+        }
     }
     if !lost.is_empty() && session.begin_reclaiming() {
         host_runtime.spawn(reclaim(inner.clone(), lost));

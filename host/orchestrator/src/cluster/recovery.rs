@@ -5,9 +5,8 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoIds, outcome_of_lost_claim, plan};
-use exosphere_domain::state::Claimed;
-use exosphere_store::{Finished, Operation, Reply, StoreError};
+use exosphere_domain::plan::{Changes, NoIds, outcome_of_lost_claim, plan};
+use exosphere_store::{Finished, LostClaim, Operation, Reply, StoreError};
 use futures::future::join_all;
 
 use crate::execution::claims::ClaimTable;
@@ -23,16 +22,18 @@ pub(crate) async fn reclaim_states(
 ) -> Result<(), StoreError> {
     for session in sessions {
         let (mut after, mut all) = (StateId(0), 0);
+        let mut ids = Vec::new();
         loop {
             let now = inner.db.clock.now();
             let held =
                 inner.db.store.held_by(*session, after, MAX_STATES_PER_TRANSACTION, now).await?;
             let Some(last) = held.last() else { break };
             after = last.state.id;
+            ids.extend(held.iter().map(|held| held.state.id));
             let mut operations = Vec::with_capacity(held.len());
             for held in held {
                 let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
-                operations.extend(finish_op(inner, held.state, outcome).await?);
+                operations.extend(finish_op(inner, held, outcome).await?);
             }
             let replies =
                 join_all(operations.into_iter().map(|m| inner.pipeline.committer.submit(m))).await;
@@ -42,12 +43,29 @@ pub(crate) async fn reclaim_states(
                 return Err(error);
             }
         }
+        // What it had committed, and not sent before it was lost.
+        inner.traces.resend(*session, ids);
         if all > 0 {
             tracing::info!(
                 states = all,
                 session = session.0,
                 "reclaimed the states of a lost host"
             );
+        }
+    }
+    Ok(())
+}
+
+/// Sends the last spans of this host's lost sessions again: a session may be lost without holding
+/// states, and before it has sent those of the one before it. The `reclaimed` ones are sent already.
+pub(crate) async fn resend_spans(
+    inner: &HostInner,
+    reclaimed: &[SessionId],
+) -> Result<(), StoreError> {
+    if inner.traces.sampled().is_some() {
+        let lost = inner.db.store.lost_sessions_before(inner.cluster.session.current()).await?;
+        for session in lost.into_iter().filter(|session| !reclaimed.contains(session)) {
+            inner.traces.resend(session, Vec::new());
         }
     }
     Ok(())
@@ -70,7 +88,7 @@ pub(crate) async fn orphaned_claims(
         let Some(last) = held.last() else { return Ok(operations) };
         after = last.state.id;
         for held in held.into_iter().filter(|held| !claims.holds(&held.state)) {
-            operations.extend(finish_op(inner, held.state, Outcome::Released).await?);
+            operations.extend(finish_op(inner, held, Outcome::Released).await?);
         }
     }
 }
@@ -79,9 +97,10 @@ pub(crate) async fn orphaned_claims(
 /// planned: the run cannot be read, or the state does not fit its graph.
 async fn finish_op(
     inner: &HostInner,
-    state: Claimed,
+    held: LostClaim,
     outcome: Outcome,
 ) -> Result<Option<Operation>, StoreError> {
+    let LostClaim { state, claimed_at, .. } = held;
     let run = match inner.caches.runs.get(&inner.db.store, state.run).await {
         Ok(run) => run,
         Err(StoreError::Data(cause)) => {
@@ -92,7 +111,7 @@ async fn finish_op(
     };
     let jitter = crate::system::jitter();
     let changes = match plan(&run.graph, &state, outcome, jitter, &NoIds) {
-        Ok(changes) => changes,
+        Ok(Changes { end, counts }) => Changes { end: end.with_claim_time(claimed_at), counts },
         Err(mismatch) => {
             tracing::error!(%mismatch, state = %state.id, "a held state does not fit its graph");
             return Ok(None);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use exosphere_domain::budget::{Budget, StepBudget};
 use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::grant::{Capability, Grants};
 use exosphere_domain::graph::Node;
 use exosphere_domain::ids::{Digest, Name, NamespaceKey, RunId, RunKey};
 use exosphere_domain::journal::Journal;
@@ -205,7 +206,7 @@ impl Attempt<'_> {
         let invocation = Invocation {
             node: node.node_name.clone(),
             inputs,
-            context: self.context(node),
+            context: self.context(node, &grants),
             store: store.clone(),
             secrets: secrets.clone(),
             grants,
@@ -374,9 +375,11 @@ impl Attempt<'_> {
         format!("{}/{path}", self.run.id)
     }
 
-    fn context(&self, node: &Node) -> Context {
-        let Attempt { run, claimed, .. } = self;
+    fn context(&self, node: &Node, grants: &Grants) -> Context {
+        let Attempt { inner, run, claimed, .. } = self;
         let state = &claimed.state;
+        let (path, attempt) = (&state.place.path, state.attempts.attempt);
+        let makes_requests = grants.has(Capability::Http);
         Context {
             namespace: run.namespace.to_string(),
             graph: run.graph_name.to_string(),
@@ -384,8 +387,11 @@ impl Attempt<'_> {
             state: self.state_name(),
             identifier: node.identifier.to_string(),
             plugin: node.plugin.to_string(),
-            attempt: state.attempts.attempt,
-            idempotency_key: idempotency_key(run.id, &state.place.path, state.attempts.requeues),
+            attempt,
+            idempotency_key: idempotency_key(run.id, path, state.attempts.requeues),
+            traceparent: makes_requests
+                .then(|| inner.traces.traceparent(run.id, path, attempt))
+                .flatten(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Delivers the effects of each commit, in commit order, to waiting callers, run
-//! watchers, other hosts and the executor. Runs in its own task, so that the next
+//! watchers, other hosts, traces and the executor. Runs in its own task, so that the next
 //! commit need not wait.
 //!
 //! Not here: commits (`committer`), and how each receiver works.
@@ -56,6 +56,7 @@ fn deliver(inner: &Arc<HostInner>, effects: CommitEffects) {
     inner.pipeline.executor.on_runs_changed(&done.run_updates);
     inner.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));
     inner.cluster.notifier.enqueue(&done);
+    inner.traces.record(std::mem::take(&mut done.report));
     for (sender, reply) in replies {
         sender.send(reply);
     }

@@ -21,4 +21,7 @@ pub struct Context {
     pub attempt: u32,
     /// The idempotency key: equal for every attempt of the same work.
     pub idempotency_key: String,
+    /// The header `traceparent` of its HTTP requests, if the host sends traces. The guest does not
+    /// see it.
+    pub traceparent: Option<String>,
 }

@@ -12,8 +12,10 @@ use exosphere_domain::limits::{Limits, Usage};
 use exosphere_domain::plan::{Changes, Deltas, Transition};
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState};
+use exosphere_domain::trace::SampleRatio;
 
 use super::bulk::BulkStep;
+use super::report::CommitReport;
 use super::tally::RunTallies;
 use crate::audit::AuditEntry;
 use crate::reads::views::RunView;
@@ -290,6 +292,8 @@ pub struct Batch {
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
     /// The known queues of staged children; if none is, a claim looks for them.
     pub staged_queues: StagedQueues,
+    /// The part of all runs whose ends the commit reports; `None` if it reports none.
+    pub traces: Option<SampleRatio>,
 }
 
 /// The queues of staged children with ready states, as a claim left them. Other hosts add queues
@@ -407,4 +411,6 @@ pub struct Committed {
     /// Counts of the changes in each run. They include an earlier commit whose
     /// success has become known now.
     pub tallies: RunTallies,
+    /// The attempts and runs that ended in this commit, if the batch asks for them.
+    pub report: CommitReport,
 }

@@ -53,6 +53,8 @@ impl<'b> CommitTx<'b> {
             let run_ms = Millis::try_from(began_at.elapsed().as_millis()).unwrap_or(Millis::MAX);
             self.now.saturating_sub(run_ms)
         });
+        let end = replanned.as_ref().map_or(&finished.changes.end, |changes| &changes.end);
+        self.reporter.add_finished(finished, end, began_at, self.now);
         let is_replanned = replanned.is_some();
         self.rows.finished.push(FinishedState { finished, replanned, held_back, began_at });
         match finished.staged {

@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use exosphere_domain::ids::{NodeIx, StateId};
+use exosphere_domain::ids::{Millis, NodeIx, SessionId, StateId};
+use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 
 use super::batch::Reply;
 use super::{CommitTx, LoadedRun};
 use crate::codec::{after_path, to_status, to_u32};
 use crate::dialect::{ParamRows, Row, Tx, params};
-use crate::error::StoreError;
+use crate::error::{StoreError, corrupt_row};
 use crate::sql;
 use crate::types::RunInfo;
 
@@ -58,13 +59,19 @@ impl CommitTx<'_> {
             self.done.more_due |= !cancelled && !paused;
             self.done.added |= !cancelled && !paused;
         }
+        let running = swept_states.iter().filter(|state| state.status == Status::Queued);
+        for state in running.filter(|_| cancelled) {
+            self.reporter.add_cancelled(run, state, self.now);
+        }
         let LoadedRun { row, tally, .. } = self.change(run.key)?;
         for state in swept_states.iter().filter(|_| cancelled) {
             row.change_status(state.node, state.status, Status::Cancelled);
             tally.cancelled += 1;
         }
         match states.last() {
-            Some(last) if states.len() as u32 == limit => Ok(Reply::More(after_path(&last.path))),
+            Some(last) if states.len() as u32 == limit => {
+                Ok(Reply::More(after_path(last.path.as_str())))
+            }
             _ => {
                 row.sweep_event = 0;
                 row.open = if cancelled { 0 } else { row.open };
@@ -75,18 +82,33 @@ impl CommitTx<'_> {
 }
 
 /// A state that a sweep examines.
-struct SweepRow {
+pub(super) struct SweepRow {
     id: StateId,
-    path: String,
+    pub(super) path: Path,
     status: Status,
-    node: NodeIx,
+    pub(super) node: NodeIx,
     /// Set if the state is visible: a staged one is not part of the run yet.
     visible: bool,
+    /// The number of its latest attempt.
+    pub(super) attempt: u32,
+    /// The session that claimed it last, if it is claimed or was.
+    pub(super) session: Option<SessionId>,
+    /// The time of that claim.
+    pub(super) began_at: Option<Millis>,
 }
 
 fn read_sweep_row(row: &dyn Row) -> Result<SweepRow, StoreError> {
     let id = StateId(row.int(0)?);
     let status = to_status(&row.text(2)?, id)?;
     let node = NodeIx(to_u32(row.int(3)?, "node", id)?);
-    Ok(SweepRow { id, path: row.text(1)?, status, node, visible: row.int(4)? == 1 })
+    Ok(SweepRow {
+        id,
+        path: Path::decode(&row.text(1)?).map_err(|_| corrupt_row("state", "path", id))?,
+        status,
+        node,
+        visible: row.int(4)? == 1,
+        attempt: to_u32(row.int(5)?, "attempt", id)?,
+        session: row.maybe_int(6)?.map(SessionId),
+        began_at: row.maybe_int(7)?,
+    })
 }

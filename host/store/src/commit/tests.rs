@@ -94,6 +94,7 @@ pub(crate) async fn start_with_inputs(
         rotation: 0,
         cursors: BTreeMap::new(),
         staged_queues: StagedQueues::default(),
+        traces: None,
     }
 }
 

@@ -331,7 +331,7 @@ impl FailureView {
 }
 
 /// Reads an attempt's usage from the columns of `usage_columns!` in `sql::states`.
-fn usage(columns: &mut Cursor<'_>) -> Result<Option<Usage>, StoreError> {
+pub(super) fn usage(columns: &mut Cursor<'_>) -> Result<Option<Usage>, StoreError> {
     let Some(cpu_us) = columns.next::<Option<i64>>("cpu_us")? else { return Ok(None) };
     let peak_memory_bytes: i64 = columns.next("memory_bytes")?;
     let host_calls = columns.next("host_calls")?;

@@ -190,11 +190,11 @@ statements! {
          RETURNING ",
         claimed!()
     );
-    /// Reads a page of the states of live runs that a session holds.
+    /// Reads a page of the states of live runs that a session holds, each with the time of its claim.
     HELD_BY = concat!(
         "SELECT ",
         claimed!(),
-        " FROM state \
+        ", began_at FROM state \
          WHERE status = 'QUEUED' AND session = $1 \
              AND EXISTS (SELECT 1 FROM run WHERE run.id = state.run AND run.status = 'RUNNING') \
              AND id > $2 \

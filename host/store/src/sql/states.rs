@@ -14,6 +14,7 @@ macro_rules! usage_columns {
         }
     };
 }
+pub(super) use usage_columns;
 
 /// The columns of a state as people see it, in the order in which `StateView` reads them.
 macro_rules! state_view {
@@ -257,7 +258,7 @@ statements! {
     STATES_TO_SWEEP = concat!(
         "SELECT s.id, s.path, s.status, s.node, CASE WHEN ",
         seen!("s"),
-        " THEN 1 ELSE 0 END \
+        " THEN 1 ELSE 0 END, s.attempt, s.session, s.began_at \
          FROM state s \
          WHERE s.run = $1 AND s.path >= $2 \
          ORDER BY s.path LIMIT $3"
@@ -265,7 +266,7 @@ statements! {
     postgres concat!(
         "SELECT s.id, s.path, s.status, s.node, CASE WHEN ",
         seen!("s"),
-        " THEN 1::BIGINT ELSE 0 END \
+        " THEN 1::BIGINT ELSE 0 END, s.attempt, s.session, s.began_at \
          FROM state s \
          WHERE s.run = $1 AND s.path >= $2 \
          ORDER BY s.path LIMIT $3"

@@ -40,6 +40,7 @@ fn all_statements() -> impl Iterator<Item = &'static (&'static str, &'static Sta
         namespaces::ALL,
         access::ALL,
         secrets::ALL,
+        spans::ALL,
         check::ALL,
     ];
     tables.into_iter().flatten()

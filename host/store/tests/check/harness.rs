@@ -272,6 +272,7 @@ impl Harness {
             rotation: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),
+            traces: None,
         };
         let mut done = self.store.commit(batch).await.unwrap();
         self.held.extend(done.claimed.drain(..).map(|claimed| claimed.state));

@@ -18,6 +18,7 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
+use exosphere_domain::trace::SampleRatio;
 use exosphere_store::{
     AppliedGraph, Batch, ClaimMode, ClaimShares, Committed, Control, Finished, HostIdentity,
     NewPlugin, NewRun, Operation, RedrivePart, Reply, RunInfo, SecretCipher, StagedQueues, Store,
@@ -276,6 +277,7 @@ impl Host {
             rotation,
             cursors,
             staged_queues,
+            traces: Some(SampleRatio::ALL),
         }
     }
 

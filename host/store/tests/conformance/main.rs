@@ -57,5 +57,6 @@ mod pauses;
 mod gauges;
 mod bulk;
 mod run_fairness;
+mod reports;
 
 mod differential;

@@ -287,6 +287,7 @@ impl StorePipeline {
             rotation: 0,
             cursors: BTreeMap::new(),
             staged_queues: StagedQueues::default(),
+            traces: None,
         };
         // In its own task, as in a host: on SQLite a commit blocks its thread.
         let store = self.store.clone();

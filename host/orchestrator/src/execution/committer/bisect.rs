@@ -39,6 +39,7 @@ impl CommitSummary {
         self.done.run_updates.extend(done.run_updates);
         self.done.ended.extend(done.ended);
         self.done.tallies.extend(done.tallies);
+        self.done.report.merge(done.report);
         self.done.more_due |= done.more_due;
         self.done.saturated.extend(done.saturated);
         self.done.saturated_runs.extend(done.saturated_runs);

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use exosphere_domain::clock::Clock;
-use exosphere_store::{Batch, ClaimMode, ClaimShares, Committed, StoreError};
+use exosphere_domain::ids::StateId;
+use exosphere_store::{Batch, ClaimMode, ClaimShares, Committed, Operation, Reply, StoreError};
 use futures::FutureExt;
 
 use super::CommitLoop;
@@ -40,6 +41,7 @@ impl CommitLoop {
         shares: &ClaimShares,
     ) -> Result<Committed, Halt> {
         let (mut backoff, mut conflicts) = (database_backoff(), 0);
+        let mut in_doubt = false;
         let senders = || view.senders.get(range.clone()).unwrap_or_default().iter();
         loop {
             let withdrawn =
@@ -57,6 +59,7 @@ impl CommitLoop {
                 rotation: self.pacing.commits(),
                 cursors: self.pacing.cursors().clone(),
                 staged_queues: self.pacing.staged_queues(),
+                traces: self.inner.traces.sampled(),
             };
             let began_at = Instant::now();
             // A panic is an internal error, and counts as an error of the data that
@@ -67,14 +70,18 @@ impl CommitLoop {
             match &commit {
                 Ok(_) => {}
                 Err(StoreError::Unknown(_)) => {
+                    in_doubt = true;
                     senders().flatten().for_each(ReplySender::mark_in_doubt)
                 }
                 Err(_) => senders().flatten().for_each(ReplySender::leave),
             }
             let cause = match commit {
-                Ok(done) => {
+                Ok(mut done) => {
                     self.inner.metrics.committed(range.len(), began_at.elapsed());
                     self.confirm_commit();
+                    if in_doubt && self.inner.traces.sampled().is_some() {
+                        done.report.in_doubt = stale_ends(&view.operations[range], &done.replies);
+                    }
                     return Ok(done);
                 }
                 Err(StoreError::Data(cause) | StoreError::Refused(cause)) => {
@@ -122,4 +129,14 @@ impl CommitLoop {
         }
         store.commit(batch).await
     }
+}
+
+/// Returns the states whose ends changed nothing: an earlier try of the same transaction may have
+/// committed them.
+fn stale_ends(operations: &[Operation], replies: &[Reply]) -> Vec<StateId> {
+    let ends = operations.iter().zip(replies).filter_map(|each| match each {
+        (Operation::Finish(finished), Reply::Stale) => Some(finished.state.id),
+        _ => None,
+    });
+    ends.collect()
 }

@@ -2,6 +2,7 @@
 //! headers frame messages, name the host, or turn the request into a different one than was
 //! compared with the grant.
 
+use exosphere_domain::trace::is_traceparent;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -10,6 +11,10 @@ use wasmtime_wasi_http::Error;
 
 /// The header by which an outside system recognizes repeated work.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The headers of a trace (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The maximum number of headers in a request, and in a response.
 pub(super) const MAX_HEADERS: usize = 100;
@@ -122,15 +127,36 @@ fn hyphen(letter: char) -> char {
     if letter.is_ascii_alphanumeric() { letter } else { '-' }
 }
 
+/// Replaces the guest's trace context by the host's, if there is one. Without it, the guest's own
+/// stays if it is valid, as W3C Trace Context demands of those who pass it on.
+fn set_trace(guest: &mut HeaderMap, traceparent: Option<HeaderValue>) {
+    if let Some(traceparent) = traceparent {
+        guest.remove(TRACESTATE);
+        guest.insert(TRACEPARENT, traceparent);
+        return;
+    }
+    let mut own = guest.get_all(TRACEPARENT).iter();
+    let is_valid =
+        own.next().is_some_and(|it| is_traceparent(it.as_bytes())) && own.next().is_none();
+    if !is_valid {
+        guest.remove(TRACEPARENT);
+        guest.remove(TRACESTATE);
+    }
+}
+
+/// The headers that the host adds to a request.
+pub(super) struct HostHeaders {
+    pub(super) host: HeaderValue,
+    pub(super) idempotency_key: Option<HeaderValue>,
+    pub(super) traceparent: Option<HeaderValue>,
+}
+
 /// Merges the guest's headers and the host's into those that are sent.
 ///
 /// # Errors
 /// If there are too many headers, or if a guest's header is reserved for the host.
-pub(super) fn outgoing(
-    guest: HeaderMap,
-    host: HeaderValue,
-    idempotency_key: Option<HeaderValue>,
-) -> Result<HeaderMap, Error> {
+pub(super) fn outgoing(mut guest: HeaderMap, of_host: HostHeaders) -> Result<HeaderMap, Error> {
+    let HostHeaders { host, idempotency_key, traceparent } = of_host;
     if guest.len() > MAX_HEADERS {
         return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(guest.len()).ok()));
     }
@@ -138,6 +164,7 @@ pub(super) fn outgoing(
     if guest.keys().any(is_host_header) {
         return Err(Error::HttpRequestDenied);
     }
+    set_trace(&mut guest, traceparent);
     let mut headers = HeaderMap::with_capacity(guest.len() + 3);
     headers.insert(HOST, host);
     // Connections are not reused, so the server need not wait for another request.
@@ -154,6 +181,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn of_host(idempotency_key: Option<&'static str>) -> HostHeaders {
+        let idempotency_key = idempotency_key.map(HeaderValue::from_static);
+        HostHeaders {
+            host: HeaderValue::from_static("a.example"),
+            idempotency_key,
+            traceparent: None,
+        }
+    }
+
     fn headers(names: &[&'static str]) -> HeaderMap {
         let value = HeaderValue::from_static("x");
         names.iter().map(|name| (name.parse().unwrap(), value.clone())).collect()
@@ -169,12 +205,11 @@ mod tests {
 
     #[test]
     fn host_headers_never_come_from_the_guest() {
-        let host = HeaderValue::from_static("a.example");
-        let key = HeaderValue::from_static("k/1");
-        let sent = outgoing(headers(&["accept", "x-a"]), host.clone(), Some(key.clone())).unwrap();
-        assert_eq!((sent.len(), &sent["host"], &sent["idempotency-key"]), (5, &host, &key));
-        assert!(outgoing(headers(&["idempotency-key"]), host.clone(), Some(key)).is_err());
-        assert!(outgoing(headers(&["idempotency-key"]), host.clone(), None).is_ok());
+        let sent = outgoing(headers(&["accept", "x-a"]), of_host(Some("k/1"))).unwrap();
+        assert_eq!(sent.len(), 5);
+        assert!(sent["host"] == "a.example" && sent["idempotency-key"] == "k/1", "{sent:?}");
+        assert!(outgoing(headers(&["idempotency-key"]), of_host(Some("k/1"))).is_err());
+        assert!(outgoing(headers(&["idempotency-key"]), of_host(None)).is_ok());
         for name in [
             "connection",
             "transfer-encoding",
@@ -212,13 +247,12 @@ mod tests {
             "x-real-ip",
             "x-host",
         ] {
-            assert!(outgoing(headers(&[name]), host.clone(), None).is_err(), "{name}");
+            assert!(outgoing(headers(&[name]), of_host(None)).is_err(), "{name}");
         }
     }
 
     #[test]
     fn ordinary_headers_pass() {
-        let host = HeaderValue::from_static("a.example");
         for name in [
             "accept",
             "authorization",
@@ -233,7 +267,7 @@ mod tests {
             "origin",
             "range",
         ] {
-            assert!(outgoing(headers(&[name]), host.clone(), None).is_ok(), "{name}");
+            assert!(outgoing(headers(&[name]), of_host(None)).is_ok(), "{name}");
         }
     }
 
@@ -244,8 +278,33 @@ mod tests {
                 .map(|n| (format!("x-{n}").parse().unwrap(), HeaderValue::from_static("x")))
                 .collect::<HeaderMap>()
         };
-        let host = HeaderValue::from_static("a.example");
-        assert!(outgoing(headers_of(MAX_HEADERS), host.clone(), None).is_ok());
-        assert!(outgoing(headers_of(MAX_HEADERS + 1), host, None).is_err());
+        assert!(outgoing(headers_of(MAX_HEADERS), of_host(None)).is_ok());
+        assert!(outgoing(headers_of(MAX_HEADERS + 1), of_host(None)).is_err());
+    }
+
+    #[test]
+    fn the_trace_of_the_host_replaces_another() {
+        let own = "00-11111111111111111111111111111111-2222222222222222-01";
+        let with = |values: &[&'static str]| {
+            let mut guest = headers(&["tracestate"]);
+            for value in values {
+                guest.append(TRACEPARENT, HeaderValue::from_static(value));
+            }
+            guest
+        };
+        let sent = |guest, of_host| {
+            let sent = outgoing(guest, of_host).unwrap();
+            let all: Vec<_> = sent.get_all(TRACEPARENT).iter().cloned().collect();
+            (all, sent.contains_key(TRACESTATE))
+        };
+        let traceparent = HeaderValue::from_static("of the host");
+        for guest in [with(&[]), with(&[own]), with(&[own, own]), with(&["x"])] {
+            let of_host = HostHeaders { traceparent: Some(traceparent.clone()), ..of_host(None) };
+            assert_eq!(sent(guest, of_host), (vec![traceparent.clone()], false));
+        }
+        assert_eq!(sent(with(&[own]), of_host(None)), (vec![HeaderValue::from_static(own)], true));
+        for invalid in [with(&[]), with(&[own, own]), with(&["x"]), with(&[own, "x"])] {
+            assert_eq!(sent(invalid, of_host(None)), (Vec::new(), false));
+        }
     }
 }

@@ -34,6 +34,7 @@ use crate::guest::log::{LogLevel, SharedLogs};
 use crate::limits::signal::LimitSignal;
 use body::Traffic;
 use call::{Answer, Call};
+use headers::HostHeaders;
 use target::{BadTarget, Target};
 
 pub(crate) use headers::HEADERS_TOO_LARGE;
@@ -60,6 +61,8 @@ struct Hooks {
     traffic: Arc<Traffic>,
     limits: Limits,
     idempotency_key: String,
+    /// The header `traceparent` of every request.
+    traceparent: Option<HeaderValue>,
     /// The namespace and the name of the plugin, for the grant command in the log.
     grantee: (String, String),
     requests: u64,
@@ -84,6 +87,7 @@ impl Http {
             } else {
                 String::new()
             },
+            traceparent: context.traceparent.as_ref().and_then(|it| HeaderValue::try_from(it).ok()),
             grantee: (context.namespace.clone(), context.plugin.clone()),
             grants,
             logs: logs.clone(),
@@ -176,7 +180,9 @@ impl Hooks {
             return Err(self.deny(&target));
         }
         let host = target.host_header().ok_or(Error::HttpRequestUriInvalid)?;
-        let headers = headers::outgoing(parts.headers, host, self.key()?);
+        let (idempotency_key, traceparent) = (self.key()?, self.traceparent.clone());
+        let of_host = HostHeaders { host, idempotency_key, traceparent };
+        let headers = headers::outgoing(parts.headers, of_host);
         let headers = headers.inspect_err(|_| {
             self.denied =
                 Some("its headers are too many, or a node may not set one of them".into());

@@ -13,6 +13,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{IdSource, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
+use exosphere_domain::trace::SampleRatio;
 use exosphere_store::{
     Batch, ClaimMode, ClaimShares, ClaimedState, Committed, HostIdentity, LostClaim, Operation,
     PendingSweep, RunInfo, RunUpdate, StagedQueues, Store, StoreError, check,
@@ -116,6 +117,7 @@ impl DatabasePair {
                 0 => StagedQueues::default(),
                 _ => self.staged_queues.clone(),
             },
+            traces: Some(SampleRatio::ALL),
         };
         // Two transactions of one millisecond would leave the order of due states undefined.
         while self.last.elapsed() < Duration::from_millis(1) {
