@@ -405,6 +405,7 @@ impl Typed for StartRun {}
 impl Typed for RunList {}
 impl Typed for RunDetails {}
 impl Typed for RunSnapshot {}
+impl Typed for RunSummary {}
 impl Typed for RunStarted {}
 impl Typed for RunRedriven {}
 impl Typed for RunDeleted {}

@@ -94,9 +94,9 @@ pub struct Serve {
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
-    connections: Connections,
-    #[command(flatten)]
     traces: TraceArgs,
+    #[command(flatten)]
+    connections: Connections,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,

@@ -185,7 +185,7 @@ fn event(kind: &str, id: &str, json: &[u8]) -> Bytes {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use exosphere_orchestrator::domain::json::{from_stored, read_stored};
+    use exosphere_orchestrator::domain::json::{from_stored, from_value, read_stored};
     use serde_json::json;
 
     use super::*;
@@ -193,7 +193,7 @@ mod tests {
     fn summary(id: &str, version: i64) -> RunSummary {
         let text = json!({"run": id, "graph": "g", "revision": 1, "status": "RUNNING",
             "version": version, "created_at": 1});
-        serde_json::from_value(text).unwrap()
+        from_value(text).unwrap()
     }
 
     /// Returns the ids of the order and of the changed runs of an event.
@@ -225,7 +225,7 @@ mod tests {
         let run = json!({"run": "a", "graph": "g", "revision": 1, "status": "FAILED", "version": 7,
             "created_at": 1, "failures": [{"state": "a/x", "path": "x", "status": "ERRORED",
             "attempt": 1, "created_at": 1, "failure": {"kind": "permanent", "message": "secret"}}]});
-        let run = serde_json::from_value(run).unwrap();
+        let run = from_value(run).unwrap();
         let snapshot = run_snapshot(&run).unwrap();
         assert!(snapshot.id.starts_with("7-"));
         assert_eq!(run_snapshot(&run).unwrap().id, snapshot.id);

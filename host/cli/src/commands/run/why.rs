@@ -28,13 +28,14 @@ pub struct Why {
 impl Why {
     pub fn run(&self, context: &Context) -> Result<(), Error> {
         let run = self.run.run(context)?.to_string();
-        let (path, show): (_, fn(&Answer) -> Result<String, Error>) =
-            match self.run.state(&self.state)? {
-                Some(state) => (vec!["runs", &run, "states", state, "why"], show_state),
-                None => (vec!["runs", &run, "why"], show_run),
-            };
-        let answer = context.client.call(Method::GET, &path).send()?;
-        context.output.answer(&answer, show)
+        let get = |path: &[&str]| context.client.call(Method::GET, path).send();
+        match self.run.state(&self.state)? {
+            Some(state) => {
+                let answer = get(&["runs", &run, "states", state, "why"])?;
+                context.output.answer(&answer, show_state)
+            }
+            None => context.output.answer(&get(&["runs", &run, "why"])?, show_run),
+        }
     }
 }
 
