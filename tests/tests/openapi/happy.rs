@@ -136,7 +136,7 @@ pub fn requests(operation: &str, world: &World<'_>) -> Result<Vec<(u16, Sent)>> 
         "listFailures" => own("GET", &format!("/runs/{}/failures", world.failed.id)),
         "showDistribution" => own("GET", &format!("{run}/nodes/only/distribution")),
         "compareRuns" => {
-            own("GET", &format!("{run}/compare")).query(&format!("with={}", world.failed.id))
+            own("GET", &format!("{run}/compare")).query(format!("with={}", world.failed.id))
         }
         "listStates" => own("GET", &format!("{run}/states")).query("identifier=only"),
         "showState" => own("GET", &format!("{run}/states/{}", world.succeeded.state)),
