@@ -50,7 +50,13 @@ pub(crate) fn routes() -> Vec<Route> {
             .fails(&[Kind::NotFound])
             .shows_payloads()
             .offloaded(),
-        route(Get, "/v1/namespaces/{namespace}/runs/{run}/nodes/{identifier}/distribution", Role::Viewer, QuotaClass::Read, distribution)
+        route(
+            Get,
+            "/v1/namespaces/{namespace}/runs/{run}/nodes/{identifier}/distribution",
+            Role::Viewer,
+            QuotaClass::Read,
+            distribution,
+        )
         .describe("showDistribution", "Returns how long the states of a node took and waited")
         .details(SAMPLE_DETAILS)
         .answers::<NodeDistribution>(200)
@@ -67,7 +73,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .fails(&[Kind::NotFound, Kind::Conflict])
             .offloaded(),
         route(Get, "/v1/namespaces/{namespace}/graphs/{name}/stats", Role::Viewer, QuotaClass::Read, stats)
-            .describe("showGraphStats", "Returns how the runs of a graph ended, how long they took, and what they cost")
+            .describe("showGraphStats", "Returns how the runs of a graph went")
             .details("The newest 20,000 runs of the interval are examined; `is_cut` says that it has more.")
             .query::<GraphStatsQuery>()
             .answers::<GraphStats>(200)
