@@ -14,9 +14,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::until;
+use crate::{checkout, until};
 
 /// The largest body that a collector takes by default, in bytes.
 const MAX_BODY_BYTES: u64 = 20 * 1024 * 1024;
@@ -82,10 +85,16 @@ struct Received {
 /// A collector.
 pub struct Collector {
     address: SocketAddr,
-    received: Arc<Mutex<Received>>,
-    behaviour: Arc<Mutex<Behaviour>>,
+    scheme: &'static str,
+    state: Arc<State>,
+}
+
+/// The part of a collector that its connections share.
+struct State {
+    received: Mutex<Received>,
+    behaviour: Mutex<Behaviour>,
     /// Bytes that were sent to hosts in floods.
-    flooded: Arc<AtomicU64>,
+    flooded: AtomicU64,
 }
 
 impl Collector {
@@ -102,23 +111,46 @@ impl Collector {
     /// # Errors
     /// If it cannot listen.
     pub fn start_at(address: &str) -> Result<Collector> {
+        Collector::listen(address, "http", Ok)
+    }
+
+    /// Starts a collector that speaks TLS, with a certificate and its key of `tests/certificates`.
+    ///
+    /// # Errors
+    /// If it cannot listen, or read the files.
+    pub fn start_tls(name: &str) -> Result<Collector> {
+        let file = |kind| checkout().join(format!("tests/certificates/{name}.{kind}.pem"));
+        let chain = vec![CertificateDer::from_pem_file(file("cert"))?];
+        let key = PrivateKeyDer::from_pem_file(file("key"))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(chain, key)?);
+        Collector::listen("127.0.0.1:0", "https", move |stream| {
+            Ok(StreamOwned::new(ServerConnection::new(config.clone())?, stream))
+        })
+    }
+
+    /// Listens, and serves each connection on a thread of its own.
+    fn listen<S: Read + Write + Send + 'static>(
+        address: &str,
+        scheme: &'static str,
+        accept: impl Fn(TcpStream) -> Result<S> + Send + 'static,
+    ) -> Result<Collector> {
         let listener = TcpListener::bind(address)?;
-        let collector = Collector {
-            address: listener.local_addr()?,
-            received: Arc::default(),
-            behaviour: Arc::new(Mutex::new(Behaviour::Take)),
-            flooded: Arc::default(),
-        };
-        let (received, behaviour, flooded) =
-            (collector.received.clone(), collector.behaviour.clone(), collector.flooded.clone());
+        let state = Arc::new(State {
+            received: Mutex::default(),
+            behaviour: Mutex::new(Behaviour::Take),
+            flooded: AtomicU64::new(0),
+        });
+        let collector = Collector { address: listener.local_addr()?, scheme, state };
+        let state = collector.state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (received, behaviour, flooded) =
-                    (received.clone(), behaviour.clone(), flooded.clone());
+                let (state, stream) = (state.clone(), accept(stream));
                 thread::spawn(move || {
-                    let served = serve(stream, &received, &behaviour, &flooded);
-                    if let Err(problem) = served {
-                        received.lock().problems.push(format!("{problem:#}"));
+                    if let Err(problem) = stream.and_then(|stream| serve(stream, &state)) {
+                        state.received.lock().problems.push(format!("{problem:#}"));
                     }
                 });
             }
@@ -128,32 +160,32 @@ impl Collector {
 
     /// Returns the URL of the collector, as an operator gives it to a host.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Changes how it answers from now on.
     pub fn behave(&self, behaviour: Behaviour) {
-        *self.behaviour.lock() = behaviour;
+        *self.state.behaviour.lock() = behaviour;
     }
 
     /// Returns the number of requests so far.
     pub fn requests(&self) -> usize {
-        self.received.lock().requests.len()
+        self.state.received.lock().requests.len()
     }
 
     /// Returns the headers of the last request, by their names in small letters.
     pub fn last_headers(&self) -> Headers {
-        self.received.lock().requests.last().cloned().unwrap_or_default()
+        self.state.received.lock().requests.last().cloned().unwrap_or_default()
     }
 
     /// Returns the attributes of the last resource.
     pub fn last_resource(&self) -> BTreeMap<String, Value> {
-        self.received.lock().resources.last().cloned().unwrap_or_default()
+        self.state.received.lock().resources.last().cloned().unwrap_or_default()
     }
 
     /// Returns the bytes of floods so far.
     pub fn flooded(&self) -> u64 {
-        self.flooded.load(SeqCst)
+        self.state.flooded.load(SeqCst)
     }
 
     /// Returns the spans of a run, each once.
@@ -161,7 +193,7 @@ impl Collector {
     /// # Errors
     /// If a request was malformed, or a span was sent twice with different contents.
     pub fn spans(&self, run: &str) -> Result<Vec<Span>> {
-        let received = self.received.lock();
+        let received = self.state.received.lock();
         ensure!(received.problems.is_empty(), "{:#?}", received.problems);
         let trace = run.replace('-', "");
         let mut spans: BTreeMap<&str, &Span> = BTreeMap::new();
@@ -187,57 +219,63 @@ impl Collector {
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    received: &Mutex<Received>,
-    behaviour: &Mutex<Behaviour>,
-    flooded: &AtomicU64,
-) -> Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+/// Serves the requests of one connection.
+fn serve(stream: impl Read + Write, state: &State) -> Result<()> {
+    let mut reader = BufReader::new(stream);
     while let Some((headers, body)) = read_request(&mut reader)? {
-        let behaviour = behaviour.lock().clone();
-        let mut all = received.lock();
-        all.requests.push(headers);
+        let behaviour = state.behaviour.lock().clone();
+        let mut received = state.received.lock();
+        received.requests.push(headers);
         if matches!(behaviour, Behaviour::Take | Behaviour::Flood | Behaviour::TakePartly(_)) {
             let (resource, spans) = read_export(&body)?;
-            all.resources.push(resource);
-            all.spans.extend(spans);
+            received.resources.push(resource);
+            received.spans.extend(spans);
         }
-        drop(all);
-        let mut stream = &stream;
-        let head = |status: u16, more: &str, length: usize| {
-            format!(
-                "HTTP/1.1 {status} x\r\ncontent-type: application/x-protobuf\r\n{more}content-length: {length}\r\n\r\n"
-            )
-        };
+        drop(received);
+        let stream = reader.get_mut();
         // A host may close the connection early, which is not an error.
-        let _ = match behaviour {
-            Behaviour::Take => write!(stream, "{}", head(200, "", 0)),
-            Behaviour::Refuse(status, more) => write!(stream, "{}", head(status, more, 0)),
-            Behaviour::TakePartly(rejected) => {
-                let body = [0x0a, 4, 0x08, rejected, 0x12, 0];
-                stream.write_all(head(200, "", body.len()).as_bytes())?;
-                stream.write_all(&body)
-            }
-            Behaviour::Hang => {
-                thread::sleep(Duration::from_secs(600));
-                Ok(())
-            }
-            Behaviour::Flood => {
-                stream.write_all(head(200, "", usize::MAX / 2).as_bytes())?;
-                let chunk = [0x20; 64 * 1024];
-                while stream.write_all(&chunk).is_ok() {
-                    flooded.fetch_add(chunk.len() as u64, SeqCst);
-                }
-                return Ok(());
-            }
-        };
+        let _ = answer(stream, &behaviour, &state.flooded).and_then(|()| stream.flush());
     }
     Ok(())
 }
 
+/// Writes an answer.
+fn answer(
+    stream: &mut impl Write,
+    behaviour: &Behaviour,
+    flooded: &AtomicU64,
+) -> std::io::Result<()> {
+    let mut head = |status: u16, more: &str, length: usize| {
+        let kind = "content-type: application/x-protobuf";
+        let head =
+            format!("HTTP/1.1 {status} x\r\n{kind}\r\n{more}content-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes())
+    };
+    match behaviour {
+        Behaviour::Take => head(200, "", 0),
+        Behaviour::Refuse(status, more) => head(*status, more, 0),
+        Behaviour::TakePartly(rejected) => {
+            let body = [0x0a, 4, 0x08, *rejected, 0x12, 0];
+            head(200, "", body.len())?;
+            stream.write_all(&body)
+        }
+        Behaviour::Hang => {
+            thread::sleep(Duration::from_secs(600));
+            Ok(())
+        }
+        Behaviour::Flood => {
+            head(200, "", usize::MAX / 2)?;
+            let chunk = [0x20; 64 * 1024];
+            loop {
+                stream.write_all(&chunk)?;
+                flooded.fetch_add(chunk.len() as u64, SeqCst);
+            }
+        }
+    }
+}
+
 /// Reads a request as the collector does with its defaults; nothing at the end of a connection.
-fn read_request(reader: &mut BufReader<TcpStream>) -> Result<Option<(Headers, Vec<u8>)>> {
+fn read_request(reader: &mut impl BufRead) -> Result<Option<(Headers, Vec<u8>)>> {
     let mut line = String::new();
     // A host that is killed resets its connections.
     if !matches!(reader.read_line(&mut line), Ok(1..)) {

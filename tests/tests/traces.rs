@@ -14,7 +14,7 @@ use exosphere_domain::trace::SampleRatio;
 use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::collector::{Behaviour, Collector, Span};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, check, path_of, until};
+use exosphere_tests::{Host, check, checkout, path_of, until};
 use serde_json::{Value, json};
 
 /// The longest time for which a stopping host waits for a collector, with a reserve.
@@ -261,6 +261,28 @@ fn a_stopping_host_sends_its_spans() -> Result<()> {
     ensure!(host.wait()?.success());
     let spans = collector.spans(run["run"].as_str().context("an id")?)?;
     ensure!(spans.len() == 102, "{} spans", spans.len());
+    Ok(())
+}
+
+#[test]
+fn spans_go_over_tls() -> Result<()> {
+    let (collector, folder) = (Collector::start_tls("first")?, tempfile::tempdir()?);
+    for (trusted, count) in [("first", 102), ("second", 0)] {
+        let file = checkout().join(format!("tests/certificates/{trusted}.cert.pem"));
+        let arguments = ["--otlp-endpoint", &collector.url()];
+        let mut host = Host::start_with(&folder.path().join(trusted), &arguments, |command| {
+            command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", file);
+            command.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20abc");
+        })?;
+        push(&host)?;
+        let run = host.result_of("quick", &quick(100), &json!({}))?;
+        host.terminate()?;
+        ensure!(host.wait()?.success());
+        let spans = collector.spans(run["run"].as_str().context("an id")?);
+        // A host that does not trust the certificate ends the handshake.
+        ensure!(spans.map_or(0, |spans| spans.len()) == count, "trusted: {trusted}");
+    }
+    ensure!(collector.last_headers()["authorization"] == "Bearer abc");
     Ok(())
 }
 

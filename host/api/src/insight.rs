@@ -73,7 +73,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .fails(&[Kind::NotFound, Kind::Conflict])
             .offloaded(),
         route(Get, "/v1/namespaces/{namespace}/graphs/{name}/stats", Role::Viewer, QuotaClass::Read, stats)
-            .describe("showGraphStats", "Returns how the runs of a graph ended, how long they took, and what they cost")
+            .describe("showGraphStats", "Returns how the runs of a graph went")
             .details("The newest 20,000 runs of the interval are examined; `is_cut` says that it has more.")
             .query::<GraphStatsQuery>()
             .answers::<GraphStats>(200)

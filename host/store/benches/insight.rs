@@ -49,11 +49,11 @@ async fn fill(database: &TestDatabase, kind: Kind, states: u64) -> RunKey {
                  SELECT k FROM n)",
                 states - 1
             ),
-            "'}' || printf('%06d', k) || '0'",
+            "printf('|%03d0|%03d0', k / 1000, k % 1000)",
         ),
         Kind::Postgres => (
             format!("(SELECT generate_series(0, {}) AS k)", states - 1),
-            "'}' || lpad(k::TEXT, 6, '0') || '0'",
+            "'|' || lpad((k / 1000)::TEXT, 3, '0') || '0|' || lpad((k % 1000)::TEXT, 3, '0') || '0'",
         ),
     };
     let insert = format!(
@@ -64,7 +64,7 @@ async fn fill(database: &TestDatabase, kind: Kind, states: u64) -> RunKey {
              CASE WHEN k % 10 = 0 THEN 'ERRORED' ELSE 'SUCCESS' END, {DUE_AT}, 1, \
              CASE WHEN k % 20 = 0 THEN 2 ELSE 1 END, CASE WHEN k % 20 = 0 THEN 1 ELSE 0 END, \
              0, 0, 0, '[[0,1000000,' || k || '],[1,1000001,0]]', '[[3,1000002]]', {DUE_AT}, \
-             {DUE_AT} + k / 5 + k * 7919 % 997, CASE WHEN k % 10 > 0 THEN 1 END, \
+             {DUE_AT} + k / 5 + k % 997 * 7919 % 997, CASE WHEN k % 10 > 0 THEN 1 END, \
              CASE WHEN k % 10 = 0 THEN 'permanent' END, \
              CASE WHEN k % 10 = 0 THEN 'row ' || k || ' of \"table ' || k % 7 || '\" is not valid' END, \
              1500, 3000000, 4, 100, 200, 1, {DUE_AT} + k / 5, 1 \
@@ -97,7 +97,7 @@ async fn measure(store: &Store, run: RunKey, states: u64, what: &str) {
         let read = store.state_times(run, states).await.unwrap();
         took[3].push(begin.elapsed());
         let sample = Sample { examined: read.len() as u64, of: states };
-        let attempts = store.attempt_times(run, states).await.unwrap();
+        let attempts = store.attempt_times(&read).await.unwrap();
         let times = Times { states: read, attempts, sample };
         let drawn = timeline(String::new(), &times, &request, &Default::default(), |node| {
             Some(node.0.to_string())

@@ -60,7 +60,7 @@ pub struct Times {
 pub struct Timeline {
     /// The id of the run.
     pub run: String,
-    /// The subject of the series: nodes or hosts.
+    /// The kind of the series: of nodes or of hosts.
     pub by: TimelineBy,
     /// The begin of the first bin, in milliseconds since 1970 (UTC).
     pub from: i64,
@@ -73,7 +73,7 @@ pub struct Timeline {
     pub series: Vec<TimelineSeries>,
     /// The states from which the timeline was made.
     pub sample: Sample,
-    /// The approximations in this answer, in sentences.
+    /// The approximations in this answer, in words.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -105,7 +105,7 @@ pub struct TimelineSeries {
 
 impl Typed for Timeline {}
 
-/// The subject of a series.
+/// The node or host of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key {
     Node(NodeIx),

@@ -94,9 +94,7 @@ impl Host {
         };
         let store = &self.inner.db.store;
         let (mut times, permit) = self.state_times(namespace, &run).await?;
-        if times.states.iter().any(StateTimes::has_earlier_attempts) {
-            times.attempts = store.attempt_times(run.key, states_of(&run)).await?;
-        }
+        times.attempts = store.attempt_times(&times.states).await?;
         let hosts = match by {
             TimelineBy::Node => Default::default(),
             TimelineBy::Host => {

@@ -13,7 +13,7 @@ use exosphere_domain::path::Path;
 use exosphere_domain::state::RunStatus;
 
 use crate::codec::{to_json, to_status};
-use crate::dialect::{Cursor, Row, params};
+use crate::dialect::{Cursor, Param, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
 
@@ -42,15 +42,34 @@ impl Store {
         self.reader.rows(sql::STATE_TIMES, &params, state_times).await
     }
 
-    /// Reads the times of attempts before the last ones of the same states as
-    /// [`Store::state_times`].
+    /// Reads the times of the attempts before the last ones of some states.
     pub async fn attempt_times(
         &self,
-        run: RunKey,
-        states: u64,
+        states: &[StateTimes],
     ) -> Result<Vec<AttemptTimes>, StoreError> {
-        let params = params![run.0, stride(states), MAX_ROWS];
-        self.reader.rows(sql::ATTEMPT_TIMES, &params, attempt_times).await
+        let retried: HashMap<i64, &StateTimes> = states
+            .iter()
+            .filter(|state| state.has_earlier_attempts())
+            .map(|state| (state.id.0, state))
+            .collect();
+        if retried.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<i64> = retried.keys().copied().collect();
+        let params = [Param::Text(&to_json(&ids)?), Param::Int(MAX_ROWS)];
+        let rows = self.reader.rows(sql::ATTEMPT_TIMES, &params, attempt_row).await?;
+        let earlier = rows.into_iter().filter_map(|row| {
+            let state = retried.get(&row.state)?;
+            let is_last = row.number == state.attempts && state.began_at.is_some();
+            (!is_last).then_some(AttemptTimes {
+                node: state.node,
+                session: row.session,
+                began_at: row.began_at,
+                ended_at: row.ended_at,
+                has_failed: row.has_failed,
+            })
+        });
+        Ok(earlier.collect())
     }
 
     /// Reads the failed states of a run, of which there are `failed`, or an even sample; with their
@@ -132,14 +151,25 @@ fn state_times(row: &dyn Row) -> Result<StateTimes, StoreError> {
     Ok(StateTimes { id, node, session, status, due_at, began_at, ended_at, attempts, retries })
 }
 
+/// A row of [`sql::ATTEMPT_TIMES`].
+struct AttemptRow {
+    state: i64,
+    number: u32,
+    session: Option<SessionId>,
+    began_at: Option<Millis>,
+    ended_at: Millis,
+    has_failed: bool,
+}
+
 /// Reads the columns of [`sql::ATTEMPT_TIMES`].
-fn attempt_times(row: &dyn Row) -> Result<AttemptTimes, StoreError> {
+fn attempt_row(row: &dyn Row) -> Result<AttemptRow, StoreError> {
     let columns = &mut Cursor::new(row, "attempt");
-    let node = NodeIx(columns.next("node")?);
+    let (state, number) = (columns.next("state")?, columns.next("number")?);
     let session: Option<i64> = columns.next("session")?;
     let (began_at, ended_at) = (columns.next("began_at")?, columns.next("ended_at")?);
     let has_failed = columns.next::<String>("outcome")? == "FAILED";
-    Ok(AttemptTimes { node, session: session.map(SessionId), began_at, ended_at, has_failed })
+    let session = session.map(SessionId);
+    Ok(AttemptRow { state, number, session, began_at, ended_at, has_failed })
 }
 
 /// Reads the columns of [`sql::FAILED_STATE_TIMES`].

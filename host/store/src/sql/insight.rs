@@ -38,28 +38,14 @@ statements! {
         seen!("state"),
         " LIMIT $3"
     );
-    /// Reads the times of the attempts before the last ones of a sample of a run's states, `$3` at
-    /// most. (`OFFSET 0` makes Postgres look the attempts of each state up: a join may read whole
-    /// tables.)
-    ATTEMPT_TIMES = concat!(
-        "SELECT s.node, a.session, a.began_at, a.ended_at, a.outcome \
-         FROM (SELECT id, node, attempt, began_at FROM state WHERE run = $1 AND ",
-        sampled!(),
-        " AND (attempt > 1 OR (attempt = 1 AND began_at IS NULL)) AND ",
-        seen!("state"),
-        ") s JOIN attempt a ON a.state = s.id \
-         WHERE a.number < s.attempt OR s.began_at IS NULL LIMIT $3"
-    ),
-    postgres concat!(
-        "SELECT s.node, a.session, a.began_at, a.ended_at, a.outcome \
-         FROM (SELECT id, node, attempt, began_at FROM state WHERE run = $1 AND ",
-        sampled!(),
-        " AND (attempt > 1 OR (attempt = 1 AND began_at IS NULL)) AND ",
-        seen!("state"),
-        " OFFSET 0) s CROSS JOIN LATERAL \
-         (SELECT * FROM attempt WHERE attempt.state = s.id OFFSET 0) a \
-         WHERE a.number < s.attempt OR s.began_at IS NULL LIMIT $3"
-    );
+    /// Reads the times of the attempts of some states, `$2` at most.
+    ATTEMPT_TIMES =
+        "SELECT state, number, session, began_at, ended_at, outcome FROM attempt \
+         WHERE state IN (SELECT value FROM json_each($1)) LIMIT $2",
+    postgres
+        "SELECT state, number, session, began_at, ended_at, outcome FROM attempt \
+         WHERE state = ANY (ARRAY(SELECT value::BIGINT FROM json_array_elements_text($1::JSON))) \
+         LIMIT $2";
     /// Reads a sample of a run's failed states along their own index, `$3` at most, with the first
     /// `$4` characters of their messages.
     FAILED_STATE_TIMES = concat!(

@@ -282,7 +282,6 @@ pub const COUNTS: &[Case] = &[
     ),
     Case("UPDATE run SET requeues = 9 WHERE id = <again>", &["total run.requeues <again>"]),
     Case("UPDATE run SET retries = 0 WHERE id = <again>", &["total run.retries <again>"]),
-    // The states' rows tell at least what their last attempts used.
     Case("UPDATE state SET cpu_us = 7 WHERE id = <fan:00>", &["total run.cpu_us <fan>"]),
     Case(
         "UPDATE state SET memory_bytes = 7 WHERE id = <fan:00>",

@@ -52,7 +52,7 @@ async fn times_of_states_and_attempts_are_read(kind: Kind) {
     assert_eq!((retried.attempts, retried.retries, retried.began_at), (1, 1, None));
     assert!(retried.has_earlier_attempts() && !times[2].has_earlier_attempts());
     assert_eq!((times[3].ended_at, times[3].attempts), (None, 1));
-    let attempts = harness.store.attempt_times(run.info.key, 4).await.unwrap();
+    let attempts = harness.store.attempt_times(&times).await.unwrap();
     assert_eq!(attempts.len(), 1);
     let attempt = &attempts[0];
     assert_eq!((attempt.node.0, attempt.session), (1, Some(harness.session)));
