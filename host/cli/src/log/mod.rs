@@ -101,9 +101,14 @@ fn is_coloured() -> bool {
 fn filter() -> EnvFilter {
     let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
-    // It would log an unknown parameter, which may be a password under a mistyped name.
-    let directive = "sqlx_postgres::options=off".parse();
-    directive.into_iter().fold(filter, EnvFilter::add_directive)
+    let off = [
+        // It would log an unknown parameter, which may be a password under a mistyped name.
+        "sqlx_postgres::options=off",
+        // It logs each handshake with a server that it does not trust; the error says the same.
+        "rustls_platform_verifier=off",
+    ];
+    let directives = off.iter().filter_map(|directive| directive.parse().ok());
+    directives.fold(filter, EnvFilter::add_directive)
 }
 
 /// Formats the message and the fields of an event as `words name=value ..`. (The

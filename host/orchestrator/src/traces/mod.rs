@@ -45,6 +45,9 @@ use crate::inner::HostInner;
 /// The longest time for which a stopping host waits until its spans are sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The part of it that is left for the end of the thread, after the sender has given up.
+const FLUSH_RESERVE: Duration = Duration::from_millis(300);
+
 /// The lowered priority of the thread: commits and nodes go first.
 const NICENESS: i32 = 5;
 
@@ -118,7 +121,7 @@ impl Traces {
     pub(crate) async fn flush(&self) {
         let Some(active) = &self.0 else { return };
         let Some(ended) = active.ended.lock().take() else { return };
-        active.spans.close(Instant::now() + FLUSH_TIMEOUT);
+        active.spans.close(Instant::now() + FLUSH_TIMEOUT - FLUSH_RESERVE);
         active.reports.close();
         // The thread ends by itself, unless it waits for the database.
         let _ = timeout(FLUSH_TIMEOUT, ended).await;
