@@ -3,6 +3,7 @@
 //! Not here: what the events say.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::thread;
 use std::time::Duration;
 
 use exosphere_domain::json::{Typed, from_stored};
@@ -14,6 +15,9 @@ use crate::error::Error;
 /// The time after which the host ends a stream. It is shorter than the longest wait for an answer,
 /// so that a connection which died in silence is noticed within a minute.
 const STREAM_TIME: Duration = Duration::from_secs(45);
+
+/// The pause before a stream that has ended is opened again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest stream that is read, in bytes.
 const MAX_STREAM_BYTES: u64 = 1024 * 1024 * 1024;
@@ -82,6 +86,7 @@ pub fn follow<'c, T: Typed, R>(
                 return Ok(result);
             }
         }
+        thread::sleep(REOPEN_PAUSE);
     }
 }
 

@@ -88,6 +88,13 @@ fn run_json(status: &str, version: u32) -> String {
     )
 }
 
+/// Returns a stream of events of a run.
+fn live(runs: &[&str]) -> String {
+    let event = |run: &&str| format!("id: 1\nevent: run\ndata: {}\n\n", run.replace('\n', " "));
+    let events: String = runs.iter().map(event).collect();
+    format!("retry: 1000\n\n: ping\n\n{events}")
+}
+
 #[test]
 fn json_output_is_the_answer_unchanged() {
     let body = r#"{"plugins": [ ], "later": 12345678901234567890.5}"#;
@@ -168,7 +175,8 @@ fn each_failure_has_its_exit_code() {
 fn watch_exits_by_the_runs_status() {
     for (status, code) in [("SUCCESS", 0), ("FAILED", 4), ("CANCELLED", 5)] {
         let (running, ended) = (run_json("RUNNING", 3), run_json(status, 4));
-        let host = Canned::new(&[(201, &running), (200, &running), (200, &ended)]);
+        let live = live(&[&running, &ended]);
+        let host = Canned::new(&[(201, &running), (200, &live), (200, &ended)]);
         let output = host.run("run start g --input n=3 --input who=Ada --store k=1 --watch --json");
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert_eq!(text(&output.stdout), format!("{ended}\n"), "only the end, once");
@@ -184,8 +192,8 @@ fn watch_exits_by_the_runs_status() {
             requests,
             [
                 format!("POST /v1/namespaces/default/graphs/g/runs {body}"),
+                format!("GET /v1/namespaces/default/runs/{RUN}/live?for_ms=45000"),
                 format!("GET /v1/namespaces/default/runs/{RUN}"),
-                format!("GET /v1/namespaces/default/runs/{RUN}?after=3&wait_ms=20000"),
             ]
         );
     }
@@ -228,7 +236,7 @@ fn answers_of_newer_hosts_are_shown() {
 fn watch_follows_an_unknown_status_to_the_end() {
     let (open, ended) = (run_json("SUSPENDED", 3), run_json("ARCHIVED", 4));
     let open = open.replace(r#""ended_at":5"#, r#""ended_at":null"#);
-    let host = Canned::new(&[(200, &open), (200, &ended)]);
+    let host = Canned::new(&[(200, &live(&[&open, &ended])), (200, &ended)]);
     let output = host.run(&format!("run watch {RUN}"));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output.stdout).contains("ARCHIVED"), "{output:?}");
@@ -271,7 +279,7 @@ fn starts_are_repeated_with_their_key() {
 #[test]
 fn watch_waits_for_a_restarted_host() {
     let (running, ended) = (run_json("RUNNING", 3), run_json("SUCCESS", 4));
-    let first = Canned::new(&[(200, &running)]);
+    let first = Canned::new(&[(200, &live(&[&running]))]);
     let url = first.url.clone();
     let address = url.trim_start_matches("http://").to_owned();
     let watch = thread::spawn(move || exosphere(&format!("--host {url} run watch {RUN}")));
@@ -279,6 +287,7 @@ fn watch_waits_for_a_restarted_host() {
     // For a moment nothing listens; then the host listens again at its old address.
     thread::sleep(std::time::Duration::from_millis(700));
     let listener = TcpListener::bind(address).unwrap();
+    serve(&listener, 200, &live(&[&ended]));
     serve(&listener, 200, &ended);
     let output = watch.join().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
