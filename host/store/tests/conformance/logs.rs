@@ -78,7 +78,7 @@ async fn pages_have_each_log_once(kind: Kind) {
         harness.store.run_logs(run.info.key, &one).await.unwrap().items,
         std::slice::from_ref(last)
     );
-    let late = LogPageRequest { since, limit: 10, ..LogPageRequest::default() };
+    let late = LogPageRequest { since, limit: 1000, ..LogPageRequest::default() };
     let late = harness.store.run_logs(run.info.key, &late).await.unwrap().items;
     assert!(late.contains(last) && late.iter().all(|log| log.ended_at == last.ended_at));
 }

@@ -70,16 +70,17 @@ const CASES: [Case; 7] = [
     },
 ];
 
-/// Runs of one graph, each with states of which some have failed after an earlier attempt.
+/// Runs of many graphs, each with states of which some have failed after an earlier attempt.
 const EXAMPLE_ROWS: &str = "
-    INSERT INTO graph (id, namespace, name, current) VALUES (1, 'n', 'g', 1);
+    INSERT INTO graph (id, namespace, name, current)
+        SELECT n, 'n', CASE WHEN n = 1 THEN 'g' ELSE 'g' || n END, 1 FROM generate_series(1, 100) AS n;
     INSERT INTO revision (id, graph, number, digest, body, created_at)
         VALUES (1, 1, 1, 'd', '{}', 0);
     INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at,
         ended_at, open, failed, states, succeeded, pruned, errored, cancelled, retries, requeues,
         store_keys, store_bytes, store_version)
-    SELECT n, 'u' || n, 'n', 1, 1, 'SUCCESS', 0, '{}', n, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-    FROM generate_series(1, 5000) AS n;
+    SELECT n, 'u' || n, 'n', 1 + n % 100, 1, 'SUCCESS', 0, '{}', n, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    FROM generate_series(1, 30000) AS n;
     INSERT INTO state (id, run, node, path, status, due_at, session, fence, ended_at, outputs,
         kind, message, attempt, retries, requeues, losses, conflicts, refs, scopes, created_at)
     SELECT n, n / 300, 0, n::TEXT, CASE WHEN n % 40 = 0 THEN 'ERRORED' ELSE 'SUCCESS' END, 0, NULL,
