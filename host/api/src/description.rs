@@ -77,6 +77,9 @@ impl TypeSchema {
     }
 }
 
+/// The media type of a stream of events.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
 /// The longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 
@@ -156,7 +159,7 @@ impl Route {
 
     /// Answers with a stream of events.
     pub(crate) fn streams(self) -> Self {
-        self.answers_bytes(200, "text/event-stream")
+        self.answers_bytes(200, EVENT_STREAM)
     }
 
     /// Takes `Last-Event-ID`, and continues a stream after that event.
