@@ -90,7 +90,7 @@ pub(super) fn of_attempt(
         write_int(&mut message, "exosphere.host", host);
     }
     let (outcome, kind) = match attempt.end {
-        AttemptEnd::Outcome(outcome, kind) => (outcome.as_str(), kind),
+        AttemptEnd::Outcome(outcome, kind) => (shown(outcome), kind),
         AttemptEnd::Cancelled => (RunStatus::Cancelled.as_str(), None),
     };
     write_text(&mut message, "exosphere.outcome", outcome);
@@ -198,6 +198,14 @@ fn cut(state: &str) -> &str {
         end -= 1;
     }
     &state[..end]
+}
+
+/// Returns the outcome by the word that the API has for it.
+fn shown(outcome: AttemptOutcome) -> &'static str {
+    match outcome {
+        AttemptOutcome::Errored => "ERRORED",
+        other => other.as_str(),
+    }
 }
 
 #[cfg(test)]
