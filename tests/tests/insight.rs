@@ -65,6 +65,13 @@ fn a_timeline_counts_every_execution() -> Result<()> {
     on_both("timeline_counts", &[], |host| {
         host.push("lab")?;
         let run = ended(host, "mixed", &mixed())?;
+        for (query, path) in
+            [("bins=0", "query.bins"), ("bins=401", "query.bins"), ("from=5&to=5", "query.from")]
+        {
+            let (status, problem) =
+                host.refused("GET", &format!("/runs/{run}/timeline?{query}"), &json!({}))?;
+            ensure!(status == 400 && problem["errors"][0]["path"] == path, "{problem}");
+        }
         let timeline = host.get(&format!("/runs/{run}/timeline?bins=20"))?;
         let states = 1 + 2 * BRANCHES;
         ensure!(timeline["sample"] == json!({"examined": states, "of": states}), "{timeline:#}");

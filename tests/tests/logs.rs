@@ -68,6 +68,30 @@ fn logs_are_listed_as_attempts_end() -> Result<()> {
 }
 
 #[test]
+fn outcomes_of_logs_are_those_of_attempts() -> Result<()> {
+    on_both("logs_outcomes", &[], |host| {
+        host.push("flaky")?;
+        let flaky = json!({
+            "nodes": [{"node_name": "flaky", "identifier": "only", "next_nodes": [],
+                "inputs": {"fail_attempts": 2}}],
+            "retry_policy": {"max_retries": 1, "strategy": "FIXED", "backoff_factor": 1},
+        });
+        host.apply("flaky", &flaky)?;
+        let run = host.run("flaky", &json!({}), &json!({}))?;
+        host.wait_for(&run)?;
+        let logs = pages(host, &run, "", 1000)?;
+        let state = host.get(&format!("/runs/{run}/states/only"))?;
+        let attempts = state["attempts"].as_array().context("a state has attempts")?;
+        let outcomes = |list: &[Value]| -> Vec<Value> {
+            list.iter().map(|one| one["outcome"].clone()).collect()
+        };
+        ensure!(outcomes(&logs) == outcomes(attempts), "{logs:#?} {attempts:#?}");
+        ensure!(outcomes(&logs) == [json!("ERRORED"), json!("ERRORED")], "{logs:#?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn logs_are_followed_to_the_end() -> Result<()> {
     on_both("logs_follow", &["--slots", "2"], |host| {
         host.push("lab")?;

@@ -129,6 +129,35 @@ fn reasons_of_pauses_are_told() -> Result<()> {
 }
 
 #[test]
+fn a_paused_wide_run_tells_one_reason() -> Result<()> {
+    on_both("why_wide", &["--slots", "1"], |host| {
+        host.push("lab")?;
+        let wide = json!({"nodes": [
+            {"node_name": "fan", "identifier": "split", "inputs": {"n": 6_000},
+             "next_nodes": ["branch"]},
+            {"node_name": "wait", "identifier": "branch", "inputs": {"ms": 300, "value": 1},
+             "next_nodes": ["joined"]},
+            {"node_name": "echo", "identifier": "joined", "inputs": {"value": 1},
+             "unites": {"identifier": "split"}, "next_nodes": []},
+        ]});
+        host.apply("wide", &wide)?;
+        let run = start(host, "wide", &json!({}))?;
+        host.wait_until(&run, |run| run["counts"]["states"] == 6_002)?;
+        host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
+        // What runs ends; then all branches are paused, and the unite waits for them.
+        let open = until("the pause of every branch", || {
+            let found = host.get(&format!("/runs/{run}/why"))?;
+            let kinds: Vec<_> = found["reasons"].as_array().into_iter().flatten().collect();
+            let is_paused = |at: usize, reason: &str| kinds[at]["reason"] == reason;
+            let all = kinds.len() == 2 && is_paused(0, "paused") && is_paused(1, "unite");
+            Ok(all.then(|| (kinds[0]["states"].clone(), kinds[1]["open"].clone())))
+        })?;
+        ensure!(open.0 == open.1 && open.0.as_u64() > Some(5_900), "{open:?}");
+        cancel(host, &run)
+    })
+}
+
+#[test]
 fn reasons_of_slots_are_told() -> Result<()> {
     on_both("why_slots", &["--slots", "2", "--namespace-slots", "2"], |host| {
         host.push("lab")?;

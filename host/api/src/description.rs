@@ -60,6 +60,8 @@ pub(crate) enum Content {
     Object(&'static str),
     /// Bytes of a media type.
     Bytes(&'static str),
+    /// A stream of server-sent events.
+    Events,
 }
 
 /// The schema of a type.
@@ -76,9 +78,6 @@ impl TypeSchema {
         TypeSchema { name: T::name, schema: T::schema, nested: T::schemas }
     }
 }
-
-/// The media type of a stream of events.
-pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// The longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
@@ -158,8 +157,9 @@ impl Route {
     }
 
     /// Answers with a stream of events.
-    pub(crate) fn streams(self) -> Self {
-        self.answers_bytes(200, EVENT_STREAM)
+    pub(crate) fn streams(mut self) -> Self {
+        self.description.answers.push((200, Content::Events));
+        self
     }
 
     /// Takes `Last-Event-ID`, and continues a stream after that event.

@@ -14,6 +14,7 @@ use exosphere_orchestrator::domain::run_ref::{BadRunRef, RunRef};
 use exosphere_orchestrator::{Baseline, Host, Interval};
 
 use crate::answer::{self, Answer};
+use crate::lists::bad_parameter;
 use crate::problem::Problem;
 use crate::problem_kind::Kind;
 use crate::route::Verb::Get;
@@ -87,10 +88,13 @@ fn interval(from: Option<i64>, to: Option<i64>, bins: Option<u32>) -> Result<Int
     if let (Some(from), Some(to)) = (from, to)
         && from >= to
     {
-        let message = format!("from: {from} is not before {to}, which is `to`");
-        return Err(Problem::new(Kind::BadQuery, message));
+        return Err(bad_parameter("from", format!("this is not before {to}, which is `to`")));
     }
-    let bins = bins.unwrap_or(DEFAULT_BINS).clamp(1, MAX_TIMELINE_BINS);
+    let bins = bins.unwrap_or(DEFAULT_BINS);
+    if !(1..=MAX_TIMELINE_BINS).contains(&bins) {
+        let message = format!("this must be a whole number from 1 to {MAX_TIMELINE_BINS}");
+        return Err(bad_parameter("bins", message));
+    }
     Ok(Interval { from, to, bins })
 }
 

@@ -87,7 +87,8 @@ impl<F> Listing<F> {
     }
 }
 
-fn bad_parameter(name: &str, message: impl Into<String>) -> Problem {
+/// Returns the refusal of a parameter.
+pub(crate) fn bad_parameter(name: &str, message: impl Into<String>) -> Problem {
     let mut problems = Problems::default();
     problems.add(format!("{QUERY}.{name}"), message);
     Problem::bad_query(problems.into_list())

@@ -23,7 +23,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use exosphere_orchestrator::domain::role::{Needs, Role};
 
-use crate::description::{Content, Description, EVENT_STREAM, TypeSchema};
+use crate::description::{Content, Description, TypeSchema};
 use crate::problem_kind::Kind;
 use crate::route::{QuotaClass, Requirement, Route, Verb};
 
@@ -251,12 +251,12 @@ fn content(content: Content, schemas: &mut Schemas) -> (&'static str, ContentBui
             let object = ObjectBuilder::new().schema_type(Type::Object).description(Some(about));
             ("application/json", content_of(object.into()))
         }
-        // One event of the stream.
-        Content::Bytes(EVENT_STREAM) => {
+        Content::Events => {
             let text = || ObjectBuilder::new().schema_type(Type::String);
             let event = ObjectBuilder::new().schema_type(Type::Object);
             let event = event.property("id", text()).property("event", text());
-            (EVENT_STREAM, content_of(event.property("data", text()).into()))
+            // The schema is that of one event.
+            ("text/event-stream", content_of(event.property("data", text()).into()))
         }
         Content::Bytes(media_type) => {
             (media_type, content_of(ObjectBuilder::new().schema_type(Type::String).into()))

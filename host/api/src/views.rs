@@ -15,8 +15,6 @@ use exosphere_orchestrator::domain::graph::{Graph, Node, diff};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::limits::Limit;
 use exosphere_orchestrator::domain::node_counts::NodeCount;
-use exosphere_orchestrator::domain::outcome::AttemptOutcome;
-use exosphere_orchestrator::domain::path::Path;
 use exosphere_orchestrator::domain::state::{RunStatus, Status};
 
 /// Converts a number that the database keeps from being negative.
@@ -187,11 +185,6 @@ fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
     }
 }
 
-/// Returns the path of a state as people write it.
-fn path_text(graph: &Graph, path: &Path) -> String {
-    graph.path_text(path).unwrap_or_else(|| path.to_string())
-}
-
 /// Returns what a run was started with, and the memory permit to be held until it has been sent.
 pub(crate) fn run_inputs(given: host::RunGiven) -> (RunInputs, Option<host::AnswerPermit>) {
     let host::RunGiven { run, start, permit } = given;
@@ -215,7 +208,7 @@ pub(crate) fn run_inputs(given: host::RunGiven) -> (RunInputs, Option<host::Answ
 /// Returns the inputs of a state, and the memory permit to be held until they have been sent.
 pub(crate) fn state_inputs(given: host::StateGiven) -> (StateInputs, Option<host::AnswerPermit>) {
     let host::StateGiven { run, graph, path, inputs, permit } = given;
-    let state = format!("{run}/{}", path_text(&graph, &path));
+    let state = format!("{run}/{}", graph.shown_path(&path));
     let (inputs, failed) = match inputs {
         Ok(inputs) => (Some(Json::Text(inputs)), None),
         Err(why) => (None, Some(why)),
@@ -232,11 +225,11 @@ pub(crate) fn state_inputs(given: host::StateGiven) -> (StateInputs, Option<host
 pub(crate) fn run_logs(page: host::LogPage) -> (RunLogs, Option<host::AnswerPermit>) {
     let host::LogPage { run: _, graph, logs, permit } = page;
     let attempts = logs.items.into_iter().map(|log| AttemptLog {
-        path: path_text(&graph, &log.path),
+        path: graph.shown_path(&log.path),
         identifier: graph.get(log.node).map(|node| node.identifier.to_string()),
         attempt: log.attempt,
         ended_at: log.ended_at,
-        outcome: log.outcome,
+        outcome: log.outcome.name().to_owned(),
         logs: Json::Text(log.logs),
     });
     (RunLogs { attempts: attempts.collect(), next: logs.next }, permit)
@@ -258,7 +251,7 @@ pub(crate) fn state_outputs(
 pub(crate) fn run_result(page: host::OutputPage) -> (RunResult, Option<host::AnswerPermit>) {
     let host::OutputPage { run, graph, outputs, next, permit } = page;
     let outputs = outputs.into_iter().map(|output| ResultOutput {
-        path: path_text(&graph, &output.path),
+        path: graph.shown_path(&output.path),
         index: output.number,
         output: Json::Text(output.body),
     });
@@ -273,7 +266,7 @@ pub(crate) fn run_result(page: host::OutputPage) -> (RunResult, Option<host::Ans
 
 pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -> StateSummary {
     let node = graph.get(state.node);
-    let path = path_text(graph, &state.path);
+    let path = graph.shown_path(&state.path);
     StateSummary {
         state: format!("{run}/{path}"),
         identifier: node.map(|node| node.identifier.to_string()),
@@ -317,16 +310,11 @@ fn attempt(attempt: host::AttemptRow) -> AttemptDetails {
         began_at: attempt.began_at,
         host: attempt.host,
         ended_at: Some(attempt.ended_at),
-        outcome: Some(outcome_name(attempt.outcome)),
+        outcome: Some(attempt.outcome.name().to_owned()),
         usage: attempt.usage,
         failure: attempt.failure.map(failure),
         logs: attempt.logs.map_or_else(Json::default, Json::Text),
     }
-}
-
-/// Returns the public name of an outcome, from its name in the database.
-fn outcome_name(stored: String) -> String {
-    AttemptOutcome::parse(&stored).map_or(stored, |outcome| outcome.name().to_owned())
 }
 
 fn failure(failure: host::FailureView) -> Failure {
@@ -377,6 +365,8 @@ mod tests {
     use super::*;
     use crate::plugin_views::capabilities;
     use crate::problem::Problem;
+    use exosphere_orchestrator::domain::outcome::AttemptOutcome;
+    use exosphere_orchestrator::domain::path::Path;
 
     const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
 
@@ -499,7 +489,7 @@ mod tests {
             began_at: Some(4),
             host: Some(2),
             ended_at: 5,
-            outcome: "FAILED".to_owned(),
+            outcome: AttemptOutcome::Errored,
             failure: state(Status::Errored, None).failure,
             logs: Some(r#"[{"level":"info","at":1,"message":"x"}]"#.to_owned()),
             usage: Some(usage),

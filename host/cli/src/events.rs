@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use exosphere_domain::json::{Typed, from_stored};
 
+use crate::absence::while_absent;
 use crate::client::Call;
-use crate::commands::run::watch::while_absent;
 use crate::error::Error;
 
 /// The time after which the host ends a stream. It is shorter than the longest wait for an answer,

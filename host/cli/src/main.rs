@@ -8,6 +8,7 @@
 //! `exosphere-api`; the client uses only the HTTP API of a host.
 
 mod args;
+mod absence;
 mod error;
 mod events;
 mod no_answer;

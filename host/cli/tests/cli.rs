@@ -289,6 +289,8 @@ fn watch_waits_for_a_restarted_host() {
     let listener = TcpListener::bind(address).unwrap();
     serve(&listener, 200, &live(&[&ended]));
     serve(&listener, 200, &ended);
+    // It asks for the result, too, which it goes without.
+    drop(listener);
     let output = watch.join().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stderr).contains("the host is unreachable"), "{output:?}");

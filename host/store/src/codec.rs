@@ -8,6 +8,7 @@ use exosphere_domain::ids::{
     Fence, Millis, Name, NamespaceKey, NodeIx, RunKey, SessionId, StateId,
 };
 use exosphere_domain::json::{Typed, from_stored, from_text};
+use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Place, Ref, Scope, Status};
 
@@ -60,6 +61,10 @@ pub(crate) fn to_status(text: &str, id: StateId) -> Result<Status, StoreError> {
 }
 
 /// Converts a count that is small by construction.
+pub(crate) fn to_outcome(text: &str, id: StateId) -> Result<AttemptOutcome, StoreError> {
+    AttemptOutcome::parse(text).ok_or_else(|| corrupt_row("attempt", "outcome", id))
+}
+
 pub(crate) fn to_u32(number: i64, column: &str, id: StateId) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| corrupt_row("state", column, id))
 }

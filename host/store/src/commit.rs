@@ -14,7 +14,7 @@
 pub(crate) mod batch;
 pub(crate) mod run_row;
 pub(crate) mod report;
-pub(crate) mod tally;
+pub(crate) mod commit_counts;
 mod store_entries;
 mod rows;
 mod start;
@@ -45,12 +45,12 @@ use crate::error::StoreError;
 use crate::sql;
 use crate::types::{RunInfo, RunUpdate};
 use batch::{Batch, ClaimMode, ClaimShares, Committed, Finished, Operation, Reply, StagedQueues};
+use commit_counts::CommitCounts;
 use report::Reporter;
 use rows::BatchRows;
 use run_row::{LifeCycle, RunRow};
 use staging::StagedRow;
 use store_entries::Entries;
-use tally::RunTally;
 
 /// Applies a batch, phase by phase.
 pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed, StoreError> {
@@ -114,7 +114,7 @@ struct LoadedRun {
     changed: bool,
     /// The deadline that the run misses in this commit.
     missed: Option<DeadlineKind>,
-    tally: RunTally,
+    commit_counts: CommitCounts,
 }
 
 /// A unite with no open members left.
@@ -182,8 +182,11 @@ impl<'b> CommitTx<'b> {
         for row in RunRow::load(tx, infos.keys().copied()).await? {
             let (run, before) = (row.id, row.life_cycle());
             let (entries, info) = (Entries::default(), infos[&run].clone());
-            let (changed, missed, tally) = (false, None, RunTally::default());
-            self.runs.insert(run, LoadedRun { row, entries, info, before, changed, missed, tally });
+            let (changed, missed, commit_counts) = (false, None, CommitCounts::default());
+            self.runs.insert(
+                run,
+                LoadedRun { row, entries, info, before, changed, missed, commit_counts },
+            );
         }
         let finished: Vec<&Finished> = operations
             .iter()
@@ -291,7 +294,9 @@ impl<'b> CommitTx<'b> {
             if has_ended {
                 self.reporter.add_run(&run);
             }
-            let LoadedRun { mut row, entries: of_run, info, before, missed, mut tally, .. } = run;
+            let LoadedRun {
+                mut row, entries: of_run, info, before, missed, mut commit_counts, ..
+            } = run;
             let is_over = matches!(row.status, RunStatus::Success | RunStatus::Cancelled);
             if is_over && !info.graph.store().keep && row.store_keys > 0 {
                 cleared.push(row.id);
@@ -303,9 +308,9 @@ impl<'b> CommitTx<'b> {
             if has_ended {
                 self.done.ended.push(row.view(&info, missed));
             }
-            tally.add_run(before.status, status, (row.created_at, row.ended_at));
-            if !tally.is_empty() {
-                self.done.tallies.push((info, tally));
+            commit_counts.add_run(before.status, status, (row.created_at, row.ended_at));
+            if !commit_counts.is_empty() {
+                self.done.commit_counts.push((info, commit_counts));
             }
             let is_stopped = status == RunStatus::Cancelled || missed.is_some();
             let update = RunUpdate { run, version, status, paused, status_changed, is_stopped };

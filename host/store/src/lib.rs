@@ -60,9 +60,9 @@ pub use commit::batch::{
     Operation, RedrivePart, Reply, RunShare, Stage, Staged, StagedQueues,
 };
 pub use commit::bulk::BulkStep;
+pub use commit::commit_counts::{ByKind, CommitCounts, RunCommitCounts};
 pub use commit::deadlines::PendingDeadline;
 pub use commit::report::{AttemptEnd, CommitReport, EndedAttempt, EndedRun, ReportedRun};
-pub use commit::tally::{ByKind, RunTallies, RunTally};
 pub use deletion::{GraphDeletion, MAX_RUNS_WITH_GRAPH, PluginRemoval, Removal, Uploads};
 pub use error::{OpenError, StoreError};
 pub use gauges::{DatabaseGauges, MAX_COUNTED_STATES};

@@ -1,5 +1,5 @@
 //! Commits whose end is unknown, because Postgres did not answer the COMMIT. The host repeats such a
-//! commit, and the repetition changes nothing if the first one has succeeded. Its tallies are kept
+//! commit, and the repetition changes nothing if the first one has succeeded. Its counts are kept
 //! until Postgres tells how the transaction has ended, so that each change is counted once.
 //!
 //! Not here: the repetition (`exosphere_orchestrator`, `transaction`), and the claims of a lost
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::commit::batch::Committed;
-use crate::commit::tally::RunTallies;
+use crate::commit::commit_counts::RunCommitCounts;
 use crate::dialect::{Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
@@ -28,15 +28,15 @@ struct Commits {
     /// The commit under way.
     current: Option<Commit>,
     unknown: Vec<Commit>,
-    /// Tallies of commits that have succeeded, and are not counted yet.
-    succeeded: RunTallies,
+    /// Counts of commits that have succeeded, and are not counted yet.
+    succeeded: RunCommitCounts,
 }
 
-/// A commit with its tallies.
+/// A commit with its counts.
 struct Commit {
     /// The id of its transaction.
     id: String,
-    tallies: RunTallies,
+    counts: RunCommitCounts,
 }
 
 /// The end of a transaction.
@@ -64,14 +64,14 @@ impl UnknownCommits {
         Ok(())
     }
 
-    /// Keeps the tallies of a transaction that is about to commit.
+    /// Keeps the counts of a transaction that is about to commit.
     pub(crate) fn begin(&self, id: Option<&str>, done: &mut Committed) {
-        let tallies = std::mem::take(&mut done.tallies);
+        let counts = std::mem::take(&mut done.commit_counts);
         // What was counted was written, so that the transaction has an id.
-        self.lock().current = id.map(|id| Commit { id: id.to_owned(), tallies });
+        self.lock().current = id.map(|id| Commit { id: id.to_owned(), counts });
     }
 
-    /// Adds the tallies to a commit that has succeeded, and keeps those of one that may have.
+    /// Adds the counts to a commit that has succeeded, and keeps those of one that may have.
     pub(crate) fn settle(
         &self,
         committed: Result<Committed, StoreError>,
@@ -80,8 +80,8 @@ impl UnknownCommits {
         let current = commits.current.take();
         match committed {
             Ok(mut done) => {
-                done.tallies = current.map(|commit| commit.tallies).unwrap_or_default();
-                done.tallies.append(&mut commits.succeeded);
+                done.commit_counts = current.map(|commit| commit.counts).unwrap_or_default();
+                done.commit_counts.append(&mut commits.succeeded);
                 Ok(done)
             }
             Err(error) => {
@@ -101,7 +101,7 @@ impl Commits {
         let Some(at) = found.filter(|_| end != End::Pending) else { return };
         let commit = self.unknown.swap_remove(at);
         if end == End::Committed {
-            self.succeeded.extend(commit.tallies);
+            self.succeeded.extend(commit.counts);
         }
     }
 }
@@ -139,14 +139,14 @@ mod tests {
     }
 
     fn counted(commits: &UnknownCommits) -> usize {
-        commits.settle(Ok(Committed::default())).unwrap().tallies.len()
+        commits.settle(Ok(Committed::default())).unwrap().commit_counts.len()
     }
 
     fn lose(commits: &UnknownCommits, id: &str, error: StoreError) {
         let mut done = Committed::default();
-        done.tallies.push((run_info(), Default::default()));
+        done.commit_counts.push((run_info(), Default::default()));
         commits.begin(Some(id), &mut done);
-        assert!(done.tallies.is_empty());
+        assert!(done.commit_counts.is_empty());
         assert!(commits.settle(Err(error)).is_err());
     }
 

@@ -36,6 +36,11 @@ impl Graph {
         Some(text)
     }
 
+    /// Formats the path of a state for people, or as it is encoded if the graph has no such path.
+    pub fn shown_path(&self, path: &Path) -> String {
+        self.path_text(path).unwrap_or_else(|| path.to_string())
+    }
+
     /// Parses the path of a state. An index may be left out if it is 0.
     ///
     /// # Errors

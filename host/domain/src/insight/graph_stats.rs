@@ -10,7 +10,7 @@ use crate::state::RunStatus;
 
 /// A run of a graph, as its statistics need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedRun {
+pub struct RunCost {
     /// The status of the run.
     pub status: RunStatus,
     /// The time at which the run was started.
@@ -25,7 +25,7 @@ pub struct EndedRun {
     pub memory_bytes: u64,
 }
 
-impl EndedRun {
+impl RunCost {
     /// Returns the time that the run took after its root was due.
     pub fn took_ms(&self) -> Option<u64> {
         let began = self.due_at.unwrap_or(self.created_at).max(self.created_at);
@@ -99,7 +99,7 @@ impl Typed for GraphStats {}
 /// Computes the statistics of runs that were started from `from` to `to`.
 pub fn graph_stats(
     graph: String,
-    runs: &[EndedRun],
+    runs: &[RunCost],
     (from, to): (Millis, Millis),
     max_bins: u32,
     is_cut: bool,
@@ -109,7 +109,7 @@ pub fn graph_stats(
         _ => from,
     };
     let bins = Bins::over(from, to, max_bins);
-    let mut by_bin: Vec<Vec<EndedRun>> = vec![Vec::new(); bins.count];
+    let mut by_bin: Vec<Vec<RunCost>> = vec![Vec::new(); bins.count];
     for run in runs {
         if let Some(bin) = bins.at(run.created_at) {
             by_bin[bin].push(*run);
@@ -128,14 +128,14 @@ pub fn graph_stats(
 }
 
 impl StatsBin {
-    fn of(from: Millis, runs: &[EndedRun]) -> Self {
+    fn of(from: Millis, runs: &[RunCost]) -> Self {
         let count = |status| runs.iter().filter(|run| run.status == status).count() as u64;
         let (success, failed) = (count(RunStatus::Success), count(RunStatus::Failed));
         let ended = success + failed;
         let is_counted =
-            |run: &&EndedRun| matches!(run.status, RunStatus::Success | RunStatus::Failed);
+            |run: &&RunCost| matches!(run.status, RunStatus::Success | RunStatus::Failed);
         let counted = || runs.iter().filter(is_counted);
-        let mut times: Vec<u64> = counted().filter_map(EndedRun::took_ms).collect();
+        let mut times: Vec<u64> = counted().filter_map(RunCost::took_ms).collect();
         let mut cpu: Vec<u64> = counted().map(|run| run.cpu_us).collect();
         times.sort_unstable();
         cpu.sort_unstable();
@@ -161,10 +161,10 @@ impl StatsBin {
 mod tests {
     use super::*;
 
-    fn run(status: RunStatus, created_at: Millis, took: Option<Millis>) -> EndedRun {
+    fn run(status: RunStatus, created_at: Millis, took: Option<Millis>) -> RunCost {
         let ended_at = took.map(|took| created_at + took);
         let due_at = Some(created_at);
-        EndedRun { status, created_at, due_at, ended_at, cpu_us: 10, memory_bytes: 7 }
+        RunCost { status, created_at, due_at, ended_at, cpu_us: 10, memory_bytes: 7 }
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
             run(RunStatus::Failed, 99, Some(20)),
             run(RunStatus::Cancelled, 100, Some(9_000)),
             run(RunStatus::Running, 399, None),
-            EndedRun { due_at: Some(250), ..run(RunStatus::Success, 150, Some(130)) },
+            RunCost { due_at: Some(250), ..run(RunStatus::Success, 150, Some(130)) },
         ];
         let stats = graph_stats("g".to_owned(), &runs, (0, 400), 4, false);
         assert_eq!((stats.from, stats.to, stats.bin_ms, stats.bins.len()), (0, 400, 100, 4));

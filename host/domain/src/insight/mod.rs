@@ -21,7 +21,7 @@ pub use failures::{
     FailedState, FailureFilter, FailureGroup, FailureGroups, FailuresOfRun, MAX_FAILURE_GROUPS,
     group_failures, normalised,
 };
-pub use graph_stats::{EndedRun, GraphStats, StatsBin, graph_stats};
+pub use graph_stats::{GraphStats, RunCost, StatsBin, graph_stats};
 pub use timeline::{
     MAX_SERIES, MAX_TIMELINE_BINS, Timeline, TimelineBy, TimelineRequest, TimelineSeries, Times,
     timeline,

@@ -129,16 +129,17 @@ pub fn timeline(
             .and_then(|session| hosts.get(&session))
             .map_or(Key::UnknownHost, |host| Key::Host(*host)),
     };
-    let mut all: HashMap<Key, Tally> = HashMap::new();
+    let mut all: HashMap<Key, BinCounts> = HashMap::new();
     for state in &times.states {
-        let tally = all.entry(key(state.node, state.session)).or_insert_with(|| Tally::new(bins));
-        tally.add_state(state, request.now);
+        let counts =
+            all.entry(key(state.node, state.session)).or_insert_with(|| BinCounts::new(bins));
+        counts.add_state(state, request.now);
     }
     for attempt in &times.attempts {
         let key = key(attempt.node, attempt.session);
-        all.entry(key).or_insert_with(|| Tally::new(bins)).add_attempt(attempt);
+        all.entry(key).or_insert_with(|| BinCounts::new(bins)).add_attempt(attempt);
     }
-    let series = sorted_series(all).into_iter().map(|(key, members, tally)| TimelineSeries {
+    let series = sorted_series(all).into_iter().map(|(key, members, counts)| TimelineSeries {
         identifier: match key {
             Some(Key::Node(node)) => identifier(node),
             _ => None,
@@ -148,7 +149,7 @@ pub fn timeline(
             _ => None,
         },
         members,
-        ..tally.series(times.sample)
+        ..counts.series(times.sample)
     });
     Timeline {
         run,
@@ -162,18 +163,18 @@ pub fn timeline(
     }
 }
 
-/// Sorts tallies by their keys. The smallest of more than [`MAX_SERIES`] become one without a key.
+/// Sorts counts by their keys. The smallest of more than [`MAX_SERIES`] become one without a key.
 /// Each is returned with the number of keys that it is of.
-fn sorted_series(all: HashMap<Key, Tally>) -> Vec<(Option<Key>, u64, Tally)> {
-    let mut all: Vec<(Key, Tally)> = all.into_iter().filter(|(_, it)| !it.is_empty()).collect();
+fn sorted_series(all: HashMap<Key, BinCounts>) -> Vec<(Option<Key>, u64, BinCounts)> {
+    let mut all: Vec<(Key, BinCounts)> = all.into_iter().filter(|(_, it)| !it.is_empty()).collect();
     // Ties are broken, so that an answer does not depend on the order of a map.
-    all.sort_by_key(|(key, tally)| (std::cmp::Reverse(tally.events), *key));
+    all.sort_by_key(|(key, counts)| (std::cmp::Reverse(counts.events), *key));
     let rest = all.split_off(all.len().min(MAX_SERIES));
     all.sort_by_key(|(key, _)| *key);
     let members = rest.len() as u64;
-    let others = rest.into_iter().map(|(_, tally)| tally).reduce(Tally::joined);
+    let others = rest.into_iter().map(|(_, counts)| counts).reduce(BinCounts::joined);
     let mut series: Vec<_> = all.into_iter().map(|(key, it)| (Some(key), 1, it)).collect();
-    series.extend(others.map(|tally| (None, members, tally)));
+    series.extend(others.map(|counts| (None, members, counts)));
     series
 }
 
@@ -263,7 +264,7 @@ fn add_all<T: Copy + std::ops::AddAssign>(to: &mut [T], other: &[T]) {
 
 /// The counts of one series.
 #[derive(Debug, Clone)]
-struct Tally {
+struct BinCounts {
     bins: Bins,
     running: Spent,
     waiting: Spent,
@@ -274,11 +275,11 @@ struct Tally {
     events: u64,
 }
 
-impl Tally {
+impl BinCounts {
     fn new(bins: Bins) -> Self {
         let spent = Spent { partial: vec![0; bins.count], full: vec![0; bins.count] };
         let counts = vec![0; bins.count];
-        Tally {
+        BinCounts {
             bins,
             running: spent.clone(),
             waiting: spent,
@@ -339,8 +340,8 @@ impl Tally {
         self.events == 0
     }
 
-    /// Adds another tally over the same bins.
-    fn joined(mut self, other: Tally) -> Tally {
+    /// Adds other counts over the same bins.
+    fn joined(mut self, other: BinCounts) -> BinCounts {
         self.running.add_all(&other.running);
         self.waiting.add_all(&other.waiting);
         add_all(&mut self.began, &other.began);

@@ -51,7 +51,7 @@ pub(crate) fn start(inner: Arc<HostInner>) -> mpsc::UnboundedSender<DispatchMess
 fn deliver(inner: &Arc<HostInner>, effects: CommitEffects) {
     let CommitEffects { mut done, replies, claimed } = effects;
     // Before the answers, so that whoever knows of a change finds it counted.
-    inner.metrics.add_tallies(std::mem::take(&mut done.tallies));
+    inner.metrics.add_counts(std::mem::take(&mut done.commit_counts));
     inner.metrics.claimed(done.now, claimed.iter().map(|(claimed, _)| claimed));
     inner.pipeline.executor.on_runs_changed(&done.run_updates);
     inner.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));

@@ -71,9 +71,9 @@ fn write_pipeline(families: &mut Families<'_, '_>, metrics: &Metrics) -> fmt::Re
 }
 
 fn write_graphs(families: &mut Families<'_, '_>, graphs: &[LabelledGraph]) -> fmt::Result {
-    let mut by_graph = |name, help, add: fn(&mut Series<'_>, Graph<'_>) -> fmt::Result| {
+    let mut by_graph = |name, help, add: fn(&mut Series<'_>, GraphLabels<'_>) -> fmt::Result| {
         families.counters(name, help, |series| {
-            let mut graphs = graphs.iter().map(|(namespace, graph, counters)| Graph {
+            let mut graphs = graphs.iter().map(|(namespace, graph, counters)| GraphLabels {
                 labels: [("namespace", namespace), ("graph", graph)],
                 counters,
             });
@@ -148,12 +148,12 @@ fn write_database(
 
 /// A graph with its labels.
 #[derive(Clone, Copy)]
-struct Graph<'g> {
+struct GraphLabels<'g> {
     labels: [(&'static str, &'g str); 2],
     counters: &'g GraphCounters,
 }
 
-impl<'g> Graph<'g> {
+impl<'g> GraphLabels<'g> {
     /// Returns the labels of the graph, and further ones.
     fn with<const N: usize>(
         &self,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Name, NamespaceKey};
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{RunInfo, RunTally};
+use exosphere_store::{CommitCounts, RunInfo};
 
 use super::histogram::{Histogram, RUN_SECONDS};
 
@@ -76,35 +76,35 @@ impl Default for GraphCounters {
 }
 
 impl GraphCounters {
-    fn add(&self, tally: &RunTally) {
+    fn add(&self, counts: &CommitCounts) {
         let add = |counter: &AtomicU64, count: u64| {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
         };
-        add(&self.started, u64::from(tally.started));
-        if let Some((status, millis)) = tally.ended {
+        add(&self.started, u64::from(counts.started));
+        if let Some((status, millis)) = counts.ended {
             let at = ENDS.iter().position(|end| *end == status);
             at.into_iter().for_each(|at| add(&self.ended[at], 1));
             self.run_seconds.observe(millis as f64 / 1_000.0);
         }
-        add(&self.succeeded, u64::from(tally.succeeded));
-        add(&self.pruned, u64::from(tally.pruned));
-        add(&self.cancelled, u64::from(tally.cancelled));
+        add(&self.succeeded, u64::from(counts.succeeded));
+        add(&self.pruned, u64::from(counts.pruned));
+        add(&self.cancelled, u64::from(counts.cancelled));
         for at in 0..FailureKind::ALL.len() {
-            add(&self.errored[at], u64::from(tally.errored[at]));
-            add(&self.retried[at], u64::from(tally.retried[at]));
+            add(&self.errored[at], u64::from(counts.errored[at]));
+            add(&self.retried[at], u64::from(counts.retried[at]));
         }
-        add(&self.requeued, u64::from(tally.requeued));
-        add(&self.cpu_us, tally.cpu_us);
+        add(&self.requeued, u64::from(counts.requeued));
+        add(&self.cpu_us, counts.cpu_us);
     }
 }
 
-/// Returns the work of a tally, by which the busiest graphs are found.
-fn work(tally: &RunTally) -> u64 {
-    let states = tally.succeeded + tally.pruned + tally.requeued;
-    let failed: u32 = tally.errored.iter().chain(&tally.retried).sum();
-    u64::from(states) + u64::from(failed) + u64::from(tally.started)
+/// Returns the work of a commit in a run, by which the busiest graphs are found.
+fn work(counts: &CommitCounts) -> u64 {
+    let states = counts.succeeded + counts.pruned + counts.requeued;
+    let failed: u32 = counts.errored.iter().chain(&counts.retried).sum();
+    u64::from(states) + u64::from(failed) + u64::from(counts.started)
 }
 
 fn is_other(run: &RunInfo) -> bool {
@@ -151,22 +151,22 @@ impl GraphTable {
         }
     }
 
-    /// Counts a tally of a run of a graph.
-    pub(crate) fn add(&mut self, run: &RunInfo, tally: &RunTally, now: Instant) {
-        let work = work(tally);
+    /// Counts what a commit changed in a run of a graph.
+    pub(crate) fn add(&mut self, run: &RunInfo, counts: &CommitCounts, now: Instant) {
+        let work = work(counts);
         let of_namespace = self.shown.get_mut(&run.namespace_key);
         if let Some(shown) = of_namespace.and_then(|graphs| graphs.get_mut(&run.graph_name)) {
             shown.work += work;
-            return shown.counters.add(tally);
+            return shown.counters.add(counts);
         }
         if is_other(run) {
-            return self.other.add(tally);
+            return self.other.add(counts);
         }
         if self.count < MAX_GRAPHS {
             let counters = self.show(run.namespace_key, &run.namespace, &run.graph_name);
-            return counters.add(tally);
+            return counters.add(counts);
         }
-        self.other.add(tally);
+        self.other.add(counts);
         if work > 0 {
             self.add_candidate(run, work);
         }
@@ -288,8 +288,8 @@ mod tests {
         }
 
         fn work(&mut self, namespace: i64, graph: &str, succeeded: u32) {
-            let tally = RunTally { succeeded, ..RunTally::default() };
-            self.table.add(&run(namespace, graph), &tally, self.now);
+            let counts = CommitCounts { succeeded, ..CommitCounts::default() };
+            self.table.add(&run(namespace, graph), &counts, self.now);
         }
 
         fn fill(&mut self, namespace: i64, graphs: usize) {
@@ -375,7 +375,7 @@ mod tests {
         let mut table = GraphTable::new(Instant::now());
         let name = |text: &str| text.parse::<Name>().unwrap();
         let info = RunInfo { namespace: name("other"), graph_name: name("other"), ..run(1, "g") };
-        table.add(&info, &RunTally { pruned: 1, ..RunTally::default() }, Instant::now());
+        table.add(&info, &CommitCounts { pruned: 1, ..CommitCounts::default() }, Instant::now());
         let all = table.all();
         assert_eq!((all.len(), all[0].2.pruned.load(Ordering::Relaxed)), (1, 1));
     }

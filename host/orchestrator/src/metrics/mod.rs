@@ -1,4 +1,4 @@
-//! The metrics of this host. Counters are made of what was committed (`exosphere_store`, `tally`);
+//! The metrics of this host. Counters are made of what was committed (`exosphere_store`, `commit_counts`);
 //! histograms of times are observed where the time passes; gauges are read when the text is asked
 //! for.
 //!
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limit;
-use exosphere_store::{ClaimedState, RunTallies};
+use exosphere_store::{ClaimedState, RunCommitCounts};
 use parking_lot::Mutex;
 
 pub use histogram::Histogram;
@@ -78,14 +78,14 @@ impl Metrics {
     }
 
     /// Counts the changes of commits that have succeeded.
-    pub(crate) fn add_tallies(&self, tallies: RunTallies) {
-        if tallies.is_empty() {
+    pub(crate) fn add_counts(&self, counts: RunCommitCounts) {
+        if counts.is_empty() {
             return;
         }
         let (mut graphs, now) = (self.graphs.lock(), Instant::now());
-        for (run, tally) in tallies {
-            graphs.add(&run, &tally, now);
-            for limit in &tally.breaches {
+        for (run, counts) in counts {
+            graphs.add(&run, &counts, now);
+            for limit in &counts.breaches {
                 self.breaches[*limit as usize].fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -132,7 +132,7 @@ impl Host {
         let paths = store.paths_of(&examples).await?;
         let named = grouped.groups.into_iter().filter_map(|(example, group)| {
             // A state is missing if its run was deleted meanwhile.
-            Some(FailureGroup { example: path_text(&info.graph, paths.get(&example)?), ..group })
+            Some(FailureGroup { example: info.graph.shown_path(paths.get(&example)?), ..group })
         });
         let groups = named.collect();
         let groups = FailureGroups { run: id.to_string(), groups, others: grouped.others, sample };
@@ -160,7 +160,7 @@ impl Host {
         let slowest: Vec<StateId> = of_node.slowest.iter().map(|(state, _)| *state).collect();
         let paths = self.inner.db.store.paths_of(&slowest).await?;
         let slowest = of_node.slowest.into_iter().filter_map(|(state, run_ms)| {
-            Some(SlowState { path: path_text(&info.graph, paths.get(&state)?), run_ms })
+            Some(SlowState { path: info.graph.shown_path(paths.get(&state)?), run_ms })
         });
         Ok(NodeDistribution {
             run: id.to_string(),
@@ -194,10 +194,10 @@ impl Host {
             }
         };
         let with = self.run_view(namespace, with).await?;
-        let median_runs = self.median_runs(namespace, &earlier).await?;
-        let is_one_graph = run.graph == with.graph;
+        let (is_one_graph, with_id) = (run.graph == with.graph, with.id);
         let (run, with) =
             (self.read_run(namespace, run).await?, self.read_run(namespace, with).await?);
+        let median_runs = self.median_runs(namespace, &earlier, (with_id, &with.nodes)).await?;
         let revisions = (is_one_graph && run.run.revision != with.run.revision)
             .then(|| (run.graph.clone(), with.graph.clone(), with.run.revision, run.run.revision));
         let (nodes, with_nodes, medians) = (run.nodes, with.nodes, median_runs);
@@ -265,11 +265,13 @@ impl Host {
         Ok(ReadRun { run: compared, graph: info.graph.clone(), nodes })
     }
 
-    /// Reads the nodes of earlier runs, if these have few states together.
+    /// Reads the nodes of earlier runs, if these have few states together. One of them may have been
+    /// read already.
     async fn median_runs(
         &self,
         namespace: &Name,
         runs: &[RunId],
+        (known, nodes_of_known): (RunId, &TimesByNode),
     ) -> Result<Vec<TimesByNode>, Error> {
         let mut views = Vec::new();
         for id in runs {
@@ -282,7 +284,12 @@ impl Host {
         }
         let mut all = Vec::new();
         for run in views {
-            all.push(self.read_run(namespace, run).await?.nodes);
+            let nodes = if run.id == known {
+                nodes_of_known.clone()
+            } else {
+                self.read_run(namespace, run).await?.nodes
+            };
+            all.push(nodes);
         }
         Ok(all)
     }
@@ -328,10 +335,6 @@ fn sample(read: usize, of: u64) -> Sample {
 
 fn identifier_of(graph: &Graph, node: NodeIx) -> Option<String> {
     graph.get(node).map(|node| node.identifier.to_string())
-}
-
-fn path_text(graph: &Graph, path: &exosphere_domain::path::Path) -> String {
-    graph.path_text(path).unwrap_or_else(|| path.to_string())
 }
 
 fn to_u64(number: i64) -> u64 {

@@ -80,10 +80,12 @@ impl RunFollower {
 
     /// Waits until the run may have changed since it was read.
     pub async fn changed(&mut self) {
-        let max_age = match self.is_running {
-            true if self.host.inner.db.store.is_shared() => WATCH_POLL_INTERVAL,
-            true => MAX_AGE,
-            false => MAX_AGE_OF_ENDED,
+        let max_age = if !self.is_running {
+            MAX_AGE_OF_ENDED
+        } else if self.host.inner.db.store.is_shared() {
+            WATCH_POLL_INTERVAL
+        } else {
+            MAX_AGE
         };
         let seen = self.version;
         let newer = self.events.wait_for(|latest| latest.version > seen);

@@ -166,9 +166,10 @@ impl Finder {
         let host = self
             .read(move || {
                 let store = store.clone();
-                async move { store.host_of(session).await }
+                async move { store.hosts_of(&[session]).await }
             })
-            .await?;
+            .await?
+            .remove(&session);
         if self.hosts.len() >= MAX_KNOWN_SESSIONS {
             self.hosts.clear();
         }

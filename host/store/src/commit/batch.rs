@@ -15,8 +15,8 @@ use exosphere_domain::state::{Claimed, Counts, NewState};
 use exosphere_domain::trace::SampleRatio;
 
 use super::bulk::BulkStep;
+use super::commit_counts::RunCommitCounts;
 use super::report::CommitReport;
-use super::tally::RunTallies;
 use crate::audit::AuditEntry;
 use crate::reads::views::RunView;
 use crate::types::{ClaimedState, RunInfo, RunUpdate};
@@ -410,7 +410,7 @@ pub struct Committed {
     pub ended: Vec<RunView>,
     /// Counts of the changes in each run. They include an earlier commit whose
     /// success has become known now.
-    pub tallies: RunTallies,
+    pub commit_counts: RunCommitCounts,
     /// The attempts and runs that ended in this commit, if the batch asks for them.
     pub report: CommitReport,
 }

@@ -132,7 +132,7 @@ impl<'b> CommitTx<'b> {
         if let Some(usage) = &finished.usage {
             loaded.row.add_cost(usage);
         }
-        loaded.tally.add_end(end, finished.usage);
+        loaded.commit_counts.add_end(end, finished.usage);
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl<'b> CommitTx<'b> {
             set.map_err(|error| StoreError::Data(error.to_string()))?;
         }
         let loaded = self.change(run)?;
-        loaded.tally.started = true;
+        loaded.commit_counts.started = true;
         match loaded.entries.plan(&loaded.row, &journal, &new.limits) {
             Ok(plan) => loaded.entries.apply(&mut loaded.row, plan),
             Err(WriteConflict::Conflict | WriteConflict::Broken(_)) => {

@@ -63,10 +63,10 @@ impl CommitTx<'_> {
         for state in running.filter(|_| cancelled) {
             self.reporter.add_cancelled(run, state, self.now);
         }
-        let LoadedRun { row, tally, .. } = self.change(run.key)?;
+        let LoadedRun { row, commit_counts, .. } = self.change(run.key)?;
         for state in swept_states.iter().filter(|_| cancelled) {
             row.change_status(state.node, state.status, Status::Cancelled);
-            tally.cancelled += 1;
+            commit_counts.cancelled += 1;
         }
         match states.last() {
             Some(last) if states.len() as u32 == limit => {

@@ -117,13 +117,13 @@ impl CommitTx<'_> {
                 updates.ended.push((state, None));
                 let loaded = self.change(run)?;
                 loaded.row.change_status(node, Status::Waiting, Status::Pruned);
-                loaded.tally.pruned += 1;
+                loaded.commit_counts.pruned += 1;
             }
             UniteDecision::Block => {
                 let failure = self.blocked_failure(tx, run, (state, node), counts, &graph).await?;
                 let loaded = self.change(run)?;
                 loaded.row.change_status(node, Status::Waiting, Status::Errored);
-                loaded.tally.add_errored(&failure);
+                loaded.commit_counts.add_errored(&failure);
                 updates.ended.push((state, Some(failure)));
             }
         }

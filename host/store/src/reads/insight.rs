@@ -8,11 +8,12 @@ use std::collections::HashMap;
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, SessionId, StateId};
-use exosphere_domain::insight::{AttemptTimes, EndedRun, FailedState, StateTimes};
+use exosphere_domain::insight::{AttemptTimes, FailedState, RunCost, StateTimes};
+use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::RunStatus;
 
-use crate::codec::{to_json, to_status};
+use crate::codec::{to_json, to_outcome, to_status};
 use crate::dialect::{Cursor, Param, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
@@ -116,10 +117,10 @@ impl Store {
         graph: &Name,
         (from, to): (Millis, Millis),
         limit: u32,
-    ) -> Result<Vec<EndedRun>, StoreError> {
+    ) -> Result<Vec<RunCost>, StoreError> {
         let (namespace, graph) = (namespace.as_str(), graph.as_str());
         let params = params![namespace, from, i64::MIN, to, i64::MIN, limit, graph];
-        self.reader.rows(sql::RUN_COSTS, &params, ended_run).await
+        self.reader.rows(sql::RUN_COSTS, &params, run_cost).await
     }
 
     /// Finds the newest successful runs of the same graph that were started before a run, at most
@@ -152,7 +153,7 @@ fn state_times(row: &dyn Row) -> Result<StateTimes, StoreError> {
 }
 
 /// A row of [`sql::ATTEMPT_TIMES`].
-struct AttemptRow {
+struct AttemptTimesRow {
     state: i64,
     number: u32,
     session: Option<SessionId>,
@@ -162,14 +163,15 @@ struct AttemptRow {
 }
 
 /// Reads the columns of [`sql::ATTEMPT_TIMES`].
-fn attempt_row(row: &dyn Row) -> Result<AttemptRow, StoreError> {
+fn attempt_row(row: &dyn Row) -> Result<AttemptTimesRow, StoreError> {
     let columns = &mut Cursor::new(row, "attempt");
     let (state, number) = (columns.next("state")?, columns.next("number")?);
     let session: Option<i64> = columns.next("session")?;
     let (began_at, ended_at) = (columns.next("began_at")?, columns.next("ended_at")?);
-    let has_failed = columns.next::<String>("outcome")? == "FAILED";
+    let outcome = to_outcome(&columns.next::<String>("outcome")?, StateId(state))?;
+    let has_failed = outcome == AttemptOutcome::Errored;
     let session = session.map(SessionId);
-    Ok(AttemptRow { state, number, session, began_at, ended_at, has_failed })
+    Ok(AttemptTimesRow { state, number, session, began_at, ended_at, has_failed })
 }
 
 /// Reads the columns of [`sql::FAILED_STATE_TIMES`].
@@ -183,7 +185,7 @@ fn failed_state(row: &dyn Row) -> Result<FailedState, StoreError> {
 }
 
 /// Reads the columns of [`sql::RUN_COSTS`].
-fn ended_run(row: &dyn Row) -> Result<EndedRun, StoreError> {
+fn run_cost(row: &dyn Row) -> Result<RunCost, StoreError> {
     let columns = &mut Cursor::new(row, "run");
     let status = columns.next::<RunStatus>("status")?;
     let (created_at, due_at) = (columns.next("created_at")?, columns.next("due_at")?);
@@ -191,5 +193,5 @@ fn ended_run(row: &dyn Row) -> Result<EndedRun, StoreError> {
     let cpu_us: i64 = columns.next("cpu_us")?;
     let memory_bytes: i64 = columns.next("memory_bytes")?;
     let (cpu_us, memory_bytes) = (cpu_us.unsigned_abs(), memory_bytes.unsigned_abs());
-    Ok(EndedRun { status, created_at, due_at, ended_at, cpu_us, memory_bytes })
+    Ok(RunCost { status, created_at, due_at, ended_at, cpu_us, memory_bytes })
 }

@@ -6,9 +6,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use exosphere_domain::ids::{Millis, NodeIx, RunKey, StateId};
+use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::path::Path;
 
 use super::views::Page;
+use crate::codec::to_outcome;
 use crate::dialect::{Cursor, Row, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
@@ -27,8 +29,8 @@ pub struct AttemptLog {
     pub attempt: u32,
     /// The time at which the attempt ended.
     pub ended_at: Millis,
-    /// The outcome: SUCCESS, PRUNED, REQUEUED or FAILED.
-    pub outcome: String,
+    /// The outcome.
+    pub outcome: AttemptOutcome,
     /// The lines of the log: JSON text.
     pub logs: String,
 }
@@ -124,7 +126,8 @@ fn log(row: &dyn Row) -> Result<AttemptLog, StoreError> {
     let path: String = columns.next("path")?;
     let path = Path::decode(&path).map_err(|_| corrupt_row("state", "path", state))?;
     let node = NodeIx(columns.next("node")?);
-    let (outcome, logs) = (columns.next("outcome")?, columns.next("logs")?);
+    let outcome = to_outcome(&columns.next::<String>("outcome")?, StateId(state))?;
+    let logs = columns.next("logs")?;
     Ok(AttemptLog { path, node, attempt, ended_at, outcome, logs })
 }
 

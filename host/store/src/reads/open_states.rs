@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Counts, Scope, Status};
 
-use crate::codec::{decode_scopes, read_int, to_status};
-use crate::dialect::{Cursor, Row, Statement, params};
+use crate::codec::{decode_scopes, read_int, to_json, to_outcome, to_status};
+use crate::dialect::{Cursor, Param, Row, Statement, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::{Store, sql};
 
@@ -41,7 +42,7 @@ pub struct OpenState {
     /// The claim, if a host has claimed it.
     pub holder: Option<Holder>,
     /// The outcome of its last attempt, and the kind of the failure, if an attempt has ended.
-    pub last: Option<(String, Option<FailureKind>)>,
+    pub last: Option<(AttemptOutcome, Option<FailureKind>)>,
 }
 
 /// The claim of a state.
@@ -60,9 +61,9 @@ pub struct Holder {
 }
 
 impl Store {
-    /// Reads one state of a run.
-    pub async fn open_state(&self, state: StateId) -> Result<Option<OpenState>, StoreError> {
-        self.reader.row(sql::OPEN_STATE, &params![state.0], open_state).await
+    /// Reads states, which may have ended.
+    pub async fn open_states(&self, states: &[StateId]) -> Result<Vec<OpenState>, StoreError> {
+        self.reader.rows(sql::OPEN_STATES, &params![&id_list(states)?], open_state).await
     }
 
     /// Reads the claimed states of a run, up to `limit`.
@@ -71,7 +72,7 @@ impl Store {
         run: RunKey,
         limit: u32,
     ) -> Result<Vec<OpenState>, StoreError> {
-        self.open_states(sql::QUEUED_STATES, run, limit).await
+        self.first_states(sql::QUEUED_STATES, run, limit).await
     }
 
     /// Reads the first states of a run that wait for a time, up to `limit`.
@@ -80,10 +81,10 @@ impl Store {
         run: RunKey,
         limit: u32,
     ) -> Result<Vec<OpenState>, StoreError> {
-        self.open_states(sql::DELAYED_STATES, run, limit).await
+        self.first_states(sql::DELAYED_STATES, run, limit).await
     }
 
-    async fn open_states(
+    async fn first_states(
         &self,
         statement: &'static Statement,
         run: RunKey,
@@ -120,24 +121,33 @@ impl Store {
     async fn count(
         &self,
         statement: &'static Statement,
-        params: &[crate::dialect::Param<'_>],
+        params: &[Param<'_>],
     ) -> Result<u64, StoreError> {
         let count = self.reader.row(statement, params, read_int).await?;
         Ok(count.unwrap_or_default().unsigned_abs())
     }
 
-    /// Reads the counters of a unite.
-    pub async fn unite_counts(&self, unite: StateId) -> Result<Option<Counts>, StoreError> {
+    /// Reads the counters of unites.
+    pub async fn unite_counts(
+        &self,
+        unites: &[StateId],
+    ) -> Result<Vec<(StateId, Counts)>, StoreError> {
         let read = |row: &dyn Row| {
             let columns = &mut Cursor::new(row, "unite");
+            let unite = StateId(columns.next("state")?);
             let (open, failed) = (columns.next("open")?, columns.next("failed")?);
-            Ok(Counts { open, failed, arrived: columns.next("arrived")? })
+            Ok((unite, Counts { open, failed, arrived: columns.next("arrived")? }))
         };
-        self.reader.row(sql::UNITE_COUNTS, &params![unite.0], read).await
+        self.reader.rows(sql::UNITE_COUNTS, &params![&id_list(unites)?], read).await
     }
 }
 
-/// Reads a state from the columns of `open_state!` in `sql::open_states`.
+/// Formats states as a JSON list.
+fn id_list(states: &[StateId]) -> Result<String, StoreError> {
+    to_json(&states.iter().map(|state| state.0).collect::<Vec<_>>())
+}
+
+/// Reads a state from the columns of `open_states!` in `sql::open_states`.
 fn open_state(row: &dyn Row) -> Result<OpenState, StoreError> {
     let columns = &mut Cursor::new(row, "state");
     let id = StateId(columns.next("id")?);
@@ -154,6 +164,7 @@ fn open_state(row: &dyn Row) -> Result<OpenState, StoreError> {
     let (claimed_at, host) = (columns.next("began_at")?, columns.next::<Option<String>>("name")?);
     let (ended_at, alive) = (columns.next("ended_at")?, columns.next::<i64>("alive")?);
     let outcome: Option<String> = columns.next("outcome")?;
+    let outcome = outcome.map(|outcome| to_outcome(&outcome, id)).transpose()?;
     let kind: Option<String> = columns.next("kind")?;
     let kind = kind
         .map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt_row("attempt", "kind", id)));

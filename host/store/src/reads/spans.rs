@@ -12,7 +12,7 @@ use exosphere_domain::path::Path;
 use exosphere_domain::state::Status;
 
 use super::views::usage;
-use crate::codec::{node_list, read_int, to_json, to_status};
+use crate::codec::{node_list, to_json, to_status};
 use crate::commit::report::{AttemptEnd, EndedAttempt};
 use crate::dialect::{Cursor, Row, params};
 use crate::error::{StoreError, corrupt_row};
@@ -114,11 +114,6 @@ impl Store {
             Ok((path, number.map_err(|_| corrupt_row("state", "attempt", "of a member"))?))
         };
         self.reader.rows(sql::SUCCESSES_BELOW, &params, read).await
-    }
-
-    /// Returns the number of the host of a session.
-    pub async fn host_of(&self, session: SessionId) -> Result<Option<i64>, StoreError> {
-        self.reader.row(sql::HOST_OF_SESSION, &params![session.0], read_int).await
     }
 
     /// Returns the sessions of a host right before this one that were not stopped gracefully, the

@@ -6,10 +6,11 @@ use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
 use exosphere_domain::json::check_stored;
 use exosphere_domain::limits::Usage;
 use exosphere_domain::node_counts::NodeCounts;
+use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 
-use crate::codec::{read_int, read_text, to_name, to_status};
+use crate::codec::{read_int, read_text, to_name, to_outcome, to_status};
 use crate::commit::deadlines::to_kind;
 use crate::dialect::{Cursor, Row, params};
 use crate::error::{StoreError, corrupt_row};
@@ -180,8 +181,8 @@ pub struct AttemptRow {
     pub host: Option<i64>,
     /// The time at which the attempt ended.
     pub ended_at: Millis,
-    /// The outcome: SUCCESS, PRUNED, REQUEUED or FAILED.
-    pub outcome: String,
+    /// The outcome.
+    pub outcome: AttemptOutcome,
     /// The failure, if the attempt failed.
     pub failure: Option<FailureView>,
     /// The log of the attempt: JSON text.
@@ -299,7 +300,8 @@ fn attempt(row: &dyn Row) -> Result<AttemptRow, StoreError> {
     let columns = &mut Cursor::new(row, "attempt");
     let number = columns.next("number")?;
     let (began_at, host) = (columns.next("began_at")?, columns.next("host")?);
-    let (ended_at, outcome) = (columns.next("ended_at")?, columns.next("outcome")?);
+    let (ended_at, outcome) = (columns.next("ended_at")?, columns.next::<String>("outcome")?);
+    let outcome = to_outcome(&outcome, StateId(i64::from(number)))?;
     let (kind, message) = (columns.next("kind")?, columns.next("message")?);
     let details = columns.next("details")?;
     let failure = failure(kind, message, details, "attempt", StateId(i64::from(number)))?;

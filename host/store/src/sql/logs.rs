@@ -4,29 +4,30 @@
 
 use crate::dialect::Statement;
 
+/// The logs of a run after an attempt, or of one of its states. Paths are read for the page alone.
+macro_rules! run_logs {
+    ($state:literal) => {
+        concat!(
+            "SELECT sized.ended_at, sized.state, sized.number, s.path, s.node, outcome, logs \
+             FROM (SELECT page.*, SUM(octet_length(logs)) OVER (ORDER BY ended_at, state, number) \
+                     - octet_length(logs) AS bytes_ahead \
+                 FROM (SELECT ended_at, state, number, outcome, logs \
+                     FROM attempt \
+                     WHERE log_run = $1 AND (ended_at, state, number) > ($2, $3, $4) \
+                         AND (",
+            $state,
+            " IS NULL OR state = $5) \
+                     ORDER BY ended_at, state, number LIMIT $6) page) sized \
+             JOIN state s ON s.id = sized.state \
+             WHERE bytes_ahead < $7 \
+             ORDER BY sized.ended_at, sized.state, sized.number"
+        )
+    };
+}
+
 statements! {
     /// Reads logs of a run after an attempt, or of one of its states, up to a number and to bytes.
     /// The first one is read in any case.
-    RUN_LOGS =
-        "SELECT ended_at, state, number, path, node, outcome, logs \
-         FROM (SELECT page.*, SUM(octet_length(logs)) OVER (ORDER BY ended_at, state, number) \
-                 - octet_length(logs) AS bytes_ahead \
-             FROM (SELECT a.ended_at, a.state, a.number, s.path, s.node, a.outcome, a.logs \
-                 FROM attempt a JOIN state s ON s.id = a.state \
-                 WHERE a.log_run = $1 AND (a.ended_at, a.state, a.number) > ($2, $3, $4) \
-                     AND ($5 IS NULL OR a.state = $5) \
-                 ORDER BY a.ended_at, a.state, a.number LIMIT $6) page) sized \
-         WHERE bytes_ahead < $7 \
-         ORDER BY ended_at, state, number",
-    postgres
-        "SELECT ended_at, state, number, path, node, outcome, logs \
-         FROM (SELECT page.*, SUM(octet_length(logs)) OVER (ORDER BY ended_at, state, number) \
-                 - octet_length(logs) AS bytes_ahead \
-             FROM (SELECT a.ended_at, a.state, a.number, s.path, s.node, a.outcome, a.logs \
-                 FROM attempt a JOIN state s ON s.id = a.state \
-                 WHERE a.log_run = $1 AND (a.ended_at, a.state, a.number) > ($2, $3, $4) \
-                     AND ($5::BIGINT IS NULL OR a.state = $5) \
-                 ORDER BY a.ended_at, a.state, a.number LIMIT $6) page) sized \
-         WHERE bytes_ahead < $7 \
-         ORDER BY ended_at, state, number";
+    RUN_LOGS = run_logs!("$5"),
+    postgres run_logs!("$5::BIGINT");
 }

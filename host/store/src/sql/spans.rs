@@ -88,9 +88,6 @@ statements! {
          WHERE status = 'SUCCESS' AND node IN \
              (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) \
          ORDER BY path LIMIT $5";
-    /// Returns the number of the host of a session.
-    HOST_OF_SESSION =
-        "SELECT h.id FROM session l JOIN host h ON h.folder = l.host WHERE l.id = $1";
     /// Reads a session of a host and those before it, the newest first.
     SESSIONS_UP_TO =
         "SELECT b.id, b.started_at, b.ended_at \

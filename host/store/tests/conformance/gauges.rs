@@ -1,11 +1,11 @@
-//! Figures for metrics: those of the whole database, and the tallies of commits.
+//! Figures for metrics: those of the whole database, and the counts of commits.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
 use exosphere_store::{
-    ClaimMode, Committed, Control, DatabaseGauges, NewPause, Operation, Reply, RunTally,
+    ClaimMode, CommitCounts, Committed, Control, DatabaseGauges, NewPause, Operation, Reply,
 };
 
 use crate::harness::{Harness, fails, outputs, pause, sweep};
@@ -51,10 +51,10 @@ async fn due_states_are_counted(kind: Kind) {
     assert_eq!(figures(&harness).await.states_due, 0, "it is claimed");
 }
 
-/// Returns the only tally of a commit.
-fn tally(mut done: Committed) -> RunTally {
-    assert_eq!(done.tallies.len(), 1, "{done:?}");
-    done.tallies.remove(0).1
+/// Returns the only counts of a commit.
+fn counts(mut done: Committed) -> CommitCounts {
+    assert_eq!(done.commit_counts.len(), 1, "{done:?}");
+    done.commit_counts.remove(0).1
 }
 
 async fn commits_are_tallied(kind: Kind) {
@@ -65,18 +65,18 @@ async fn commits_are_tallied(kind: Kind) {
     let start = vec![Operation::Start(new.into())];
     let done = harness.commit_ok(start, ClaimMode::NewOnly(1)).await;
     let root = done.claimed[0].state.clone();
-    assert_eq!(tally(done), RunTally { started: true, ..RunTally::default() });
+    assert_eq!(counts(done), CommitCounts { started: true, ..CommitCounts::default() });
     let end = harness.finish_plain(&info, &root, outputs(3)).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     let states: Vec<_> = done.claimed.iter().map(|claimed| claimed.state.clone()).collect();
-    assert_eq!(tally(done), RunTally { succeeded: 1, ..RunTally::default() });
+    assert_eq!(counts(done), CommitCounts { succeeded: 1, ..CommitCounts::default() });
     // A failure blocks the unite, which has a failure of its own, and ends the run.
     let ends = [
         harness.finish_plain(&info, &states[0], Outcome::Prune(None)).await,
         harness.finish_plain(&info, &states[1], fails(FailureKind::Permanent)).await,
         harness.finish_plain(&info, &states[2], outputs(1)).await,
     ];
-    let found = tally(harness.commit_ok(ends.into(), ClaimMode::NewOnly(0)).await);
+    let found = counts(harness.commit_ok(ends.into(), ClaimMode::NewOnly(0)).await);
     assert_eq!((found.succeeded, found.pruned, found.cancelled), (1, 1, 0));
     assert_eq!(found.errored[FailureKind::Permanent as usize], 1);
     assert_eq!(found.errored[FailureKind::Blocked as usize], 1);
@@ -91,20 +91,20 @@ async fn a_stale_end_is_not_tallied(kind: Kind) {
     let twice = vec![end().await, end().await];
     let done = harness.commit_ok(twice, ClaimMode::NewOnly(0)).await;
     assert_eq!(done.replies, [Reply::Done, Reply::Stale]);
-    assert_eq!(tally(done).succeeded, 1);
+    assert_eq!(counts(done).succeeded, 1);
     let done = harness.commit_ok(vec![end().await], ClaimMode::NewOnly(0)).await;
-    assert_eq!((&done.replies[..], done.tallies.len()), (&[Reply::Stale][..], 0));
+    assert_eq!((&done.replies[..], done.commit_counts.len()), (&[Reply::Stale][..], 0));
     // A cancelled run ends once, and its states when they are swept.
     let run = harness.start_of("A").await;
     let cancel = vec![Operation::Control(run.info.clone(), Control::Cancel)];
     let done = harness.commit_ok(cancel, ClaimMode::NewOnly(0)).await;
     let Reply::ToSweep(event) = done.replies[0] else { panic!("{done:?}") };
-    let found = tally(done);
+    let found = counts(done);
     assert_eq!(found.ended.map(|(status, _)| status), Some(RunStatus::Cancelled));
     let late = harness.finish_plain(&run.info, &run.root, outputs(1)).await;
     let swept = vec![sweep(&run.info, event, "", 9), late];
-    let found = tally(harness.commit_ok(swept, ClaimMode::NewOnly(0)).await);
-    assert_eq!(found, RunTally { cancelled: 1, ..RunTally::default() });
+    let found = counts(harness.commit_ok(swept, ClaimMode::NewOnly(0)).await);
+    assert_eq!(found, CommitCounts { cancelled: 1, ..CommitCounts::default() });
 }
 
 async fn a_claim_tells_the_due_time(kind: Kind) {

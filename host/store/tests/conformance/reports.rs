@@ -196,8 +196,8 @@ async fn creators_and_members_are_found(kind: Kind) {
     let expected = |member: &Claimed| (member.place.path.clone(), 1);
     assert_eq!(below(9).await.unwrap(), members[1..].iter().map(expected).collect::<Vec<_>>());
     assert_eq!(below(1).await.unwrap(), [expected(&members[1])]);
-    let host = harness.store.host_of(harness.session).await.unwrap();
-    assert_eq!(host, Some(1));
+    let hosts = harness.store.hosts_of(&[harness.session]).await.unwrap();
+    assert_eq!(hosts.get(&harness.session), Some(&1));
 }
 
 async fn lost_sessions_are_those_right_before(kind: Kind) {

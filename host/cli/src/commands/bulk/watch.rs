@@ -7,10 +7,11 @@ use std::time::Duration;
 use exosphere_api_types::{BulkDetails, BulkStatus};
 use exosphere_domain::bulk::BulkRef;
 
+use crate::absence::while_absent;
 use crate::commands::Context;
 use crate::commands::bulk::show::{selected, summary};
 use crate::commands::bulk::{id_of, read};
-use crate::commands::run::watch::{say_on_interrupt, while_absent};
+use crate::commands::run::watch::say_on_interrupt;
 use crate::error::Error;
 use crate::progress::Progress;
 

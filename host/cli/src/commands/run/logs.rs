@@ -7,9 +7,10 @@ use std::io::{self, Write as _};
 use exosphere_api_types::{AttemptLog, RunLogs, RunSnapshot, to_text};
 use reqwest::Method;
 
+use crate::absence::while_absent;
 use crate::commands::Context;
 use crate::commands::run::state_ref::{StatePath, StateRef};
-use crate::commands::run::watch::{is_over, say_on_interrupt, while_absent};
+use crate::commands::run::watch::{is_over, say_on_interrupt};
 use crate::error::Error;
 use crate::events;
 use crate::format::time_of_day;

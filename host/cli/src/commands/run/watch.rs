@@ -5,13 +5,13 @@
 
 use std::io::{self, Write};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use exosphere_api_types::{Known, RunCounts, RunSnapshot, RunStatus, RunSummary};
 use exosphere_domain::ids::RunId;
 use exosphere_domain::plural::counted;
 use reqwest::Method;
 
+use crate::absence::while_absent;
 use crate::again::follow_up;
 use crate::client::Answer;
 use crate::commands::Context;
@@ -21,11 +21,6 @@ use crate::error::Error;
 use crate::events;
 use crate::progress::Progress;
 use crate::sanitize;
-
-/// The longest wait for a host that has stopped.
-const MAX_ABSENCE: Duration = Duration::from_secs(60);
-/// The poll interval while the host is unreachable.
-const ABSENT_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Follow a run until it ends
 ///
@@ -122,28 +117,6 @@ fn follow_to_end(
     let status = events::follow(call, see, || progress.absent())?;
     let read = || context.client.call(Method::GET, &["runs", &run]).send();
     Ok((while_absent(read, || progress.absent())?, status))
-}
-
-/// Polls a host that was reachable before, and is perhaps restarting, until it answers.
-pub fn while_absent<T>(
-    mut poll: impl FnMut() -> Result<T, Error>,
-    show_absence: impl Fn(),
-) -> Result<T, Error> {
-    let mut absent_since = None;
-    loop {
-        match poll() {
-            Err(
-                error @ (Error::Unreachable(_) | Error::Unanswered(_) | Error::Unavailable { .. }),
-            ) => {
-                if absent_since.get_or_insert_with(Instant::now).elapsed() > MAX_ABSENCE {
-                    return Err(error);
-                }
-                show_absence();
-                thread::sleep(ABSENT_POLL_INTERVAL);
-            }
-            answered => return answered,
-        }
-    }
 }
 
 fn show_progress(progress: &Progress, run: &RunSummary) {

@@ -38,7 +38,7 @@ impl CommitSummary {
         self.done.claimed.extend(done.claimed);
         self.done.run_updates.extend(done.run_updates);
         self.done.ended.extend(done.ended);
-        self.done.tallies.extend(done.tallies);
+        self.done.commit_counts.extend(done.commit_counts);
         self.done.report.merge(done.report);
         self.done.more_due |= done.more_due;
         self.done.saturated.extend(done.saturated);

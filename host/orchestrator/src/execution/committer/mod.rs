@@ -278,7 +278,7 @@ impl CommitLoop {
                 let view = BatchView { operations: &operations, senders: &[] };
                 let CommitSummary { done, .. } =
                     self.commit_bisected(view, ClaimMode::NewOnly(0), &shares).await;
-                self.inner.metrics.add_tallies(done.tallies);
+                self.inner.metrics.add_counts(done.commit_counts);
                 self.pacing.expect_more();
             }
             Err(error) => {

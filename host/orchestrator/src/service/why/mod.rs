@@ -2,21 +2,21 @@
 //!
 //! Not here: the reasons and their words (`exosphere_domain::wait_reason`).
 
-mod surroundings;
 mod unite;
+mod wait_context;
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::Node;
 use exosphere_domain::ids::{Millis, Name, RunId};
+use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::state::{RunStatus, Status};
 use exosphere_domain::wait_reason::{ReasonCount, RunWhy, StateWhy, WaitReason};
-use exosphere_store::{Holder, OpenState, RunInfo, RunView};
+use exosphere_store::{Holder, OpenState};
 
 use crate::Host;
 use crate::error::Error;
-use surroundings::Surroundings;
+use unite::Unites;
+use wait_context::WaitContext;
 
 /// The number of claimed states of a run that are looked at: more than its hosts can hold.
 const MAX_QUEUED: u32 = 10_000;
@@ -35,13 +35,13 @@ impl Host {
         let run = self.run_view(namespace, id).await?;
         let info = self.inner.caches.runs.get(&self.inner.db.store, run.key).await?;
         let (state, _) = self.find_state(&info, path).await?;
-        let state = self.inner.db.store.open_state(state).await?;
+        let state = self.inner.db.store.open_states(&[state]).await?.pop();
         let state = state.ok_or_else(|| Error::not_found("state", path))?;
-        let around = Surroundings::read(self, &info, &run).await?;
-        let why = self.reason_of(&around, &state).await?;
-        let path = around.path_text(&state);
+        let context = WaitContext::read(self, &info, &run).await?;
+        let why = self.reason_of(&context, &state).await?;
+        let path = context.path(&state);
         let sentence = match &why {
-            Some(why) => format!("{path} {}", why.sentence(around.now)),
+            Some(why) => format!("{path} {}", why.sentence(context.now)),
             None => format!("{path} has ended: {}", state.status.as_str()),
         };
         Ok(StateWhy { path, status: state.status.as_str().to_owned(), why, sentence })
@@ -51,11 +51,11 @@ impl Host {
     pub async fn why_run(&self, namespace: &Name, id: RunId) -> Result<RunWhy, Error> {
         let run = self.run_view(namespace, id).await?;
         let info = self.inner.caches.runs.get(&self.inner.db.store, run.key).await?;
-        let around = Surroundings::read(self, &info, &run).await?;
+        let context = WaitContext::read(self, &info, &run).await?;
         let mut reasons = Reasons::default();
-        let unexamined = self.count_reasons(&around, &mut reasons).await?;
+        let unexamined = self.count_reasons(&context, &mut reasons).await?;
         let reasons = reasons.into_list();
-        let sentence = sentence_of_run(&around, &reasons);
+        let sentence = sentence_of_run(&context, &reasons);
         let (run, status) = (id.to_string(), run.status.as_str().to_owned());
         Ok(RunWhy { run, status, reasons, unexamined, sentence })
     }
@@ -64,27 +64,26 @@ impl Host {
     /// and were not looked at.
     async fn count_reasons(
         &self,
-        around: &Surroundings<'_>,
+        context: &WaitContext<'_>,
         reasons: &mut Reasons,
     ) -> Result<u64, Error> {
-        let (store, run) = (&self.inner.db.store, around.info.key);
-        let counts = || around.info.graph.nodes().map(|(at, _)| around.run.node_counts.get(at));
-        let active: u64 = counts().map(|count| count.active).sum();
-        let waiting: u64 = counts().map(|count| count.waiting).sum();
-        if let Some(ending) = around.cancelling() {
-            reasons.add(ending, None, active + waiting);
+        let (store, run) = (&self.inner.db.store, context.info.key);
+        let nodes = context.info.graph.nodes();
+        let waiting: u64 = nodes.map(|(at, _)| context.run.node_counts.get(at).waiting).sum();
+        if let Some(ending) = context.cancelling() {
+            reasons.add(ending, || None, context.active + waiting);
             return Ok(0);
         }
         let queued = store.queued_states(run, MAX_QUEUED).await?;
-        let mut left = active.saturating_sub(queued.len() as u64);
+        let mut left = context.active.saturating_sub(queued.len() as u64);
         for state in &queued {
-            reasons.add(around.of_leaf(state), Some(around.path_text(state)), 1);
+            reasons.add(context.of_leaf(state), || Some(context.path(state)), 1);
         }
         let mut unexamined = 0;
-        if around.pause.is_none() {
+        if context.pause.is_none() {
             let later = store.delayed_states(run, MAX_DELAYED).await?;
             for state in &later {
-                reasons.add(around.of_leaf(state), Some(around.path_text(state)), 1);
+                reasons.add(context.of_leaf(state), || Some(context.path(state)), 1);
             }
             let mut all = later.len() as u64;
             if all == u64::from(MAX_DELAYED) {
@@ -94,21 +93,25 @@ impl Host {
             left = left.saturating_sub(all);
         }
         if left > 0 {
-            let ready = store.ready_states(around.info.namespace_key, run, 1).await?;
-            let example = ready.first().map(|state| around.path_text(state));
-            let why = around.pause.clone().unwrap_or_else(|| around.of_ready(around.now));
+            let ready = store.ready_states(context.info.namespace_key, run, 1).await?;
+            let example = || ready.first().map(|state| context.path(state));
+            let why = context.pause.clone().unwrap_or_else(|| context.of_ready(context.now));
             reasons.add(why, example, left);
         }
         if waiting > 0 {
-            let unite = self.oldest_unite(around).await?;
-            let (why, example) = match unite {
-                Some((why, path)) => (why, Some(path)),
-                None => {
-                    let oldest = Vec::new();
-                    (WaitReason::Unite { open: 0, failed: 0, arrived: 0, oldest }, None)
-                }
+            let unites = Unites::read(self, context, None).await?;
+            let unite = unites.outermost();
+            let why = match unite {
+                Some(unite) => unites.why(context, unite),
+                // No leaf was read: all of them are in the queues of wide ends.
+                None => WaitReason::Unite {
+                    open: context.active,
+                    failed: 0,
+                    arrived: 0,
+                    oldest: Vec::new(),
+                },
             };
-            reasons.add(why, example, waiting);
+            reasons.add(why, || unite.map(|unite| context.path(unite)), waiting);
         }
         Ok(unexamined)
     }
@@ -116,22 +119,22 @@ impl Host {
     /// Returns the reason of a state; `None` if it has ended.
     async fn reason_of(
         &self,
-        around: &Surroundings<'_>,
+        context: &WaitContext<'_>,
         state: &OpenState,
     ) -> Result<Option<WaitReason>, Error> {
         match state.status {
             Status::Success | Status::Pruned | Status::Errored | Status::Cancelled => Ok(None),
-            _ if around.cancelling().is_some() => Ok(around.cancelling()),
+            _ if context.cancelling().is_some() => Ok(context.cancelling()),
             Status::Waiting => {
-                let leaves = self.leaves(around).await?;
-                Ok(Some(self.why_unite(around, state, &leaves, unite::MAX_DEPTH).await?))
+                let unites = Unites::read(self, context, Some(state.id)).await?;
+                Ok(Some(unites.why(context, state)))
             }
-            Status::Created | Status::Queued => Ok(Some(around.of_leaf(state))),
+            Status::Created | Status::Queued => Ok(Some(context.of_leaf(state))),
         }
     }
 }
 
-impl Surroundings<'_> {
+impl WaitContext<'_> {
     /// Returns the reason of a state that is CREATED or QUEUED.
     fn of_leaf(&self, state: &OpenState) -> WaitReason {
         match &state.holder {
@@ -160,13 +163,12 @@ impl Surroundings<'_> {
 
     fn of_delayed(&self, state: &OpenState) -> WaitReason {
         let until = state.due_at;
-        match &state.last {
+        match state.last {
             None => WaitReason::Delayed { until },
-            Some((outcome, _)) if outcome == "REQUEUED" => WaitReason::Requeued { until },
+            Some((AttemptOutcome::Requeued, _)) => WaitReason::Requeued { until },
             Some((_, after)) => {
-                let node: Option<&Node> = self.info.graph.get(state.node);
+                let node = self.info.graph.get(state.node);
                 let max_retries = node.map_or(0, |node| node.retry.max_retries);
-                let after: Option<FailureKind> = *after;
                 WaitReason::Backoff { retry: state.retries, max_retries, until, after }
             }
         }
@@ -192,12 +194,12 @@ impl Surroundings<'_> {
 struct Reasons(BTreeMap<&'static str, ReasonCount>);
 
 impl Reasons {
-    fn add(&mut self, why: WaitReason, example: Option<String>, states: u64) {
+    fn add(&mut self, why: WaitReason, example: impl FnOnce() -> Option<String>, states: u64) {
         if states == 0 {
             return;
         }
-        let new = || ReasonCount { states: 0, example, why: why.clone() };
-        self.0.entry(why.kind()).or_insert_with(new).states += states;
+        let new = |why| ReasonCount { states: 0, example: example(), why };
+        self.0.entry(why.kind()).or_insert_with(|| new(why)).states += states;
     }
 
     /// Returns the reasons, the most frequent first.
@@ -208,27 +210,21 @@ impl Reasons {
     }
 }
 
-fn sentence_of_run(around: &Surroundings<'_>, reasons: &[ReasonCount]) -> String {
-    let run: &RunView = around.run;
-    if run.status != RunStatus::Running && reasons.is_empty() {
-        return format!("the run has ended: {}", run.status.as_str());
-    }
-    let info: &RunInfo = around.info;
+fn sentence_of_run(context: &WaitContext<'_>, reasons: &[ReasonCount]) -> String {
+    let status = context.run.status;
     match reasons {
-        [] => format!("the run of {} is about to change", info.graph_name),
+        [] if status != RunStatus::Running => format!("the run has ended: {}", status.as_str()),
+        [] => format!("the run of {} is about to change", context.info.graph_name),
         [only] if only.states == 1 => {
             let subject = only.example.as_deref().unwrap_or("its only open state");
-            format!("{subject} {}", only.why.sentence(around.now))
+            format!("{subject} {}", only.why.sentence(context.now))
         }
         several => {
-            let parts: Vec<_> = several
-                .iter()
-                .map(|count| {
-                    let state = if count.states == 1 { "state is" } else { "states are" };
-                    format!("{} {state} {}", count.states, count.why.of_several())
-                })
-                .collect();
-            parts.join("; ")
+            let parts = several.iter().map(|count| {
+                let state = if count.states == 1 { "state is" } else { "states are" };
+                format!("{} {state} {}", count.states, count.why.of_several())
+            });
+            parts.collect::<Vec<_>>().join("; ")
         }
     }
 }

@@ -1,23 +1,24 @@
 //! Reasons of unites: their oldest open members, each with its own reason.
 //!
 //! The members are found from the leaves, the states that are CREATED or QUEUED: each names the
-//! unites around it. There is an index of leaves, and none of unites.
+//! unites around it. There is an index of leaves, and none of unites. Everything is read first, in a
+//! few statements, and then decided.
 //!
 //! Not here: the reasons of leaves (`mod`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 
 use exosphere_domain::ids::StateId;
+use exosphere_domain::state::Counts;
 use exosphere_domain::wait_reason::{WaitReason, WaitingMember};
 use exosphere_store::OpenState;
-use futures::future::BoxFuture;
 
-use super::surroundings::Surroundings;
+use super::wait_context::WaitContext;
 use crate::Host;
 use crate::error::Error;
 
 /// The depth of unites within unites whose members are shown.
-pub(super) const MAX_DEPTH: u32 = 3;
+const MAX_DEPTH: u32 = 3;
 
 /// The number of members that a reason names.
 const MAX_MEMBERS: usize = 3;
@@ -25,101 +26,81 @@ const MAX_MEMBERS: usize = 3;
 /// The leaves of each kind that are looked at, the oldest first.
 const MAX_LEAVES: u32 = 200;
 
-impl Host {
-    /// Reads the oldest leaves of a run.
-    pub(super) async fn leaves(&self, around: &Surroundings<'_>) -> Result<Vec<OpenState>, Error> {
-        let (store, run) = (&self.inner.db.store, around.info.key);
+/// The oldest leaves of a run, and the unites around them.
+pub(super) struct Unites {
+    leaves: Vec<OpenState>,
+    states: HashMap<StateId, OpenState>,
+    counts: HashMap<StateId, Counts>,
+}
+
+impl Unites {
+    /// Reads the oldest leaves of a run and the unites around them, and one more unite if it is
+    /// given.
+    pub(super) async fn read(
+        host: &Host,
+        context: &WaitContext<'_>,
+        unite: Option<StateId>,
+    ) -> Result<Unites, Error> {
+        let (store, run) = (&host.inner.db.store, context.info.key);
         let mut leaves = store.queued_states(run, MAX_LEAVES).await?;
         leaves.extend(store.delayed_states(run, MAX_LEAVES).await?);
-        leaves.extend(store.ready_states(around.info.namespace_key, run, MAX_LEAVES).await?);
+        leaves.extend(store.ready_states(context.info.namespace_key, run, MAX_LEAVES).await?);
         leaves.sort_by_key(|leaf| (leaf.created_at, leaf.id));
-        Ok(leaves)
+        let scopes = leaves.iter().flat_map(|leaf| leaf.scopes.iter().map(|scope| scope.state));
+        let ids: BTreeSet<StateId> = scopes.chain(unite).collect();
+        let ids: Vec<StateId> = ids.into_iter().collect();
+        let states = store.open_states(&ids).await?.into_iter();
+        let states = states.map(|state| (state.id, state)).collect();
+        let counts = store.unite_counts(&ids).await?.into_iter().collect();
+        Ok(Unites { leaves, states, counts })
     }
 
-    /// Returns the reason of the outermost unite around the oldest leaf of a run, and its path.
-    pub(super) async fn oldest_unite(
-        &self,
-        around: &Surroundings<'_>,
-    ) -> Result<Option<(WaitReason, String)>, Error> {
-        let leaves = self.leaves(around).await?;
-        let Some(leaf) = leaves.iter().find(|leaf| !leaf.scopes.is_empty()) else {
-            return Ok(None);
-        };
-        let Some(unite) = self.next_unite(leaf, None).await? else { return Ok(None) };
-        let why = self.why_unite(around, &unite, &leaves, MAX_DEPTH).await?;
-        Ok(Some((why, around.path_text(&unite))))
+    /// Returns the outermost unite around the oldest leaf that has one.
+    pub(super) fn outermost(&self) -> Option<&OpenState> {
+        self.leaves.iter().find_map(|leaf| self.next(leaf, None))
     }
 
     /// Returns the reason of a unite, whose open members are among the leaves and the unites around
     /// them.
-    pub(super) fn why_unite<'f>(
-        &'f self,
-        around: &'f Surroundings<'_>,
-        unite: &'f OpenState,
-        leaves: &'f [OpenState],
-        depth: u32,
-    ) -> BoxFuture<'f, Result<WaitReason, Error>> {
-        Box::pin(async move {
-            let counts = self.inner.db.store.unite_counts(unite.id).await?.unwrap_or_default();
-            let oldest = match depth {
-                0 => Vec::new(),
-                _ => self.oldest_members(around, unite, leaves, depth).await?,
-            };
-            let count = |count: i64| u64::try_from(count).unwrap_or_default();
-            Ok(WaitReason::Unite {
-                open: count(counts.open),
-                failed: count(counts.failed),
-                arrived: count(counts.arrived),
-                oldest,
-            })
-        })
+    pub(super) fn why(&self, context: &WaitContext<'_>, unite: &OpenState) -> WaitReason {
+        self.why_within(context, unite, MAX_DEPTH)
     }
 
-    async fn oldest_members(
+    fn why_within(&self, context: &WaitContext<'_>, unite: &OpenState, depth: u32) -> WaitReason {
+        let Counts { open, failed, arrived } =
+            self.counts.get(&unite.id).copied().unwrap_or_default();
+        let count = |count: i64| u64::try_from(count).unwrap_or_default();
+        let oldest = self.oldest_members(context, unite, depth);
+        let (open, failed, arrived) = (count(open), count(failed), count(arrived));
+        WaitReason::Unite { open, failed, arrived, oldest }
+    }
+
+    fn oldest_members(
         &self,
-        around: &Surroundings<'_>,
+        context: &WaitContext<'_>,
         unite: &OpenState,
-        leaves: &[OpenState],
         depth: u32,
-    ) -> Result<Vec<WaitingMember>, Error> {
-        let mut members = Vec::new();
-        let mut inner = BTreeMap::<StateId, ()>::new();
-        let is_within = |leaf: &&OpenState| has_scope(leaf, unite.id);
-        for leaf in leaves.iter().filter(is_within) {
-            if members.len() == MAX_MEMBERS {
-                break;
+    ) -> Vec<WaitingMember> {
+        let mut named = BTreeSet::new();
+        let within = self.leaves.iter().filter(|leaf| has_scope(leaf, unite.id));
+        let member = |leaf| match self.next(leaf, Some(unite)) {
+            None => Some((leaf, context.of_leaf(leaf))),
+            // The unite between is one member, whatever it has within.
+            Some(next) if named.insert(next.id) => {
+                Some((next, self.why_within(context, next, depth - 1)))
             }
-            let (path, why) = match self.next_unite(leaf, Some(unite)).await? {
-                None => (around.path_text(leaf), around.of_leaf(leaf)),
-                Some(next) if inner.insert(next.id, ()).is_none() => {
-                    let why = self.why_unite(around, &next, leaves, depth - 1).await?;
-                    (around.path_text(&next), why)
-                }
-                // The unite between is named already.
-                Some(_) => continue,
-            };
-            members.push(WaitingMember { path, why });
-        }
-        Ok(members)
+            Some(_) => None,
+        };
+        let members = within.filter(|_| depth > 0).filter_map(member).take(MAX_MEMBERS);
+        members.map(|(state, why)| WaitingMember { path: context.path(state), why }).collect()
     }
 
     /// Finds the outermost unite around a leaf, or the next one within another unite.
-    async fn next_unite(
-        &self,
-        leaf: &OpenState,
-        within: Option<&OpenState>,
-    ) -> Result<Option<OpenState>, Error> {
-        let mut next: Option<OpenState> = None;
-        for scope in leaf.scopes.iter() {
-            let Some(unite) = self.inner.db.store.open_state(scope.state).await? else { continue };
-            let is_within = within.is_none_or(|outer| has_scope(&unite, outer.id));
-            // The outermost one has the fewest unites around it.
-            let is_outer = next.as_ref().is_none_or(|next| unite.scopes.len() < next.scopes.len());
-            if is_within && is_outer {
-                next = Some(unite);
-            }
-        }
-        Ok(next)
+    fn next(&self, leaf: &OpenState, within: Option<&OpenState>) -> Option<&OpenState> {
+        let unites = leaf.scopes.iter().filter_map(|scope| self.states.get(&scope.state));
+        let inner = unites.filter(|unite| within.is_none_or(|outer| has_scope(unite, outer.id)));
+        // The outermost one has the fewest unites around it.
+        inner.min_by_key(|unite| unite.scopes.len())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Reads over all states of a run go along a range of its own rows, on both databases: their cost
 //! depends on the run, and not on the number of others.
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
+use sqlx::Executor;
 
 use super::super::*;
+use super::lists::plan;
 use super::postgres;
 use crate::dialect::Statement;
 use crate::{Database, SecretCipher, Store};
@@ -101,7 +102,8 @@ async fn insight_goes_along_indices_on_postgres() {
     }
     for mode in ["force_custom_plan", "force_generic_plan"] {
         for case in &CASES {
-            let plan = plan(&mut connection, case, mode).await;
+            let of = (case.statement, case.values);
+            let plan = plan(&mut connection, case.name, of, mode).await;
             for index in case.postgres {
                 assert!(plan.contains(index), "{} goes not by {index}: {plan}", case.name);
             }
@@ -111,18 +113,6 @@ async fn insight_goes_along_indices_on_postgres() {
             assert!(case.name != "FAILED_STATE_TIMES" || !reads_all_states, "{mode}: {plan}");
         }
     }
-}
-
-/// Returns the plan of a statement.
-async fn plan(connection: &mut PgConnection, case: &Case, mode: &str) -> String {
-    let Case { name, statement, values, .. } = case;
-    let text = statement.postgres;
-    let prepare = format!("SET plan_cache_mode = {mode}; PREPARE {name}_{mode} AS {text}");
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(prepare))).await.unwrap();
-    let explain = format!("EXPLAIN EXECUTE {name}_{mode} ({values})");
-    let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(explain))).await.unwrap();
-    let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    lines.join("\n")
 }
 
 #[tokio::test]

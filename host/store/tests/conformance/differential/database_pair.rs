@@ -65,14 +65,14 @@ fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
     assert_eq!(claimed.len(), done.claimed.len(), "a state was claimed twice");
     let Committed { more_due, saturated, saturated_runs, added, cursors, .. } = done;
     let queues = &done.staged_queues.queues;
-    let tallies: Vec<_> = done.tallies.iter().map(|(run, tally)| (run.key, tally)).collect();
+    let counts: Vec<_> = done.commit_counts.iter().map(|(run, counts)| (run.key, counts)).collect();
     let attempts = done.report.attempts.iter().map(|it| {
         (it.run, &it.path, it.number, it.session, it.began_at.is_some(), it.end, it.usage)
     });
     let ended = done.report.ended_runs.iter().map(|it| (it.run, it.status, it.missed));
     let report = (attempts.collect::<Vec<_>>(), ended.collect::<Vec<_>>());
     let rest = format!(
-        "{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?} {tallies:?} \
+        "{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?} {queues:?} {counts:?} \
          {report:?}"
     );
     (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())

@@ -1,5 +1,5 @@
-//! The tally of a run within one commit: how many executions ended in which way. Metrics are made
-//! of the tallies of commits that have succeeded, so that they equal the database.
+//! The counts of a run within one commit: how many executions ended in which way. Metrics are made
+//! of the counts of commits that have succeeded, so that they equal the database.
 //!
 //! Not here: the run's own counters (`run_row`), and commits whose end is unknown
 //! (`crate::unknown_commits`).
@@ -19,7 +19,7 @@ pub type ByKind = [u32; FailureKind::ALL.len()];
 
 /// Counts of the changes that one commit made in a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RunTally {
+pub struct CommitCounts {
     /// Set if the commit started the run.
     pub started: bool,
     /// The end of the run: its status, and the time since its start in milliseconds.
@@ -42,13 +42,13 @@ pub struct RunTally {
     pub breaches: Vec<Limit>,
 }
 
-/// The tallies of the runs that a commit changed.
-pub type RunTallies = Vec<(Arc<RunInfo>, RunTally)>;
+/// The counts of the runs that a commit changed.
+pub type RunCommitCounts = Vec<(Arc<RunInfo>, CommitCounts)>;
 
-impl RunTally {
+impl CommitCounts {
     /// Returns `true` if nothing was counted.
     pub(crate) fn is_empty(&self) -> bool {
-        *self == RunTally::default()
+        *self == CommitCounts::default()
     }
 
     /// Counts the end of an execution.
@@ -99,21 +99,21 @@ mod tests {
         for (at, kind) in FailureKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, at, "{kind}");
         }
-        let mut tally = RunTally::default();
-        tally.add_errored(&Limits::default().reached(Limit::Outputs));
-        tally.add_errored(&Failure::new(FailureKind::Trap, ""));
-        assert_eq!(tally.errored[FailureKind::Limit as usize], 1);
-        assert_eq!(tally.errored[FailureKind::Trap as usize], 1);
-        assert_eq!(tally.breaches, [Limit::Outputs]);
+        let mut counts = CommitCounts::default();
+        counts.add_errored(&Limits::default().reached(Limit::Outputs));
+        counts.add_errored(&Failure::new(FailureKind::Trap, ""));
+        assert_eq!(counts.errored[FailureKind::Limit as usize], 1);
+        assert_eq!(counts.errored[FailureKind::Trap as usize], 1);
+        assert_eq!(counts.breaches, [Limit::Outputs]);
     }
 
     #[test]
     fn a_run_is_counted_when_it_ends() {
-        let mut tally = RunTally::default();
-        tally.add_run(RunStatus::Running, RunStatus::Running, (5, None));
-        tally.add_run(RunStatus::Failed, RunStatus::Failed, (5, Some(9)));
-        assert!(tally.is_empty());
-        tally.add_run(RunStatus::Running, RunStatus::Failed, (5, Some(9)));
-        assert_eq!(tally.ended, Some((RunStatus::Failed, 4)));
+        let mut counts = CommitCounts::default();
+        counts.add_run(RunStatus::Running, RunStatus::Running, (5, None));
+        counts.add_run(RunStatus::Failed, RunStatus::Failed, (5, Some(9)));
+        assert!(counts.is_empty());
+        counts.add_run(RunStatus::Running, RunStatus::Failed, (5, Some(9)));
+        assert_eq!(counts.ended, Some((RunStatus::Failed, 4)));
     }
 }

@@ -19,7 +19,7 @@ use crate::service::pauses::RunPause;
 const MAX_READY: u32 = 10_000;
 
 /// The facts on which the reasons of a run's states depend.
-pub(super) struct Surroundings<'r> {
+pub(super) struct WaitContext<'r> {
     pub host: &'r Host,
     pub info: &'r RunInfo,
     pub run: &'r RunView,
@@ -28,6 +28,8 @@ pub(super) struct Surroundings<'r> {
     pub session: SessionId,
     /// The pause, as the reason of the states that it holds back.
     pub pause: Option<WaitReason>,
+    /// The states of the run that are CREATED or QUEUED.
+    pub active: u64,
     /// Set if no host claims states.
     pub has_no_host: bool,
     /// The slots of the namespace that are taken on this host, and its share of them.
@@ -41,12 +43,12 @@ pub(super) struct Surroundings<'r> {
     limits: Limits,
 }
 
-impl<'r> Surroundings<'r> {
+impl<'r> WaitContext<'r> {
     pub(super) async fn read(
         host: &'r Host,
         info: &'r RunInfo,
         run: &'r RunView,
-    ) -> Result<Surroundings<'r>, Error> {
+    ) -> Result<WaitContext<'r>, Error> {
         let (inner, namespace) = (&host.inner, info.namespace_key);
         let own = inner.caches.namespaces.get(&inner.db.store, &info.namespace).await?;
         let pause = host.pause_of_run(info, run).await?;
@@ -64,17 +66,19 @@ impl<'r> Surroundings<'r> {
         let active = info.graph.nodes().map(|(at, _)| run.node_counts.get(at).active).sum::<u64>();
         let ready = ready.max(active.saturating_sub(u64::from(used)).min(u64::from(MAX_READY)));
         // States are due by the clock of the database.
-        let now = match inner.db.store.is_shared() {
-            true => inner.db.store.latest_time().await?,
-            false => inner.db.clock.now(),
+        let now = if inner.db.store.is_shared() {
+            inner.db.store.latest_time().await?
+        } else {
+            inner.db.clock.now()
         };
-        Ok(Surroundings {
+        Ok(WaitContext {
             host,
             info,
             run,
             now,
             session: inner.cluster.session.current(),
             pause: pause.map(paused),
+            active,
             has_no_host,
             used,
             share: inner.settings.slots_of(inner.caches.namespaces.slots(namespace)),
@@ -96,8 +100,8 @@ impl<'r> Surroundings<'r> {
     }
 
     /// Returns the path of a state as people write it.
-    pub(super) fn path_text(&self, state: &OpenState) -> String {
-        self.info.graph.path_text(&state.path).unwrap_or_else(|| state.path.to_string())
+    pub(super) fn path(&self, state: &OpenState) -> String {
+        self.info.graph.shown_path(&state.path)
     }
 
     /// Returns the longest time of an attempt at a node, in milliseconds.
