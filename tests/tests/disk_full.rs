@@ -67,10 +67,13 @@ impl Loaded {
             let status = self.host.request("GET", "//health")?.send()?.status();
             Ok((status == 503).then_some(()))
         }))?;
-        let log = tail(&self.log, 50, |_| true).to_lowercase();
-        let clear = causes.iter().any(|word| log.contains(word));
-        ensure!(clear, "the log has none of {causes:?}:\n{log}");
-        println!("{}", log.lines().last().unwrap_or_default());
+        // The log is written by a thread of its own.
+        let last = self.with_log(until("the cause in the log", || {
+            let log = tail(&self.log, 50, |_| true).to_lowercase();
+            let is_clear = causes.iter().any(|word| log.contains(word));
+            Ok(is_clear.then(|| log.lines().last().unwrap_or_default().to_owned()))
+        }))?;
+        println!("{last}");
         Ok(())
     }
 
