@@ -1,8 +1,9 @@
 //! Pages of lists: what a page costs with each filter, in a database with a million runs and a run
 //! with a million states. A page must not become slower the further it is from the first one.
 
-use std::fs::File;
+use std::fs::Permissions;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -120,16 +121,18 @@ fn fill(system: &SystemUnderTest, postgres: &Postgres, size: u64) -> Result<u64>
     let last = FIRST_ID + size;
     match system.database() {
         Some(database) => {
-            let file = system.host.data().join("paths");
-            let mut paths = BufWriter::new(File::create(&file)?);
+            // The database's server may run as another user, who cannot read the host's folder.
+            let file = tempfile::NamedTempFile::new()?;
+            file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+            let mut paths = BufWriter::new(file.as_file());
             for number in 0..size {
                 writeln!(paths, "{}\t{}", FIRST_ID + number, path(number).as_str())?;
             }
-            paths.into_inner()?.sync_all()?;
+            paths.flush()?;
             let copy = format!(
                 "CREATE TABLE path_of (id BIGINT, path TEXT COLLATE \"C\"); \
                  COPY path_of FROM '{}'",
-                file.display()
+                file.path().display()
             );
             postgres.psql(database, &copy)?;
             let numbers = format!("generate_series({FIRST_ID}::BIGINT, {}) AS n (id)", last - 1);

@@ -20,6 +20,7 @@ mod open_loop;
 mod table_growth;
 mod list_pages;
 mod resources;
+mod observers;
 mod guard;
 mod build_comparison;
 mod peers;
@@ -40,7 +41,7 @@ use results::Results;
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 #[command(after_help = "\
 Examples:
-  cargo xtask bench                          everything but the peers (20 minutes)
+  cargo xtask bench                          everything but the peers (30 minutes)
   cargo xtask bench --only loads --rounds 1  a first look (four minutes)
   cargo xtask bench --only loads --peers     beside Restate and DBOS
   cargo xtask bench --baseline old/exosphere beside an earlier build (a minute a round)
@@ -88,6 +89,8 @@ enum Part {
     Lists,
     /// Memory, idle hosts, starts
     Resources,
+    /// A fanout with readers of its live view, a scraper of metrics, a collector of traces
+    Observers,
 }
 
 fn main() -> Result<()> {
@@ -117,6 +120,9 @@ fn main() -> Result<()> {
     }
     if is_selected(Part::Resources) {
         resources::run(&postgres, arguments.rounds, &mut results)?;
+    }
+    if is_selected(Part::Observers) {
+        observers::run(&postgres, arguments.rounds, &mut results)?;
     }
     Report::new(machine::describe(&postgres)?, arguments.rounds, notes, results)
         .write(&arguments.out)

@@ -22,6 +22,7 @@ pub struct SystemUnderTest {
     binary: PathBuf,
     folder: TempDir,
     database: Option<String>,
+    arguments: Vec<String>,
 }
 
 impl SystemUnderTest {
@@ -36,12 +37,19 @@ impl SystemUnderTest {
         postgres: Option<&Postgres>,
         database: &str,
     ) -> Result<SystemUnderTest> {
-        match postgres {
-            None => SystemUnderTest::new(binary, "SQLite", None),
-            Some(postgres) => {
-                SystemUnderTest::new(binary, "Postgres", Some(postgres.create_database(database)?))
-            }
-        }
+        SystemUnderTest::start_with(binary, postgres, database, &[])
+    }
+
+    /// Starts a host of a chosen binary with further arguments, on a database of its own.
+    pub fn start_with(
+        binary: &Path,
+        postgres: Option<&Postgres>,
+        database: &str,
+        arguments: &[&str],
+    ) -> Result<SystemUnderTest> {
+        let url = postgres.map(|it| it.create_database(database)).transpose()?;
+        let name = if url.is_some() { "Postgres" } else { "SQLite" };
+        SystemUnderTest::new(binary, name, url, arguments)
     }
 
     /// Starts one host on each database.
@@ -52,15 +60,26 @@ impl SystemUnderTest {
         ])
     }
 
-    fn new(binary: &Path, name: &'static str, database: Option<String>) -> Result<SystemUnderTest> {
+    fn new(
+        binary: &Path,
+        name: &'static str,
+        database: Option<String>,
+        arguments: &[&str],
+    ) -> Result<SystemUnderTest> {
         let folder = tempfile::tempdir()?;
-        let host = start(binary, &folder, database.as_deref())?;
+        let arguments: Vec<String> = HOST_ARGUMENTS
+            .iter()
+            .chain(arguments)
+            .map(|argument| argument.to_string())
+            .chain(database.iter().flat_map(|url| ["--database".into(), url.clone()]))
+            .collect();
+        let host = start(binary, &folder, &arguments)?;
         host.push("lab")?;
         good(host.upload("minimal", guest::component(&guest::Changes::default())?)?)?;
         for (name, graph) in graphs::all() {
             host.apply(name, &graph)?;
         }
-        Ok(SystemUnderTest { name, host, binary: binary.to_owned(), folder, database })
+        Ok(SystemUnderTest { name, host, binary: binary.to_owned(), folder, database, arguments })
     }
 
     /// Stops the host gracefully and starts it again. Returns the time from the start until the
@@ -69,7 +88,7 @@ impl SystemUnderTest {
         self.host.terminate()?;
         self.host.wait()?;
         let started = Instant::now();
-        self.host = start(&self.binary, &self.folder, self.database.as_deref())?;
+        self.host = start(&self.binary, &self.folder, &self.arguments)?;
         self.host.get("//health")?;
         Ok(started.elapsed())
     }
@@ -93,10 +112,7 @@ impl SystemUnderTest {
 /// Arguments of the host: one namespace may use all slots.
 const HOST_ARGUMENTS: [&str; 2] = ["--namespace-slots", "128"];
 
-fn start(binary: &Path, folder: &TempDir, database: Option<&str>) -> Result<Host> {
-    let mut arguments = HOST_ARGUMENTS.to_vec();
-    if let Some(url) = database {
-        arguments.extend(["--database", url]);
-    }
+fn start(binary: &Path, folder: &TempDir, arguments: &[String]) -> Result<Host> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Host::start_of(binary, folder.path(), &arguments, |_| ())
 }
