@@ -106,6 +106,16 @@ impl KeyCache {
         access.flatten()
     }
 
+    /// Returns whether a key was valid when its row was read last, with its secret.
+    pub(crate) fn knows(&self, key: &ApiKey) -> bool {
+        self.entries.update(&key.id(), |entry| is_secret_of(key, &entry.row)).unwrap_or(false)
+    }
+
+    /// Removes a key that is not valid any more.
+    pub(crate) fn forget(&self, id: ApiKeyId) {
+        self.entries.remove(&id);
+    }
+
     /// Looks at the row of a key, unless it must be read again before it is used.
     fn with_fresh<T>(
         &self,
@@ -253,6 +263,20 @@ mod tests {
         fn is_valid(&self, now: Millis, after: Duration) -> bool {
             matches!(self.look_up(now, after), Some(Ok(_)))
         }
+    }
+
+    #[test]
+    fn a_key_is_known_by_its_secret_until_it_is_forgotten() {
+        let fixture = Fixture::new();
+        assert!(!fixture.cache.knows(&fixture.key));
+        fixture.insert(row(&fixture.key), Duration::ZERO);
+        assert!(fixture.cache.knows(&fixture.key) && !fixture.is_valid(0, MAX_AGE));
+        let guess = ApiKeyRow { digest: key(2).digest(), ..row(&fixture.key) };
+        fixture.insert(guess, Duration::ZERO);
+        assert!(!fixture.cache.knows(&fixture.key), "the secret is another");
+        fixture.insert(row(&fixture.key), Duration::ZERO);
+        fixture.cache.forget(fixture.key.id());
+        assert!(!fixture.cache.knows(&fixture.key));
     }
 
     #[test]

@@ -148,8 +148,9 @@ impl Host {
         if let Some(verified) = self.verify_cached(text, address) {
             return verified;
         }
-        // Before the query, so that an address cannot make the host ask without end.
-        let is_delayed = wrong.delay(address).await?;
+        // Before the query, so that an address cannot make the host ask without end. The holder of
+        // a key that was valid shares the address, and not the delay.
+        let is_delayed = !inner.caches.api_keys.knows(&key) && wrong.delay(address).await?;
         let read_at = Instant::now();
         let row = inner.db.store.api_key(key.id()).await;
         let row = row.map_err(|error| AccessError::Failed(not_verified(error.into())))?;
@@ -162,6 +163,9 @@ impl Host {
                 caller(&key, used, address)
             }
             Err(refusal) => {
+                if matches!(refusal, AccessError::Revoked | AccessError::Expired) {
+                    inner.caches.api_keys.forget(key.id());
+                }
                 if is_delayed {
                     wrong.note(address);
                 } else {

@@ -1,6 +1,7 @@
 //! Slows down callers with wrong keys, and logs them once a minute. An address may send some
 //! wrong keys; after that, each of its requests with a key that the cache does not know waits.
-//! A right key from the same address still works, so that no caller locks out a neighbour.
+//! A key that was right before, even if its row is to be read again, does not, so that no caller
+//! locks out a neighbour.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
