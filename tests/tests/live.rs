@@ -125,6 +125,11 @@ fn a_list_follows_its_runs() -> Result<()> {
             let list = apply(&mut copy, &event.data)?;
             if event.data["order"] == json!(newest) && list.iter().all(has_ended) {
                 ensure!(event.data["more"] == true, "{event:?}");
+                // A list that has just as many runs has no further ones.
+                let mut whole = Events::open(host, "/runs/live?graph=chain&limit=5", None)?;
+                let whole = whole.read()?.context("an event")?.data;
+                let order = whole["order"].as_array().context("an order")?;
+                ensure!(order.len() == 5 && whole["more"] == false, "{whole:#}");
                 let page = host.get("/runs?graph=chain&limit=3")?;
                 ensure!(page["runs"] == json!(list), "{page:#} {list:#?}");
                 break;

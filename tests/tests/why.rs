@@ -64,7 +64,10 @@ fn reasons_of_time_are_told() -> Result<()> {
         let run = start(host, "wait", &json!({}))?;
         let (why_it, words) = why(host, &run, "only", "running")?;
         ensure!(why_it["deadline_at"].as_i64() > why_it["since"].as_i64(), "{why_it}");
-        ensure!(words.starts_with("only runs on ") && words.contains("its deadline"), "{words}");
+        ensure!(
+            words.starts_with("only has been running on ") && words.contains("its deadline"),
+            "{words}"
+        );
         ensure!(reasons(host, &run)? == [("running".to_owned(), 1)]);
         cancel(host, &run)?;
         let ended = until("the end", || {
@@ -145,14 +148,24 @@ fn a_paused_wide_run_tells_one_reason() -> Result<()> {
         host.wait_until(&run, |run| run["counts"]["states"] == 6_002)?;
         host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
         // What runs ends; then all branches are paused, and the unite waits for them.
-        let open = until("the pause of every branch", || {
+        let found = until("the pause of every branch", || {
             let found = host.get(&format!("/runs/{run}/why"))?;
             let kinds: Vec<_> = found["reasons"].as_array().into_iter().flatten().collect();
             let is_paused = |at: usize, reason: &str| kinds[at]["reason"] == reason;
-            let all = kinds.len() == 2 && is_paused(0, "paused") && is_paused(1, "unite");
-            Ok(all.then(|| (kinds[0]["states"].clone(), kinds[1]["open"].clone())))
+            let all = kinds.len() == 2
+                && is_paused(0, "paused")
+                && is_paused(1, "unite")
+                && kinds[0]["states"] == kinds[1]["open"];
+            Ok(all.then_some(found))
         })?;
-        ensure!(open.0 == open.1 && open.0.as_u64() > Some(5_900), "{open:?}");
+        let (paused, unite) = (&found["reasons"][0], &found["reasons"][1]);
+        ensure!(paused["states"].as_u64() > Some(5_900), "{found:#}");
+        // States that nothing claims are found, too, and so are those around them.
+        ensure!(paused["example"].is_string() && unite["example"] == "split.joined", "{found:#}");
+        let oldest = unite["oldest"].as_array().context("the oldest")?;
+        ensure!(oldest.len() == 3 && oldest[0]["reason"] == "paused", "{found:#}");
+        let words = found["sentence"].as_str().unwrap_or_default();
+        ensure!(words.contains("states are paused: the run has been paused"), "{words}");
         cancel(host, &run)
     })
 }

@@ -55,6 +55,9 @@ pub enum Error {
     /// The watched bulk operation was stopped.
     #[error("the bulk operation ended CANCELLED")]
     BulkCancelled,
+    /// The reader of standard output has closed it (`| head`): the command is done.
+    #[error("standard output is closed")]
+    OutputClosed,
     /// The host reports an internal error, or its answer is not valid.
     #[error("{0}")]
     Internal(String),
@@ -66,6 +69,7 @@ impl Error {
         match self {
             Error::Refused { problem, .. } if problem.status == TOO_MANY_REQUESTS => 7,
             Error::Failed(_) | Error::Start(_) | Error::Refused { .. } => 1,
+            Error::OutputClosed => 0,
             Error::Usage(_) => 2,
             Error::Unreachable(_) | Error::Unanswered(_) => 3,
             Error::RunFailed | Error::BulkFailed => 4,
@@ -84,6 +88,9 @@ impl Error {
     /// Prints the error to standard error, with a timeout: a pipe without a reader must not
     /// keep a host from ending.
     pub fn report(&self) {
+        if matches!(self, Error::OutputClosed) {
+            return;
+        }
         // The message may come from a host.
         let message = format!("error: {}\n", sanitize::lines(&self.to_string()));
         let (written, done) = mpsc::channel();

@@ -196,7 +196,10 @@ impl WaitReason {
             WaitReason::Running { host, since, deadline_at } => {
                 let deadline = deadline_at
                     .map_or(String::new(), |at| format!("; its deadline is {}", in_time(at)));
-                format!("runs on {host}{}{deadline}", for_time(*since))
+                match since {
+                    Some(_) => format!("has been running on {host}{}{deadline}", for_time(*since)),
+                    None => format!("is running on {host}{deadline}"),
+                }
             }
             WaitReason::HostLost { host, .. } => {
                 format!(
@@ -204,9 +207,9 @@ impl WaitReason {
                 )
             }
             WaitReason::Backoff { retry, max_retries, until, after } => {
-                let after = after.map_or("a lost host", FailureKind::as_str);
+                let after = after.map_or("lost host", FailureKind::as_str);
                 format!(
-                    "tries again {} (retry {retry} of {max_retries}) after a failure: {after}",
+                    "tries again {} (retry {retry} of {max_retries}) after a failure of the kind {after}",
                     in_time(*until)
                 )
             }
@@ -217,23 +220,19 @@ impl WaitReason {
                 format!("begins {}: its run was started with a delay", in_time(*until))
             }
             WaitReason::Paused { of, since, by, because } => {
-                let by = by.as_ref().map_or(String::new(), |by| format!(" by the key {by}"));
-                let because = because.as_ref().filter(|because| !because.is_empty());
-                let because = because.map_or(String::new(), |because| format!(": {because}"));
-                let since = for_time(*since);
-                format!("waits, because its {of} has been paused{since}{by}{because}")
+                format!("waits, because its {}", paused(of, *since, by, because, now))
             }
             WaitReason::Cancelling { left, of } => {
                 format!("is being ended with its run: {left} of {of} states are left")
             }
             WaitReason::NamespaceShare { used, slots, ready } => format!(
                 "is ready, and waits for a slot of its namespace, which has {used} of {slots} here; \
-                 {} ready",
+                 {} ready there",
                 states_are(*ready)
             ),
             WaitReason::NoSlot { slots, ready } => format!(
-                "is ready, and waits for a slot: the host's {slots} are taken; {} of its namespace \
-                 ready",
+                "is ready, and waits for a slot: the host's {slots} are taken; {} ready in its \
+                 namespace",
                 states_are(*ready)
             ),
             WaitReason::NoHost => {
@@ -252,23 +251,49 @@ impl WaitReason {
         }
     }
 
-    /// Returns what several states with this reason do, as the rest of a sentence.
-    pub fn of_several(&self) -> &'static str {
-        match self {
+    /// Returns what several states with this reason do, as the rest of a sentence. The data is that
+    /// of the first one.
+    pub fn of_several(&self, now: Millis) -> String {
+        let first = |until: Millis| duration(until - now);
+        let several = match self {
+            WaitReason::Backoff { until, .. } => {
+                return format!("waiting to try again, the first in {}", first(*until));
+            }
+            WaitReason::Requeued { until } => {
+                return format!("requeued by their nodes, the first for {}", first(*until));
+            }
+            WaitReason::Delayed { until } => {
+                return format!("delayed from the start, the first for {}", first(*until));
+            }
+            WaitReason::Paused { of, since, by, because } => {
+                return format!("paused: the {}", paused(of, *since, by, because, now));
+            }
             WaitReason::Running { .. } => "running",
             WaitReason::HostLost { .. } => "taken back from a lost host",
-            WaitReason::Backoff { .. } => "waiting to try again",
-            WaitReason::Requeued { .. } => "requeued by their nodes",
-            WaitReason::Delayed { .. } => "delayed from the start",
-            WaitReason::Paused { .. } => "paused",
             WaitReason::Cancelling { .. } => "being ended with the run",
             WaitReason::NamespaceShare { .. } => "waiting for a slot of the namespace",
             WaitReason::NoSlot { .. } => "waiting for a slot",
             WaitReason::NoHost => "waiting for a host",
             WaitReason::Due { .. } => "about to be claimed",
             WaitReason::Unite { .. } => "uniting branches that have not all ended",
-        }
+        };
+        several.to_owned()
     }
+}
+
+/// Says since when, by whose key and why a run, its graph or its namespace has been paused.
+fn paused(
+    of: &str,
+    since: Option<Millis>,
+    by: &Option<String>,
+    because: &Option<String>,
+    now: Millis,
+) -> String {
+    let since = since.map_or(String::new(), |since| format!(" for {}", duration(now - since)));
+    let by = by.as_ref().map_or(String::new(), |by| format!(" by the key {by}"));
+    let because = because.as_ref().filter(|because| !because.is_empty());
+    let because = because.map_or(String::new(), |because| format!(": {because}"));
+    format!("{of} has been paused{since}{by}{because}")
 }
 
 fn states_are(ready: u64) -> String {
@@ -304,7 +329,7 @@ mod tests {
                 backoff,
                 json!({"reason": "backoff", "retry": 3, "max_retries": 5, "until": 91_000,
                        "after": "timeout"}),
-                "tries again in 1 min (retry 3 of 5) after a failure: timeout",
+                "tries again in 1 min (retry 3 of 5) after a failure of the kind timeout",
             ),
             (WaitReason::NoHost, json!({"reason": "no-host"}), "no other is alive"),
             (

@@ -15,6 +15,7 @@ use super::graphs::{ENDS, GraphCounters, LabelledGraph};
 use super::text::{Families, Series, encode};
 use super::{Metrics, process};
 use crate::inner::HostInner;
+use crate::traces::TraceCounts;
 
 /// Returns the text of all metrics.
 pub(super) fn text(inner: Arc<HostInner>, figures: Option<DatabaseGauges>) -> String {
@@ -45,7 +46,12 @@ fn write_host(families: &mut Families<'_, '_>, inner: &HostInner) -> fmt::Result
     families.counter("exosphere_sessions_lost", help, read(&inner.metrics.sessions_lost))?;
     let help = "Lines of the log that were dropped, because standard error could not be written.";
     let dropped = read(&inner.metrics.dropped_log_lines);
-    families.counter("exosphere_log_lines_dropped", help, dropped)
+    families.counter("exosphere_log_lines_dropped", help, dropped)?;
+    let TraceCounts { sent, dropped } = inner.traces.counts();
+    let help = "Spans of traces that a collector has taken.";
+    families.counter("exosphere_spans_sent", help, sent)?;
+    let help = "Spans of traces that were dropped, or that a collector has refused.";
+    families.counter("exosphere_spans_dropped", help, dropped)
 }
 
 fn write_pipeline(families: &mut Families<'_, '_>, metrics: &Metrics) -> fmt::Result {

@@ -84,6 +84,15 @@ impl Store {
         self.first_states(sql::DELAYED_STATES, run, limit).await
     }
 
+    /// Reads the first states of a paused run that would be ready otherwise, up to `limit`.
+    pub async fn held_back_states(
+        &self,
+        run: RunKey,
+        limit: u32,
+    ) -> Result<Vec<OpenState>, StoreError> {
+        self.first_states(sql::HELD_BACK_STATES, run, limit).await
+    }
+
     async fn first_states(
         &self,
         statement: &'static Statement,

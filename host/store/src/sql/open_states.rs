@@ -54,6 +54,14 @@ macro_rules! delayed_of_run {
     };
 }
 
+/// The states of a paused run that would be ready otherwise.
+macro_rules! held_back_of_run {
+    () => {
+        "s.run = $1 AND s.status = 'CREATED' AND s.held_back = 1 AND s.delayed = 0 \
+         ORDER BY s.due_at, s.id LIMIT $2"
+    };
+}
+
 /// The ready states of a run of the namespace `$3`.
 macro_rules! ready_of_run {
     () => {
@@ -77,6 +85,9 @@ statements! {
     /// The first states of a run that wait for a time.
     DELAYED_STATES = open_states!(sqlite delayed_of_run!()),
     postgres open_states!(postgres delayed_of_run!());
+    /// The first states of a paused run that would be ready otherwise.
+    HELD_BACK_STATES = open_states!(sqlite held_back_of_run!()),
+    postgres open_states!(postgres held_back_of_run!());
     /// The number of states of a run that wait for a time.
     DELAYED_COUNT =
         "SELECT COUNT(*) FROM state WHERE run = $1 AND status = 'CREATED' AND delayed = 1";

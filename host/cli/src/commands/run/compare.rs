@@ -62,7 +62,8 @@ fn show(comparison: &RunComparison) -> String {
     text.push_str(&format!("\n\n{}", table(heading, rows)));
     text.push_str("\n\neach pair is of the run and of the other one");
     if comparison.median_of > 0 {
-        text.push_str(&format!("; medians are of {} runs", comparison.median_of));
+        let runs = if comparison.median_of == 1 { "run" } else { "runs" };
+        text.push_str(&format!("; medians are of {} {runs}", comparison.median_of));
     }
     if let Some(change) = &comparison.revisions {
         text.push_str(&format!("\n\n{}", revision_text(&run.graph, change)));

@@ -47,7 +47,8 @@ fn show(of: &NodeDistribution) -> String {
         text.push_str(&format!("\n\nslowest\n\n{}", table(["STATE", "TOOK"], rows)));
     }
     if of.retried > 0 {
-        text.push_str(&format!("\n\n{} states were retried, {} times", of.retried, of.retries));
+        let states = if of.retried == 1 { "state was" } else { "states were" };
+        text.push_str(&format!("\n\n{} {states} retried, {} times", of.retried, of.retries));
     }
     if of.sample.is_partial() {
         let (examined, all) = (of.sample.examined, of.sample.of);
@@ -115,7 +116,7 @@ mod tests {
             "2 ms to         5 ms        3 █",
             "5 ms to        10 ms        0\n",
             "a.n[2]",
-            "1 states were retried, 2 times",
+            "1 state was retried, 2 times",
             "from 4 of 9 states",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 
 use exosphere_api_types::{AttemptLog, RunLogs, RunSnapshot, to_text};
 use reqwest::Method;
@@ -108,7 +108,10 @@ impl Printed<'_> {
             lines(attempt)
         };
         let mut out = io::stdout().lock();
-        Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::OutputClosed),
+            written => Ok(written?),
+        }
     }
 }
 

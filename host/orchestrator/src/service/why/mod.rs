@@ -55,7 +55,7 @@ impl Host {
         let mut reasons = Reasons::default();
         let unexamined = self.count_reasons(&context, &mut reasons).await?;
         let reasons = reasons.into_list();
-        let sentence = sentence_of_run(&context, &reasons);
+        let sentence = sentence_of_run(&context, &reasons, unexamined);
         let (run, status) = (id.to_string(), run.status.as_str().to_owned());
         Ok(RunWhy { run, status, reasons, unexamined, sentence })
     }
@@ -93,8 +93,14 @@ impl Host {
             left = left.saturating_sub(all);
         }
         if left > 0 {
-            let ready = store.ready_states(context.info.namespace_key, run, 1).await?;
-            let example = || ready.first().map(|state| context.path(state));
+            let mut first = store.ready_states(context.info.namespace_key, run, 1).await?;
+            if first.is_empty() && context.pause.is_some() {
+                first = store.held_back_states(run, 1).await?;
+            }
+            if first.is_empty() && context.pause.is_some() {
+                first = store.delayed_states(run, 1).await?;
+            }
+            let example = || first.first().map(|state| context.path(state));
             let why = context.pause.clone().unwrap_or_else(|| context.of_ready(context.now));
             reasons.add(why, example, left);
         }
@@ -210,7 +216,7 @@ impl Reasons {
     }
 }
 
-fn sentence_of_run(context: &WaitContext<'_>, reasons: &[ReasonCount]) -> String {
+fn sentence_of_run(context: &WaitContext<'_>, reasons: &[ReasonCount], unexamined: u64) -> String {
     let status = context.run.status;
     match reasons {
         [] if status != RunStatus::Running => format!("the run has ended: {}", status.as_str()),
@@ -222,9 +228,13 @@ fn sentence_of_run(context: &WaitContext<'_>, reasons: &[ReasonCount]) -> String
         several => {
             let parts = several.iter().map(|count| {
                 let state = if count.states == 1 { "state is" } else { "states are" };
-                format!("{} {state} {}", count.states, count.why.of_several())
+                format!("{} {state} {}", count.states, count.why.of_several(context.now))
             });
-            parts.collect::<Vec<_>>().join("; ")
+            let mut sentence = parts.collect::<Vec<_>>().join("; ");
+            if unexamined > 0 {
+                sentence.push_str(&format!("; {unexamined} more wait for a later time"));
+            }
+            sentence
         }
     }
 }

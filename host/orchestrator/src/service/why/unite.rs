@@ -44,6 +44,7 @@ impl Unites {
         let (store, run) = (&host.inner.db.store, context.info.key);
         let mut leaves = store.queued_states(run, MAX_LEAVES).await?;
         leaves.extend(store.delayed_states(run, MAX_LEAVES).await?);
+        leaves.extend(store.held_back_states(run, MAX_LEAVES).await?);
         leaves.extend(store.ready_states(context.info.namespace_key, run, MAX_LEAVES).await?);
         leaves.sort_by_key(|leaf| (leaf.created_at, leaf.id));
         let scopes = leaves.iter().flat_map(|leaf| leaf.scopes.iter().map(|scope| scope.state));

@@ -50,6 +50,7 @@ const CASES: &[Case] = cases! {
     RUN_LOGS by "attempt_log" with "1, 0, 0, 0, NULL, 100, 999999",
     QUEUED_STATES by "state_held" with "1, 50",
     DELAYED_STATES by "state_delayed_of_run" with "1, 50",
+    HELD_BACK_STATES by "state_held_back" with "1, 50",
     DELAYED_COUNT by "state_delayed_of_run" with "1",
     READY_STATES by "state_ready" with "1, 50, 1",
     READY_COUNT by "state_ready" with "1, 10000",
@@ -92,9 +93,9 @@ const EXAMPLE_ROWS: &str = "
         CASE n % 80 WHEN 0 THEN 'm' WHEN 40 THEN 'other' END, 1, 0, 0, 0, 0, '[]', '[]', 0
     FROM generate_series(1, 30000) AS n;
     INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues,
-        losses, conflicts, refs, scopes, created_at, namespace, delayed)
+        losses, conflicts, refs, scopes, created_at, namespace, delayed, held_back)
     SELECT 100000 + n, n % 10, 0, 'o' || n, CASE WHEN n % 20 = 0 THEN 'QUEUED' ELSE 'CREATED' END, n,
-        CASE WHEN n % 20 = 0 THEN 1 END, 1, 0, 0, 0, 0, 0, '[]', '[]', 0, n % 3, n % 2
+        CASE WHEN n % 20 = 0 THEN 1 END, 1, 0, 0, 0, 0, 0, '[]', '[]', 0, n % 3, n % 2, n / 3000 % 2
     FROM generate_series(1, 6000) AS n;
     INSERT INTO attempt (state, number, ended_at, outcome, logs, log_run)
         SELECT n, 1, n, 'SUCCESS', '[]', n % 10 FROM generate_series(1, 20000) AS n;
