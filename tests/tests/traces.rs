@@ -380,6 +380,17 @@ fn dropped(log: &str) -> u64 {
     counts.flatten().filter_map(|count| count.parse::<u64>().ok()).sum()
 }
 
+/// Waits until the metrics of a host have these numbers of spans.
+fn metrics_are(host: &Host, sent: u64, dropped: u64) -> Result<()> {
+    until("the metrics of spans", || {
+        let text = host.request("GET", "//metrics")?.send()?.text()?;
+        let has = |name: &str, count: u64| {
+            text.lines().any(|line| line == format!("exosphere_spans_{name}_total {count}"))
+        };
+        Ok((has("sent", sent) && has("dropped", dropped)).then_some(()))
+    })
+}
+
 /// Returns the time that a run of 300 states takes.
 fn time_of_run(host: &Host) -> Result<(String, Duration)> {
     host.apply("quick", &quick(300))?;
@@ -436,6 +447,7 @@ fn a_collector_that_returns_gets_all_spans() -> Result<()> {
     collector.behave(Behaviour::Take);
     ensure!(collector.wait_for(&third, 302)?.len() == 302);
     ensure!(refused.elapsed() > Duration::from_millis(1_500), "{:?}", refused.elapsed());
+    metrics_are(&host, 3 * 302, 0)?;
     stop_in_time(host)?;
     ensure!(!log(folder.path())?.contains("dropped"), "{}", log(folder.path())?);
     Ok(())
@@ -458,6 +470,9 @@ fn hostile_collectors_do_not_matter() -> Result<()> {
         let (run, elapsed) = time_of_run(&host)?;
         println!("{behaviour:?}: a run took {elapsed:?}");
         until("a request", || Ok((collector.requests() > 0).then_some(())))?;
+        if behaviour == Behaviour::Refuse(400, "") {
+            metrics_are(&host, 0, expected)?;
+        }
         stop_in_time(host)?;
         let log = log(folder.path())?;
         let requests = collector.requests() as u64;

@@ -73,10 +73,19 @@ impl Output {
 
 /// Prints a text and ends its line; nothing if there is none. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Error> {
+    match print_more(text) {
+        Err(Error::OutputClosed) => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Prints a text and ends its line; nothing if there is none. More may follow, which
+/// [`Error::OutputClosed`] makes needless.
+pub fn print_more(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::OutputClosed),
+        written => Ok(written?),
     }
 }

@@ -325,6 +325,21 @@ fn a_closed_pipe_is_not_an_error() {
         .unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    // A command that prints piece by piece ends with the first one, and says nothing either.
+    let run = "0195b7f0-0000-7000-8000-000000000001";
+    let attempt = r#"{"path":"a","attempt":1,"ended_at":5,"outcome":"SUCCESS",
+        "logs":[{"level":"info","at":5,"message":"hi"}]}"#;
+    let page = |next: &str| format!(r#"{{"attempts":[{attempt}]{next}}}"#);
+    let host = Canned::new(&[(200, &page(r#","next":"5.1.1""#)), (200, &page(""))]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_exosphere"))
+        .args(["--host", &host.url, "run", "logs", run])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 const BULK: &str = "0195b7f0-0000-7000-8000-00000000b01c";

@@ -185,21 +185,14 @@ impl WaitReason {
 
     /// Returns the reason as the rest of a sentence whose subject is a state.
     pub fn sentence(&self, now: Millis) -> String {
-        let in_time = |until: Millis| match until.saturating_sub(now) {
-            left if left <= 0 => "now".to_owned(),
-            left => format!("in {}", duration(left)),
-        };
-        let for_time = |since: Option<Millis>| {
-            since.map_or(String::new(), |since| format!(" for {}", duration(now - since)))
-        };
+        let in_time = |until| in_time(until, now);
         match self {
             WaitReason::Running { host, since, deadline_at } => {
                 let deadline = deadline_at
                     .map_or(String::new(), |at| format!("; its deadline is {}", in_time(at)));
-                match since {
-                    Some(_) => format!("has been running on {host}{}{deadline}", for_time(*since)),
-                    None => format!("is running on {host}{deadline}"),
-                }
+                let is_running = if since.is_some() { "has been" } else { "is" };
+                let since = for_time(*since, now);
+                format!("{is_running} running on {host}{since}{deadline}")
             }
             WaitReason::HostLost { host, .. } => {
                 format!(
@@ -207,9 +200,11 @@ impl WaitReason {
                 )
             }
             WaitReason::Backoff { retry, max_retries, until, after } => {
-                let after = after.map_or("lost host", FailureKind::as_str);
+                let after = after.map_or("its host was lost".to_owned(), |kind| {
+                    format!("a failure of the kind {}", kind.as_str())
+                });
                 format!(
-                    "tries again {} (retry {retry} of {max_retries}) after a failure of the kind {after}",
+                    "tries again {} (retry {retry} of {max_retries}) after {after}",
                     in_time(*until)
                 )
             }
@@ -254,16 +249,19 @@ impl WaitReason {
     /// Returns what several states with this reason do, as the rest of a sentence. The data is that
     /// of the first one.
     pub fn of_several(&self, now: Millis) -> String {
-        let first = |until: Millis| duration(until - now);
+        let in_time = |until| in_time(until, now);
         let several = match self {
             WaitReason::Backoff { until, .. } => {
-                return format!("waiting to try again, the first in {}", first(*until));
+                return format!("waiting to try again, the first {}", in_time(*until));
             }
             WaitReason::Requeued { until } => {
-                return format!("requeued by their nodes, the first for {}", first(*until));
+                return format!(
+                    "requeued by their nodes; the first runs again {}",
+                    in_time(*until)
+                );
             }
             WaitReason::Delayed { until } => {
-                return format!("delayed from the start, the first for {}", first(*until));
+                return format!("delayed from the start; the first begins {}", in_time(*until));
             }
             WaitReason::Paused { of, since, by, because } => {
                 return format!("paused: the {}", paused(of, *since, by, because, now));
@@ -281,6 +279,17 @@ impl WaitReason {
     }
 }
 
+fn in_time(until: Millis, now: Millis) -> String {
+    match until.saturating_sub(now) {
+        left if left <= 0 => "now".to_owned(),
+        left => format!("in {}", duration(left)),
+    }
+}
+
+fn for_time(since: Option<Millis>, now: Millis) -> String {
+    since.map_or(String::new(), |since| format!(" for {}", duration(now.saturating_sub(since))))
+}
+
 /// Says since when, by whose key and why a run, its graph or its namespace has been paused.
 fn paused(
     of: &str,
@@ -289,7 +298,7 @@ fn paused(
     because: &Option<String>,
     now: Millis,
 ) -> String {
-    let since = since.map_or(String::new(), |since| format!(" for {}", duration(now - since)));
+    let since = for_time(since, now);
     let by = by.as_ref().map_or(String::new(), |by| format!(" by the key {by}"));
     let because = because.as_ref().filter(|because| !because.is_empty());
     let because = because.map_or(String::new(), |because| format!(": {because}"));
@@ -345,6 +354,33 @@ mod tests {
             let sentence = reason.sentence(1_000);
             assert!(sentence.contains(words), "{sentence}");
         }
+    }
+
+    #[test]
+    fn several_states_share_their_words() {
+        let paused = |since| WaitReason::Paused {
+            of: "graph".into(),
+            since,
+            by: Some("ops".into()),
+            because: Some("the index is rebuilt".into()),
+        };
+        for (reason, words) in [
+            (
+                WaitReason::Requeued { until: 6_000 },
+                "requeued by their nodes; the first runs again in 5 s",
+            ),
+            (WaitReason::Delayed { until: 900 }, "delayed from the start; the first begins now"),
+            (
+                paused(Some(0)),
+                "paused: the graph has been paused for 1 s by the key ops: the index is rebuilt",
+            ),
+            (WaitReason::NoHost, "waiting for a host"),
+        ] {
+            assert_eq!(reason.of_several(1_000), words);
+        }
+        let lost = WaitReason::Backoff { retry: 1, max_retries: 2, until: 0, after: None };
+        assert_eq!(lost.of_several(0), "waiting to try again, the first now");
+        assert!(lost.sentence(0).ends_with("after its host was lost"), "{}", lost.sentence(0));
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub use service::results::{BadOutputCursor, OutputCursor, OutputPage, OutputView
 pub use service::run_control::Redriven;
 pub use service::start::{StartRequest, Started};
 pub use system::random_id;
-pub use traces::{DEFAULT_OTLP_TIMEOUT, TraceConfig, TraceCounts};
+pub use traces::{DEFAULT_OTLP_TIMEOUT, TraceConfig};
 
 use access::WrongKeys;
 use cluster::notifier::Notifier;
@@ -336,11 +336,6 @@ impl Host {
     /// Returns the runtime for long work on behalf of guests and callers.
     pub fn work(&self) -> &Handle {
         self.inner.pipeline.executor.work()
-    }
-
-    /// Returns the numbers of spans that this host has sent and dropped.
-    pub fn trace_counts(&self) -> TraceCounts {
-        self.inner.traces.counts()
     }
 
     /// Returns the number of states that this host has claimed: running, or about to run.

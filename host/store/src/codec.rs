@@ -60,11 +60,12 @@ pub(crate) fn to_status(text: &str, id: StateId) -> Result<Status, StoreError> {
     Status::parse(text).ok_or_else(|| corrupt_row("state", "status", id))
 }
 
-/// Converts a count that is small by construction.
+/// Parses an outcome from the column `attempt.outcome` of a state.
 pub(crate) fn to_outcome(text: &str, id: StateId) -> Result<AttemptOutcome, StoreError> {
     AttemptOutcome::parse(text).ok_or_else(|| corrupt_row("attempt", "outcome", id))
 }
 
+/// Converts a count that is small by construction.
 pub(crate) fn to_u32(number: i64, column: &str, id: StateId) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| corrupt_row("state", column, id))
 }

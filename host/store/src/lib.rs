@@ -74,7 +74,7 @@ pub use quotas::quotas_version;
 pub use reads::inputs::{MemberRow, OutputSize};
 pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
 pub use reads::logs::{AttemptLog, BadLogCursor, LogCursor, LogPageRequest};
-pub use reads::open_states::{Holder, OpenState};
+pub use reads::open_states::{Holder, LeafKind, OpenState};
 pub use reads::results::{ResultState, RunStart, StateSources};
 pub use reads::run_list::{BadCursor, ListedRun, RunCursor, RunPageRequest};
 pub use reads::spans::{StateRange, SuccessfulAttempt};

@@ -97,7 +97,7 @@ fn observed(system: &SystemUnderTest, observer: Observer, round: u32) -> Result<
     let run = start(system, key, 0)?;
     let run = run["run"].as_str().context("the run has no id")?.to_owned();
     let has_ended = Arc::new(AtomicBool::new(false));
-    let guests = match observer {
+    let threads = match observer {
         Observer::None | Observer::Collector => Vec::new(),
         Observer::Readers => {
             let path = format!("/v1/namespaces/default/runs/{run}/live");
@@ -111,8 +111,8 @@ fn observed(system: &SystemUnderTest, observer: Observer, round: u32) -> Result<
     let ended = start(system, key, 60_000)?;
     let cpu = stats.cpu_seconds()? - before;
     has_ended.store(true, Ordering::Relaxed);
-    for guest in guests {
-        guest.join().ok().context("an observer panicked")??;
+    for thread in threads {
+        thread.join().ok().context("an observer panicked")??;
     }
     ensure!(ended["status"] == "SUCCESS", "{ended:#}");
     let time = |of: &str| ended[of].as_i64().with_context(|| format!("the run has no {of}"));
@@ -130,7 +130,7 @@ fn start(system: &SystemUnderTest, key: &str, wait_ms: u64) -> Result<Value> {
     good(request.timeout(Duration::from_secs(90)).json(&body).send()?)
 }
 
-type Guest = std::thread::JoinHandle<Result<()>>;
+type ObserverThread = std::thread::JoinHandle<Result<()>>;
 
 /// Opens a stream and reads it to the end of the run, or holds it until then and reads nothing.
 fn read(
@@ -138,7 +138,7 @@ fn read(
     path: &str,
     is_stopped: bool,
     has_ended: Arc<AtomicBool>,
-) -> Result<Guest> {
+) -> Result<ObserverThread> {
     let address = system.host.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
     let mut stream = TcpStream::connect(&address)?;
     let authorization = system.host.authorization();
@@ -168,7 +168,7 @@ fn read(
 }
 
 /// Reads the metrics again and again.
-fn scrape(system: &SystemUnderTest, has_ended: Arc<AtomicBool>) -> Result<Guest> {
+fn scrape(system: &SystemUnderTest, has_ended: Arc<AtomicBool>) -> Result<ObserverThread> {
     let request = system.host.request("GET", "//metrics")?;
     Ok(spawn(move || {
         while !has_ended.load(Ordering::Relaxed) {

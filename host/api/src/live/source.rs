@@ -122,10 +122,10 @@ impl Follower {
         match self {
             Follower::Run(run) => run_snapshot(&views::run_snapshot(run.read().await?)),
             Follower::Runs(list) => {
-                // A full page has a next one, which may be empty: one run more tells.
+                // A full page has a next one, which may be empty: with one run more, it is not.
                 let page = RunPageRequest { after: None, limit: list.limit + 1 };
                 let page = list.host.runs(&list.namespace, &list.filter, page).await?;
-                let more = page.items.len() > list.limit as usize || page.next.is_some();
+                let more = page.next.is_some();
                 let runs = page.items.into_iter().take(list.limit as usize);
                 let runs = runs.map(|listed| views::run_summary(listed.run, listed.labels));
                 list_snapshot(runs.collect(), more, before)

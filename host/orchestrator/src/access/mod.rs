@@ -150,7 +150,8 @@ impl Host {
         }
         // Before the query, so that an address cannot make the host ask without end. The holder of
         // a key that was valid shares the address, and not the delay.
-        let is_delayed = !inner.caches.api_keys.knows(&key) && wrong.delay(address).await?;
+        let was_valid = inner.caches.api_keys.knows(&key);
+        let is_delayed = !was_valid && wrong.delay(address).await?;
         let read_at = Instant::now();
         let row = inner.db.store.api_key(key.id()).await;
         let row = row.map_err(|error| AccessError::Failed(not_verified(error.into())))?;
@@ -163,7 +164,8 @@ impl Host {
                 caller(&key, used, address)
             }
             Err(refusal) => {
-                if matches!(refusal, AccessError::Revoked | AccessError::Expired) {
+                // Also if its row was removed. A wrong secret removes nothing.
+                if was_valid {
                     inner.caches.api_keys.forget(key.id());
                 }
                 if is_delayed {

@@ -12,7 +12,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The numbers of spans since the host started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TraceCounts {
+pub(crate) struct TraceCounts {
     /// Spans that a collector has taken.
     pub sent: u64,
     /// Spans that were not sent, or that a collector has refused.
@@ -59,6 +59,8 @@ impl SpanCounters {
         if std::mem::take(&mut log.is_outage) && log.outage_logged_at.is_some() {
             tracing::info!("the collector takes spans again");
         }
+        drop(log);
+        self.log_drops();
     }
 
     /// Counts dropped spans.
@@ -115,6 +117,11 @@ mod tests {
         counters.log.lock().drops_logged_at = Instant::now().checked_sub(LOG_INTERVAL);
         counters.log_drops();
         assert_eq!(unreported(), 0);
-        assert_eq!(counters.counts(), TraceCounts { sent: 0, dropped: 7 });
+        // A collector that takes spans again makes no drops that would be logged.
+        counters.add_dropped(2, "full");
+        counters.log.lock().drops_logged_at = Instant::now().checked_sub(LOG_INTERVAL);
+        counters.add_sent(1);
+        assert_eq!(unreported(), 0);
+        assert_eq!(counters.counts(), TraceCounts { sent: 1, dropped: 9 });
     }
 }

@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout};
 
 pub use config::{DEFAULT_OTLP_TIMEOUT, TraceConfig};
 use counts::SpanCounters;
-pub use counts::TraceCounts;
+pub(crate) use counts::TraceCounts;
 use encoder::Encoder;
 use queues::{LostSession, Message, ReportQueue, SpanQueue};
 use sender::Sender;

@@ -83,7 +83,6 @@ impl Sender {
                 Ok(rejected) => counters.add_sent(spans.saturating_sub(rejected)),
                 Err(cause) => counters.add_dropped(spans, &cause),
             }
-            counters.log_drops();
         }
         queue.drop_all("the host has stopped before they were sent");
     }

@@ -60,45 +60,35 @@ pub struct Holder {
     pub claimed_at: Option<Millis>,
 }
 
+/// A kind of leaves that are not ready. A leaf is a state that is CREATED or QUEUED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeafKind {
+    /// A host has claimed it.
+    Claimed,
+    /// It waits for a time.
+    Delayed,
+    /// The run is paused; the leaf would be ready otherwise.
+    HeldBack,
+}
+
 impl Store {
     /// Reads states, which may have ended.
     pub async fn open_states(&self, states: &[StateId]) -> Result<Vec<OpenState>, StoreError> {
         self.reader.rows(sql::OPEN_STATES, &params![&id_list(states)?], open_state).await
     }
 
-    /// Reads the claimed states of a run, up to `limit`.
-    pub async fn queued_states(
+    /// Reads the first leaves of a kind in a run, up to `limit`.
+    pub async fn leaves(
         &self,
         run: RunKey,
+        kind: LeafKind,
         limit: u32,
     ) -> Result<Vec<OpenState>, StoreError> {
-        self.first_states(sql::QUEUED_STATES, run, limit).await
-    }
-
-    /// Reads the first states of a run that wait for a time, up to `limit`.
-    pub async fn delayed_states(
-        &self,
-        run: RunKey,
-        limit: u32,
-    ) -> Result<Vec<OpenState>, StoreError> {
-        self.first_states(sql::DELAYED_STATES, run, limit).await
-    }
-
-    /// Reads the first states of a paused run that would be ready otherwise, up to `limit`.
-    pub async fn held_back_states(
-        &self,
-        run: RunKey,
-        limit: u32,
-    ) -> Result<Vec<OpenState>, StoreError> {
-        self.first_states(sql::HELD_BACK_STATES, run, limit).await
-    }
-
-    async fn first_states(
-        &self,
-        statement: &'static Statement,
-        run: RunKey,
-        limit: u32,
-    ) -> Result<Vec<OpenState>, StoreError> {
+        let statement = match kind {
+            LeafKind::Claimed => sql::QUEUED_STATES,
+            LeafKind::Delayed => sql::DELAYED_STATES,
+            LeafKind::HeldBack => sql::HELD_BACK_STATES,
+        };
         self.reader.rows(statement, &params![run.0, limit], open_state).await
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Write as _};
 
 use exosphere_api_types::{AttemptLog, RunLogs, RunSnapshot, to_text};
 use reqwest::Method;
@@ -14,6 +13,7 @@ use crate::commands::run::watch::{is_over, say_on_interrupt};
 use crate::error::Error;
 use crate::events;
 use crate::format::time_of_day;
+use crate::output::print_more;
 use crate::sanitize;
 
 /// The time before the newest log from which a following command reads again, in milliseconds:
@@ -103,15 +103,11 @@ impl Printed<'_> {
         self.newest = self.newest.max(*ended_at);
         let text = if self.context.output.is_json() {
             let text = to_text(attempt).map_err(|error| Error::Failed(error.to_string()))?;
-            format!("{}\n", sanitize::json(&String::from_utf8_lossy(&text)))
+            sanitize::json(&String::from_utf8_lossy(&text))
         } else {
             lines(attempt)
         };
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::OutputClosed),
-            written => Ok(written?),
-        }
+        print_more(&text)
     }
 }
 

@@ -54,8 +54,5 @@ fn show_run(answer: &Answer) -> Result<String, Error> {
         text.push_str("\n\n");
         text.push_str(&table(["STATES", "REASON", "EXAMPLE"], rows));
     }
-    if why.unexamined > 0 {
-        text.push_str(&format!("\n\n{} more states wait for a time", why.unexamined));
-    }
     Ok(text)
 }

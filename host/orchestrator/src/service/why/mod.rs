@@ -11,7 +11,7 @@ use exosphere_domain::ids::{Millis, Name, RunId};
 use exosphere_domain::outcome::AttemptOutcome;
 use exosphere_domain::state::{RunStatus, Status};
 use exosphere_domain::wait_reason::{ReasonCount, RunWhy, StateWhy, WaitReason};
-use exosphere_store::{Holder, OpenState};
+use exosphere_store::{Holder, LeafKind, OpenState};
 
 use crate::Host;
 use crate::error::Error;
@@ -74,14 +74,14 @@ impl Host {
             reasons.add(ending, || None, context.active + waiting);
             return Ok(0);
         }
-        let queued = store.queued_states(run, MAX_QUEUED).await?;
+        let queued = store.leaves(run, LeafKind::Claimed, MAX_QUEUED).await?;
         let mut left = context.active.saturating_sub(queued.len() as u64);
         for state in &queued {
             reasons.add(context.of_leaf(state), || Some(context.path(state)), 1);
         }
         let mut unexamined = 0;
         if context.pause.is_none() {
-            let later = store.delayed_states(run, MAX_DELAYED).await?;
+            let later = store.leaves(run, LeafKind::Delayed, MAX_DELAYED).await?;
             for state in &later {
                 reasons.add(context.of_leaf(state), || Some(context.path(state)), 1);
             }
@@ -93,14 +93,8 @@ impl Host {
             left = left.saturating_sub(all);
         }
         if left > 0 {
-            let mut first = store.ready_states(context.info.namespace_key, run, 1).await?;
-            if first.is_empty() && context.pause.is_some() {
-                first = store.held_back_states(run, 1).await?;
-            }
-            if first.is_empty() && context.pause.is_some() {
-                first = store.delayed_states(run, 1).await?;
-            }
-            let example = || first.first().map(|state| context.path(state));
+            let first = self.first_unclaimed(context).await?;
+            let example = || first.map(|state| context.path(&state));
             let why = context.pause.clone().unwrap_or_else(|| context.of_ready(context.now));
             reasons.add(why, example, left);
         }
@@ -120,6 +114,18 @@ impl Host {
             reasons.add(why, || unite.map(|unite| context.path(unite)), waiting);
         }
         Ok(unexamined)
+    }
+
+    /// Finds a state that is ready, or one that a pause holds back.
+    async fn first_unclaimed(&self, context: &WaitContext<'_>) -> Result<Option<OpenState>, Error> {
+        let (store, run) = (&self.inner.db.store, context.info.key);
+        let mut first = store.ready_states(context.info.namespace_key, run, 1).await?;
+        for kind in [LeafKind::HeldBack, LeafKind::Delayed] {
+            if first.is_empty() && context.pause.is_some() {
+                first = store.leaves(run, kind, 1).await?;
+            }
+        }
+        Ok(first.pop())
     }
 
     /// Returns the reason of a state; `None` if it has ended.

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::Counts;
 use exosphere_domain::wait_reason::{WaitReason, WaitingMember};
-use exosphere_store::OpenState;
+use exosphere_store::{LeafKind, OpenState};
 
 use super::wait_context::WaitContext;
 use crate::Host;
@@ -42,10 +42,10 @@ impl Unites {
         unite: Option<StateId>,
     ) -> Result<Unites, Error> {
         let (store, run) = (&host.inner.db.store, context.info.key);
-        let mut leaves = store.queued_states(run, MAX_LEAVES).await?;
-        leaves.extend(store.delayed_states(run, MAX_LEAVES).await?);
-        leaves.extend(store.held_back_states(run, MAX_LEAVES).await?);
-        leaves.extend(store.ready_states(context.info.namespace_key, run, MAX_LEAVES).await?);
+        let mut leaves = store.ready_states(context.info.namespace_key, run, MAX_LEAVES).await?;
+        for kind in [LeafKind::Claimed, LeafKind::Delayed, LeafKind::HeldBack] {
+            leaves.extend(store.leaves(run, kind, MAX_LEAVES).await?);
+        }
         leaves.sort_by_key(|leaf| (leaf.created_at, leaf.id));
         let scopes = leaves.iter().flat_map(|leaf| leaf.scopes.iter().map(|scope| scope.state));
         let ids: BTreeSet<StateId> = scopes.chain(unite).collect();

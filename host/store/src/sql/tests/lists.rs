@@ -98,7 +98,7 @@ const EXAMPLE_ROWS: &str = "
         CASE WHEN n % 20 = 0 THEN 1 END, 1, 0, 0, 0, 0, 0, '[]', '[]', 0, n % 3, n % 2, n / 3000 % 2
     FROM generate_series(1, 6000) AS n;
     INSERT INTO attempt (state, number, ended_at, outcome, logs, log_run)
-        SELECT n, 1, n, 'SUCCESS', '[]', n % 10 FROM generate_series(1, 20000) AS n;
+        SELECT n, 1, n, 'SUCCESS', '[]', n % 2 FROM generate_series(1, 20000) AS n;
     INSERT INTO bulk (id, namespace, action, filter, reason, start_key, status, frozen_at, ended_at,
         expected, is_exact)
     SELECT 'b' || n, 'n', 'cancel', '{\"graph\":\"g\"}', '',
@@ -143,7 +143,8 @@ async fn lists_go_along_their_indices_on_postgres() {
                 "Seq Scan on state",
                 "Seq Scan on label",
                 "Seq Scan on bulk",
-                "Hash Cond",
+                // The gauges are counted by namespace.
+                if name == "DATABASE_GAUGES" { "Hash Cond" } else { "Hash" },
             ];
             assert!(!unwanted.iter().any(|it| plan.contains(it)), "{name}, {mode}: {plan}");
             let sorts = plan.matches("Sort  (").count();
